@@ -1,0 +1,70 @@
+/* limits: every cap of Chorus, with its unit and reason. Those that an operator may change have an
+ * option of the same meaning in config/options.c whose default is the value here. Over a cap there
+ * is a named, tested behaviour. */
+#ifndef CHORUS_BASE_LIMITS_H
+#define CHORUS_BASE_LIMITS_H
+
+/* JSON text from anywhere. */
+#define LIMIT_JSON_DEPTH                                                                           \
+    64 /* nesting; deeper has no use and costs stack in every parser behind us */
+#define LIMIT_JSON_DEPTH_ANY 128    /* the scanner's fixed stack: no caller may allow more */
+#define LIMIT_JSON_MEMBERS   100000 /* values in one request: cJSON keeps 64 bytes for each */
+
+/* Logs. */
+#define LIMIT_LOG_VALUE_BYTES 256 /* one field */
+#define LIMIT_LOG_LINE_BYTES                                                                       \
+    4096 /* one line: below PIPE_BUF, so lines of several threads never mix */
+
+/* Requests. */
+#define LIMIT_ADAPTERS_PER_REQUEST 4
+#define LIMIT_NAME_BYTES           64 /* adapter and model names: [A-Za-z0-9._-] */
+#define LIMIT_CHOICES              16 /* n */
+#define LIMIT_STOP_STRINGS         4
+#define LIMIT_STOP_BYTES           256 /* one stop string: bounds the text held back by a stream */
+#define LIMIT_STOP_TOKENS          64
+#define LIMIT_LOGIT_BIAS           1024
+#define LIMIT_TOP_LOGPROBS         20
+#define LIMIT_TOP_K                1024 /* larger top_k behaves as this: mass beyond it is noise */
+#define LIMIT_QUEUE                256  /* requests waiting; one more is 429 */
+
+/* Engine. */
+#define LIMIT_KV_PAGE_TOKENS 16
+#define LIMIT_OUTBOX_EVENTS  64  /* per request; a full one pauses its sequence until it is read */
+#define LIMIT_EVENT_TEXT     256 /* bytes of text in one event; longer text takes several */
+#define LIMIT_ADAPTER_SLOTS  64  /* adapters resident beside the base at once */
+#define LIMIT_SEQS           256 /* sequences running at once */
+
+/* Files. */
+#define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20) /* as the reference implementation */
+#define LIMIT_SAFETENSORS_RANK         8
+#define LIMIT_TENSORS                  16384
+#define LIMIT_ADAPTER_RANK             512
+#define LIMIT_ADAPTER_BYTES            (4ull << 30)
+#define LIMIT_CONFIG_JSON_BYTES        (4u << 20)
+#define LIMIT_TOKENIZER_JSON_BYTES     (64u << 20)
+#define LIMIT_TOKENIZER_JSON_MEMBERS                                                               \
+    4000000 /* vocabulary, merges and added tokens of a 262k tokenizer, twice */
+
+/* Chat templates. */
+#define LIMIT_TEMPLATE_SOURCE_BYTES (1u << 20)
+#define LIMIT_TEMPLATE_STEPS        1000000
+#define LIMIT_TEMPLATE_DEPTH        64
+#define LIMIT_TEMPLATE_OUTPUT_BYTES (8u << 20)
+#define LIMIT_TEMPLATE_TIME_MS      200
+#define LIMIT_TEMPLATE_MEMORY_BYTES (64u << 20)
+
+/* HTTP. */
+#define LIMIT_HTTP_HEADER_BYTES     (32u << 10)
+#define LIMIT_HTTP_BODY_BYTES       (8u << 20)
+#define LIMIT_HTTP_HEADER_MS        10000 /* absolute, from the first byte */
+#define LIMIT_HTTP_BODY_MS          30000
+#define LIMIT_HTTP_IDLE_MS          75000
+#define LIMIT_HTTP_CONNECTIONS      1024
+#define LIMIT_HTTP_RESERVED         16 /* connections kept for /health */
+#define LIMIT_HTTP_CONNECTIONS_PEER 256
+#define LIMIT_HTTP_UNSENT_BYTES     (256u << 10)
+#define LIMIT_HTTP_STALL_MS         30000
+#define LIMIT_HTTP_PING_MS          15000
+#define LIMIT_API_KEYS              1024
+
+#endif

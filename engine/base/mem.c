@@ -1,0 +1,81 @@
+#include "engine/base/mem.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/checked.h"
+
+static atomic_int_fast64_t fail_countdown;
+static atomic_uint_fast64_t alloc_total;
+
+static bool must_fail(void)
+{
+    atomic_fetch_add_explicit(&alloc_total, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) <= 0)
+        return false;
+    return atomic_fetch_sub_explicit(&fail_countdown, 1, memory_order_relaxed) == 1;
+}
+
+void *mem_alloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (!checked_mul(count, size, &bytes) || must_fail())
+        return NULL;
+    return malloc(bytes ? bytes : 1);
+}
+
+void *mem_calloc(size_t count, size_t size)
+{
+    if (must_fail())
+        return NULL;
+    return calloc(count ? count : 1, size ? size : 1);
+}
+
+void *mem_realloc(void *p, size_t count, size_t size)
+{
+    size_t bytes;
+    if (!checked_mul(count, size, &bytes) || must_fail())
+        return NULL;
+    return realloc(p, bytes ? bytes : 1);
+}
+
+void *mem_alloc_aligned(size_t bytes)
+{
+    size_t padded;
+    if (!checked_add(bytes, 63, &padded) || must_fail())
+        return NULL;
+    padded &= ~(size_t)63;
+    return aligned_alloc(64, padded ? padded : 64);
+}
+
+char *mem_strndup(const char *s, size_t n)
+{
+    char *out = mem_alloc(n + 1, 1);
+    if (!out)
+        return NULL;
+    memcpy(out, s, n);
+    out[n] = '\0';
+    return out;
+}
+
+char *mem_strdup(const char *s)
+{
+    return mem_strndup(s, strlen(s));
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+void mem_fail_at(int64_t k)
+{
+    atomic_store(&fail_countdown, k);
+}
+
+uint64_t mem_alloc_count(void)
+{
+    return atomic_load(&alloc_total);
+}
