@@ -1,0 +1,49 @@
+/* lora: one adapter generation in host memory, as mathematics: what to add to which linear.
+ *
+ *   y += weight * scale * B (A x)                                              plain, rsLoRA
+ *   y += weight * ((g - 1) * W x + g * scale * B (A x)),  g = m / ||W + scale B A||_row   DoRA, W
+ * without bias
+ *
+ * Sources: Hu et al. 2021 (LoRA), Kalajdzievski 2023 (rsLoRA: scale = alpha / sqrt(r)), Liu et al.
+ * 2024 (DoRA); the effective scale per module follows PEFT. Immutable after lora_open; shared by
+ * reference count in adapter_store.
+ */
+#ifndef CHORUS_ADAPTER_LORA_H
+#define CHORUS_ADAPTER_LORA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/sha256.h"
+#include "engine/base/status.h"
+#include "engine/model/model.h"
+
+struct lora_module {
+    int site; /* SITE_OF / SITE_LM_HEAD / SITE_EMBED */
+    int rank; /* R, 1 .. LIMIT_ADAPTER_RANK */
+    int in;   /* features of the site */
+    int out;
+    float scale;             /* effective: alpha / r or alpha / sqrt(r), after patterns */
+    struct tensor a;         /* [R, in]; for SITE_EMBED [R, V] */
+    struct tensor b;         /* [out, R] */
+    struct tensor magnitude; /* [out], data NULL without DoRA */
+};
+
+struct lora {
+    struct lora_module *modules; /* owned, ascending by site, at most one a site */
+    int module_count;
+    int rank_max;
+    size_t bytes;                 /* host bytes of all tensors, as stored */
+    uint8_t sha256[SHA256_BYTES]; /* of adapter_config.json and the tensor file's bytes */
+    void *storage;                /* owned */
+};
+
+/* Reads a PEFT directory for a base of this shape. Complete or refused: every tensor binds, every
+ * config field that changes the mathematics is honoured, or STATUS_BAD_FILE / STATUS_UNSUPPORTED
+ * names the field or tensor in e->param. Files are read with pread into own memory. The caller
+ * frees *out with lora_free. */
+WARN_UNUSED enum status lora_open(const char *dir, const struct model_shape *base,
+                                  struct lora **out, struct err *e);
+void lora_free(struct lora *l);
+
+#endif

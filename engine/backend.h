@@ -1,0 +1,93 @@
+/* backend: the only door to compute. A table of operations; the pass itself is written once, in
+ * engine/model/forward.c.
+ *
+ * The operations are cut where fusing pays: five a layer, each with its norm, bias, LoRA segments,
+ * RoPE and residual inside, so that a device can make each one graph node that prefetches its
+ * weights before it waits for its input. Activations live in the backend; T, S, A, O and all arrays
+ * come from the batch given to step_begin.
+ *
+ * Threads: everything is called from the engine thread, one call at a time; open, model_load and
+ * close from the thread that opens the engine. A result of a row depends on that row's own
+ * sequence, adapters and weights only: never on the batch.
+ */
+#ifndef CHORUS_BACKEND_H
+#define CHORUS_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/adapter/lora.h"
+#include "engine/base/status.h"
+#include "engine/model/model.h"
+#include "engine/sched/batch.h"
+
+/* Sizes fixed at start: workspace and graphs are planned from these, nothing grows later. */
+struct backend_plan {
+    int rows_max;     /* T */
+    int seqs_max;     /* S */
+    int outs_max;     /* O */
+    int segments_max; /* A */
+    int slots_max;    /* adapters resident at once */
+    int pages;        /* KV pages of LIMIT_KV_PAGE_TOKENS tokens */
+    int ctx_max;      /* tokens a sequence */
+};
+
+struct backend_options {
+    int threads;     /* CPU: 0 = one a core */
+    const char *isa; /* CPU: "auto", "avx2", "scalar" */
+};
+
+struct backend; /* owned by the engine; each implementation begins its own struct with `const struct
+                   backend_ops *ops` */
+
+struct backend_ops {
+    const char *name; /* "cpu", "cuda" */
+
+    /* Packs and uploads all weights, sizes the workspace and the KV pages. `m` may be closed
+     * afterwards unless keeps_model is true (then it must outlive the backend). */
+    enum status (*model_load)(struct backend *b, const struct model *m,
+                              const struct backend_plan *plan, const struct progress *progress,
+                              struct err *e);
+    void (*close)(struct backend *b);
+
+    /* Makes `l` usable in segments as `slot` (0 <= slot < slots_max, empty); copies what it needs.
+     */
+    enum status (*adapter_load)(struct backend *b, int slot, const struct lora *l, struct err *e);
+    /* The slot is empty again. No step that uses it is in flight. */
+    void (*adapter_unload)(struct backend *b, int slot);
+
+    /* One step: step_begin, the pass (forward.c), step_launch, then step_finish waits and fills
+     * results [O]. */
+    enum status (*step_begin)(struct backend *b, const struct batch *batch);
+    void (*embed)(struct backend *b); /* x[T, M] = E[token] (+ LoRA) */
+    void (*attn_in)(
+        struct backend *b,
+        int layer); /* q, k, v of norm(x) (+ LoRA, bias); q/k norm; RoPE; k, v to pages */
+    void (*attend)(struct backend *b,
+                   int layer); /* a[T, H*D] = causal attention of q over the sequence's pages */
+    void (*attn_out)(struct backend *b, int layer); /* x += o(a) (+ LoRA, bias) */
+    void (*mlp_in)(struct backend *b,
+                   int layer); /* h[T, F] = silu(gate(norm(x))) * up(norm(x)) (+ LoRA) */
+    void (*mlp_out)(struct backend *b, int layer); /* x += down(h) (+ LoRA) */
+    void (*head)(struct backend *b);               /* logits[O, V] of norm(x[out_row]) (+ LoRA) */
+    void (*sample)(struct backend *b);             /* results[O] */
+    enum status (*step_launch)(struct backend *b);
+    /* results [O] of the launched step. STATUS_DEVICE_LOST is final. */
+    enum status (*step_finish)(struct backend *b, struct sample_result *results, struct err *e);
+
+    /* Tests and prompt scoring: copies logits of output row o, [V] fp32, of the last finished step.
+     */
+    enum status (*read_logits)(struct backend *b, int o, float *logits);
+    /* Bytes one KV page takes over all layers. */
+    size_t (*page_bytes)(const struct model_shape *s);
+};
+
+struct backend {
+    const struct backend_ops *ops;
+};
+
+/* engine/cpu: float32, threaded, the oracle of every test. */
+WARN_UNUSED enum status cpu_backend_open(const struct backend_options *opt, struct backend **out,
+                                         struct err *e);
+
+#endif

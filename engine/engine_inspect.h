@@ -1,0 +1,18 @@
+/* engine_inspect: what is in a model or adapter directory, without an engine: what binds, effective
+ * scales, bytes, what would be refused and why. Any thread. */
+#ifndef CHORUS_ENGINE_INSPECT_H
+#define CHORUS_ENGINE_INSPECT_H
+
+#include "engine/base/status.h"
+#include "engine/base/strbuf.h"
+
+/* True when the directory holds an adapter_config.json. */
+bool engine_inspect_is_adapter(const char *path);
+/* Appends a report for people. A refusal is both in the report and the status. `base_dir` is the
+ * model an adapter is checked against; NULL: shapes are reported, binding is not checked. */
+WARN_UNUSED enum status engine_inspect_model(const char *path, struct strbuf *report,
+                                             struct err *e);
+WARN_UNUSED enum status engine_inspect_adapter(const char *path, const char *base_dir,
+                                               struct strbuf *report, struct err *e);
+
+#endif

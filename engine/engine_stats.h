@@ -1,0 +1,66 @@
+/* engine_stats: what the engine tells about itself. Plain data; strings are borrowed from the
+ * engine. */
+#ifndef CHORUS_ENGINE_STATS_H
+#define CHORUS_ENGINE_STATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/limits.h"
+#include "engine/sample/sample.h"
+
+/* Model facts for people and for /v1/models. Strings are borrowed from the engine. */
+struct engine_info {
+    const char *model_dir;
+    const char *arch;
+    const char *backend;
+    int64_t parameters;
+    size_t weight_bytes;
+    int vocab;
+    int ctx_max;
+    int seqs_max;
+    int kv_pages;
+    struct sample_params defaults; /* of generation_config.json; temperature 1 where silent */
+};
+
+struct engine_adapter_info {
+    char name[LIMIT_NAME_BYTES + 1];
+    char path[512];
+    char sha256[65];
+    uint64_t generation;
+    int rank_max;
+    int module_count;
+    size_t bytes;
+    float scale_min; /* effective scales over its modules */
+    float scale_max;
+    int users;     /* requests that hold this generation */
+    bool resident; /* in a device slot */
+    bool draining;
+    int64_t last_used_unix_s; /* 0: never */
+};
+
+struct engine_stats {
+    int waiting;
+    int running;
+    int kv_pages_total;
+    int kv_pages_used;   /* held by sequences */
+    int kv_pages_cached; /* held by the prefix cache only */
+    uint64_t requests_accepted;
+    uint64_t requests_done;
+    uint64_t requests_failed;
+    uint64_t requests_cancelled;
+    uint64_t tokens_in;
+    uint64_t tokens_cached;
+    uint64_t tokens_out;
+    uint64_t steps;
+    uint64_t rows;
+    uint64_t preemptions;
+    int last_step_rows;
+    int last_step_seqs;
+    int last_step_adapters; /* distinct, of the last step */
+    int64_t last_step_ns;
+    int64_t last_beat_ns; /* clock_now_ns of the engine thread's last turn: a stall is visible */
+};
+
+#endif

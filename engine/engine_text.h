@@ -1,0 +1,56 @@
+/* engine_text: messages to tokens and back, for one model directory. The door of engine/text.
+ *
+ * Opened on any thread, then immutable: every call is safe from several threads at once. Slow calls
+ * (render, encode) belong on a pool thread. Text that came from a request never becomes a special
+ * token.
+ */
+#ifndef CHORUS_ENGINE_TEXT_H
+#define CHORUS_ENGINE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "engine/base/status.h"
+#include "engine/base/strbuf.h"
+
+struct engine_text;
+
+struct token_buf {
+    int32_t *ids; /* owned (mem_free) */
+    size_t count;
+    size_t cap;
+};
+
+/* Tokenizer and chat template of a Hugging Face directory; a directory without a template opens
+ * too. */
+WARN_UNUSED enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e);
+void engine_text_close(struct engine_text *t);
+bool engine_text_has_template(const struct engine_text *t);
+
+/* Renders the chat template over `vars` (messages, tools, add_generation_prompt, template kwargs
+ * ...); bos_token and eos_token are added when absent. A template that raises is STATUS_INVALID
+ * with its message. */
+WARN_UNUSED enum status engine_text_render(const struct engine_text *t, const cJSON *vars,
+                                           struct strbuf *out, struct err *e);
+/* Renders and tokenises. Special tokens come from the template only. */
+WARN_UNUSED enum status engine_text_chat(const struct engine_text *t, const cJSON *vars,
+                                         struct token_buf *out, struct err *e);
+/* Plain text. add_special: with the tokenizer's own prefix (bos ...); parse_special: special tokens
+ * in the text count. */
+WARN_UNUSED enum status engine_text_encode(const struct engine_text *t, const char *s, size_t n,
+                                           bool add_special, bool parse_special,
+                                           struct token_buf *out, struct err *e);
+WARN_UNUSED enum status engine_text_decode(const struct engine_text *t, const int32_t *ids,
+                                           size_t count, bool keep_special, struct strbuf *out,
+                                           struct err *e);
+/* Raw bytes of one token (may be part of a UTF-8 character); NULL for an unknown id. */
+const char *engine_text_token(const struct engine_text *t, int32_t id, size_t *n);
+bool engine_text_is_special(const struct engine_text *t, int32_t id);
+/* -1: no such token. */
+int32_t engine_text_token_id(const struct engine_text *t, const char *token);
+int engine_text_vocab(const struct engine_text *t);
+
+#endif
