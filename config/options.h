@@ -1,0 +1,117 @@
+/* options: every setting of Chorus in one table (options.c), read from four places, later wins:
+ * default < configuration file (--config, CHORUS_CONFIG) < environment (CHORUS_<NAME>) < command
+ * line.
+ *
+ * The table drives parsing, --help, --print-config and config/chorus.conf, so a setting exists
+ * everywhere or nowhere. Read once at start by the main thread, then constant.
+ */
+#ifndef CHORUS_CONFIG_OPTIONS_H
+#define CHORUS_CONFIG_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+#include "engine/base/strbuf.h"
+
+#define OPTION_LIST_MAX 64
+
+struct option_list {
+    char *items[OPTION_LIST_MAX]; /* owned */
+    int count;
+};
+
+/* The commands an option belongs to, as a mask. */
+enum option_command {
+    OPTION_SERVE = 1,
+    OPTION_RUN = 2,
+    OPTION_TOKENIZE = 4,
+    OPTION_RENDER = 8,
+    OPTION_INSPECT = 16,
+    OPTION_BENCH = 32
+};
+
+/* Strings are owned; "" where nothing was set. Names, ranges and meaning: the table in options.c.
+ */
+struct options {
+    char *config;
+    char *model;
+    struct option_list adapters; /* directories of adapters */
+    struct option_list adapter;  /* serve: NAME=PATH; run and bench: a name to use */
+    char *served_name;
+    char *backend;
+    char *isa;
+    int64_t threads;
+    int64_t ctx;
+    int64_t max_seqs;
+    int64_t step_rows;
+    int64_t prefill_chunk;
+    int64_t kv_pages;
+    int64_t adapter_slots;
+    int64_t queue;
+    int64_t wait_bound;
+    bool prefix_cache;
+
+    char *host;
+    int64_t port;
+    char *port_file;
+    char *api_key_file;
+    struct option_list allow_host;
+    struct option_list allow_origin;
+    int64_t max_body;
+    int64_t max_connections;
+    int64_t max_connections_peer;
+    int64_t header_timeout;
+    int64_t body_timeout;
+    int64_t idle_timeout;
+    int64_t stall_timeout;
+    int64_t drain_timeout;
+
+    char *log_level;
+    char *log_format;
+
+    char *file; /* tokenize, render: input file */
+    bool jsonl;
+    bool json;
+    char *system;
+    char *prompt;
+    double temperature;
+    double top_p;
+    int64_t max_tokens;
+    int64_t seed;
+
+    char *url; /* bench */
+    char *dialect;
+    int64_t concurrency;
+    int64_t requests;
+    double rate;
+    int64_t prompt_tokens;
+    char *distribution;
+    double zipf;
+    int64_t timeout;
+    char *csv;
+
+    bool help;
+    bool print_config;
+    bool print_limits;
+
+    struct option_list args; /* what is left: positional arguments */
+};
+
+/* Fills *o from all four places for one command. argv[0] is the command's name. A bad name, value
+ * or file is STATUS_INVALID with the option in e->param. The caller ends *o with options_deinit in
+ * every case. */
+WARN_UNUSED enum status options_load(enum option_command command, int argc, char **argv,
+                                     struct options *o, struct err *e);
+void options_deinit(struct options *o);
+
+/* Appends the options of one command for --help. */
+void options_help(enum option_command command, struct strbuf *out);
+/* Appends a configuration file with every option of serve: its help as a comment; the values of *o,
+ * or (o NULL) the commented defaults, which is config/chorus.conf. */
+void options_print(const struct options *o, struct strbuf *out);
+/* Appends the fixed limits, "name value" a line. */
+void options_print_limits(struct strbuf *out);
+
+#endif
