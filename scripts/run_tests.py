@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Runs the suites that were built and adds them up; ends with "N passed, N failed[, N skipped]".
+
+unit   the cmocka programs of build/tests
+asan   the same programs built with AddressSanitizer and UBSan (build/asan)
+tsan   those that use threads, built with ThreadSanitizer (build/tsan; not part of the default run)
+fuzz   each libFuzzer target of build/fuzz over its corpus for a few seconds
+api    pytest over tests/: the server as its clients see it, and comparisons with reference implementations
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UNIT_TIMEOUT_S = 600
+TSAN_WORTH = ("engine", "pool", "store", "outbox", "golden")
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.bad = []
+
+    def add(self, name, passed, failed, skipped, seconds, output):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        mark = "FAIL" if failed else "ok"
+        print(f"{mark:4} {name}: {passed} passed, {failed} failed, {skipped} skipped, {seconds:.1f} s", flush=True)
+        if failed:
+            self.bad.append(name)
+            print(output[-8000:], flush=True)
+        else:
+            for line in output.split("\n"):
+                if line.startswith("figure:"):
+                    print("     " + line, flush=True)
+
+
+def run(command, timeout, env=None):
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout, env=env)
+        text = (done.stdout + done.stderr).decode("utf-8", "replace")
+        code = done.returncode
+    except subprocess.TimeoutExpired as e:
+        text = ((e.stdout or b"") + (e.stderr or b"")).decode("utf-8", "replace") + f"\ntimed out after {timeout} s"
+        code = -1
+    return code, text, time.monotonic() - start
+
+
+def cmocka(totals, folder, label, wanted=lambda name: True, env=None):
+    programs = sorted(p for p in (ROOT / folder / "tests").glob("*/test_*") if os.access(p, os.X_OK) and p.suffix == "")
+    for program in programs:
+        if not wanted(program.name):
+            continue
+        code, text, seconds = run([str(program)], UNIT_TIMEOUT_S, env)
+        passed = len(re.findall(r"^\[ {7}OK \]", text, re.M))
+        skipped = len(re.findall(r"^\[  SKIPPED \] \w+\n", text, re.M))
+        # cmocka lists a failed test twice: where it fails and in the summary.
+        failed = len(set(re.findall(r"^\[  FAILED  \] (?:\w+: )?(test_\w+)", text, re.M)))
+        if code != 0 and failed == 0:
+            failed = 1
+        totals.add(f"{label} {program.parent.name}/{program.name}", passed, failed, skipped, seconds, text)
+
+
+def fuzz(totals, seconds_each):
+    for program in sorted((ROOT / "build/fuzz/tests/fuzz").glob("fuzz_*")):
+        name = program.name.removeprefix("fuzz_")
+        corpus = ROOT / "tests/fuzz/corpus" / name
+        work = ROOT / "build/fuzz/corpus" / name
+        work.mkdir(parents=True, exist_ok=True)
+        command = [str(program), f"-max_total_time={seconds_each}", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
+                   "-print_final_stats=1", f"-artifact_prefix={work}/", str(work)]
+        if corpus.is_dir():
+            command.append(str(corpus))
+        code, text, seconds = run(command, seconds_each + 120)
+        runs = re.search(r"number_of_executed_units:\s*(\d+)", text)
+        text += f"\nfigure: fuzz {name}: {runs.group(1) if runs else '?'} runs"
+        totals.add(f"fuzz {name}", int(code == 0), int(code != 0), 0, seconds, text)
+
+
+def pytest(totals, extra):
+    if not any((ROOT / "tests").glob("*/test_*.py")):
+        return
+    start = time.monotonic()
+    folders = sorted({str(p.parent.relative_to(ROOT)) for p in (ROOT / "tests").glob("*/test_*.py")})
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q",
+                           "-p", "no:cacheprovider", *folders, *extra], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    text = done.stdout.decode("utf-8", "replace")
+    counts = {k: int(n) for n, k in re.findall(r"(\d+) (passed|failed|skipped|error)", text.strip().split("\n")[-1])}
+    failed = counts.get("failed", 0) + counts.get("error", 0)
+    if done.returncode not in (0, 5) and failed == 0:
+        failed = 1
+    totals.add("api pytest", counts.get("passed", 0), failed, counts.get("skipped", 0), time.monotonic() - start, text)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", action="append", choices=["unit", "asan", "tsan", "fuzz", "api"])
+    parser.add_argument("--fuzz-seconds", type=int, default=20)
+    parser.add_argument("-k", default="", help="only C programs whose name contains this; passed to pytest -k too")
+    args = parser.parse_args()
+    suites = args.only or ["unit", "api", "asan", "fuzz"]
+    totals = Totals()
+    wanted = lambda name: args.k in name
+    if "unit" in suites:
+        cmocka(totals, "build", "unit", wanted)
+    if "api" in suites:
+        pytest(totals, ["-k", args.k] if args.k else [])
+    if "asan" in suites:
+        env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1", CHORUS_TEST_SLOW="1")
+        cmocka(totals, "build/asan", "asan", wanted, env)
+    if "tsan" in suites:
+        cmocka(totals, "build/tsan", "tsan", lambda n: args.k in n and any(w in n for w in TSAN_WORTH))
+    if "fuzz" in suites:
+        fuzz(totals, args.fuzz_seconds)
+    for name in totals.bad:
+        print(f"failed: {name}")
+    tail = f", {totals.skipped} skipped" if totals.skipped else ""
+    print(f"{totals.passed} passed, {totals.failed} failed{tail}", flush=True)
+    return 1 if totals.failed or totals.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
