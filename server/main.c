@@ -1,7 +1,46 @@
+/* main: picks the command. Nothing else ends the process. */
 #include <stdio.h>
+#include <string.h>
 
-int main(void)
+#include "server/cmd.h"
+
+#define CHORUS_VERSION "0.1.0"
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {NULL, NULL, NULL},
+};
+
+static void usage(FILE *to)
 {
-    fprintf(stderr, "chorus: no command yet\n");
-    return 2;
+    fputs("usage: chorus COMMAND [options]\n\n", to);
+    for (const struct command *c = commands; c->name; c++)
+        fprintf(to, "  %-10s %s\n", c->name, c->help);
+    fputs("\nchorus COMMAND --help lists the options of a command.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return CMD_EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        usage(stdout);
+        return CMD_EXIT_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        puts("chorus " CHORUS_VERSION);
+        return CMD_EXIT_OK;
+    }
+    for (const struct command *c = commands; c->name; c++) {
+        if (strcmp(c->name, name) == 0)
+            return c->run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "chorus: unknown command \"%s\" (chorus --help lists them)\n", name);
+    return CMD_EXIT_USAGE;
 }

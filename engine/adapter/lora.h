@@ -38,12 +38,19 @@ struct lora {
     void *storage;                /* owned */
 };
 
-/* Reads a PEFT directory for a base of this shape. Complete or refused: every tensor binds, every
- * config field that changes the mathematics is honoured, or STATUS_BAD_FILE / STATUS_UNSUPPORTED
- * names the field or tensor in e->param. Files are read with pread into own memory. The caller
- * frees *out with lora_free. */
-WARN_UNUSED enum status lora_open(const char *dir, const struct model_shape *base,
-                                  struct lora **out, struct err *e);
+/* Reads a PEFT directory for this base, which must stay open during the call: PEFT saves a copy of
+ * the embedding or head beside adapters of these, and the copy is compared with the base. Complete
+ * or refused: every tensor binds, every config field that changes the mathematics is honoured, or
+ * STATUS_BAD_FILE / STATUS_UNSUPPORTED names the field or tensor in e->param. STATUS_CONFLICT: a
+ * file changed while it was read. Files are read with pread into own memory. Symbolic links are
+ * followed; blocks on the disk. The caller frees *out with lora_free. */
+WARN_UNUSED enum status lora_open(const char *dir, const struct model *base, struct lora **out,
+                                  struct err *e);
+/* As lora_open for directory `name` of `root`, never leaving root: a link or .. that leads outside
+ * is STATUS_BAD_FILE. For adapter directories that others may write to. */
+WARN_UNUSED enum status lora_open_beneath(const char *root, const char *name,
+                                          const struct model *base, struct lora **out,
+                                          struct err *e);
 void lora_free(struct lora *l);
 
 #endif

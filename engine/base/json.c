@@ -18,9 +18,10 @@ const struct json_limits json_default_limits = {
     .members_max = LIMIT_JSON_MEMBERS,
 };
 
-/* An integer literal that a double may not hold: the ordinal of the number in document order, and
- * its text. */
-struct big_int {
+/* A number whose double does not say how it was written: an integer that a double may not hold, or
+ * a float with an integral value (1.0). The ordinal of the number in document order, and its text.
+ */
+struct raw_number {
     size_t ordinal;
     const char *text;
     size_t len;
@@ -32,9 +33,9 @@ struct scan {
     size_t i;
     size_t numbers;
     size_t members;
-    struct big_int *bigs; /* owned */
-    size_t big_count;
-    size_t big_cap;
+    struct raw_number *raws; /* owned */
+    size_t raw_count;
+    size_t raw_cap;
     const char *why;
 };
 
@@ -136,22 +137,22 @@ static size_t scan_digits(struct scan *s)
     return s->i - from;
 }
 
-static bool keep_big(struct scan *s, size_t from)
+static bool keep_raw(struct scan *s, size_t from)
 {
-    if (!VEC_RESERVE(s->bigs, s->big_cap, s->big_count + 1))
+    if (!VEC_RESERVE(s->raws, s->raw_cap, s->raw_count + 1))
         return fail(s, "out of memory");
-    s->bigs[s->big_count++] = (struct big_int){s->numbers, s->text + from, s->i - from};
+    s->raws[s->raw_count++] = (struct raw_number){s->numbers, s->text + from, s->i - from};
     return true;
 }
 
-static bool is_finite_number(const char *text, size_t n)
+static double number_value(const char *text, size_t n)
 {
     char buf[512];
     if (n >= sizeof buf)
-        return false;
+        return HUGE_VAL;
     memcpy(buf, text, n);
     buf[n] = '\0';
-    return isfinite(strtod(buf, NULL));
+    return strtod(buf, NULL);
 }
 
 static bool scan_number(struct scan *s)
@@ -178,9 +179,11 @@ static bool scan_number(struct scan *s)
         if (scan_digits(s) == 0)
             return fail(s, "bad number");
     }
-    if (!is_finite_number(s->text + from, s->i - from))
+    double value = number_value(s->text + from, s->i - from);
+    if (!isfinite(value))
         return fail(s, "number out of range");
-    if (integral && whole > SAFE_DIGITS && !keep_big(s, from))
+    bool ambiguous = integral ? whole > SAFE_DIGITS : value == floor(value);
+    if (ambiguous && !keep_raw(s, from))
         return false;
     s->numbers++;
     return true;
@@ -303,19 +306,19 @@ static enum status check_duplicates(const cJSON *obj, struct err *e)
     return st;
 }
 
-/* Walks the tree in document order with a fixed stack: gives big integers their digits, looks for
- * equal keys. */
+/* Walks the tree in document order with a fixed stack: gives ambiguous numbers their text, looks
+ * for equal keys. */
 static enum status finish_tree(cJSON *root, const struct scan *s, bool refuse_duplicate,
                                struct err *e)
 {
     cJSON *stack[LIMIT_JSON_DEPTH_ANY];
     int depth = 0;
     size_t ordinal = 0;
-    size_t next_big = 0;
+    size_t next_raw = 0;
     for (cJSON *v = root; v;) {
         if (cJSON_IsNumber(v)) {
-            if (next_big < s->big_count && s->bigs[next_big].ordinal == ordinal) {
-                const struct big_int *b = &s->bigs[next_big++];
+            if (next_raw < s->raw_count && s->raws[next_raw].ordinal == ordinal) {
+                const struct raw_number *b = &s->raws[next_raw++];
                 v->valuestring = cJSON_malloc(b->len + 1);
                 if (!v->valuestring)
                     return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
@@ -358,7 +361,7 @@ enum status json_parse(const char *text, size_t n, const struct json_limits *lim
     }
     st = finish_tree(root, &s, limits->refuse_duplicate, e);
 done:
-    mem_free(s.bigs);
+    mem_free(s.raws);
     if (st != STATUS_OK) {
         cJSON_Delete(root);
         return st;
@@ -384,11 +387,19 @@ enum status json_get_bool(const cJSON *obj, const char *key, bool *out, struct e
     return STATUS_OK;
 }
 
+bool json_is_float(const cJSON *v)
+{
+    if (!cJSON_IsNumber(v))
+        return false;
+    return v->valuestring ? strpbrk(v->valuestring, ".eE") != NULL
+                          : v->valuedouble != floor(v->valuedouble);
+}
+
 bool json_int64(const cJSON *v, int64_t *out)
 {
     if (!cJSON_IsNumber(v))
         return false;
-    if (v->valuestring) {
+    if (v->valuestring && !json_is_float(v)) {
         errno = 0;
         char *end;
         long long r = strtoll(v->valuestring, &end, 10);

@@ -4,7 +4,8 @@
  * cJSON 1.7.15 accepts what JSON forbids (trailing garbage, 01, bad UTF-8), cuts strings at \u0000,
  * keeps every number as a double and recurses. So the text is scanned first with a fixed stack:
  * UTF-8, grammar, depth, member count, no NUL in strings, no duplicate key when asked. Integers
- * beyond 2^53 are kept as raw text for json_get_int64.
+ * beyond 2^53 and floats of integral value (1.0) keep their text in valuestring, for json_int64 and
+ * json_is_float.
  */
 #ifndef CHORUS_BASE_JSON_H
 #define CHORUS_BASE_JSON_H
@@ -48,5 +49,7 @@ const cJSON *json_member(const cJSON *obj, const char *key);
 /* A number as an integer without losing digits: true when `v` is integral and fits int64. The tree
  * must come from json_parse (it keeps the digits of integers beyond 2^53). */
 bool json_int64(const cJSON *v, int64_t *out);
+/* A number that was written with a point or an exponent: 1.0 is one, 1 is not. */
+bool json_is_float(const cJSON *v);
 
 #endif

@@ -13,17 +13,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
-
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
-
-/* A row-major view, outermost dimension first. `data` may be unaligned. Borrowed from the file it
- * came from. */
-struct tensor {
-    const void *data; /* NULL: the model has no such tensor */
-    enum dtype dtype;
-    int64_t rows; /* [rows, cols]; a vector is [1, cols] */
-    int64_t cols;
-};
+#include "engine/model/tensor.h"
 
 /* Linear sites that an adapter can change. Site index of a layer's linear: layer * LINEAR_COUNT +
  * kind. */
@@ -126,9 +116,5 @@ void model_site_dims(const struct model_shape *s, int site, int *in, int *out);
 /* "model.layers.3.self_attn.q_proj", "lm_head", "model.embed_tokens". Writes at most `cap` bytes
  * with terminator. */
 void model_site_name(const struct model_shape *s, int site, char *out, size_t cap);
-
-/* `count` values of a tensor from element `at` (row-major), widened to float32. */
-void tensor_read_f32(const struct tensor *t, size_t at, size_t count, float *out);
-size_t dtype_bytes(enum dtype d);
 
 #endif

@@ -100,9 +100,39 @@ static void test_json_duplicate_keys(void **state)
     cJSON_Delete(v);
 }
 
+static void test_json_tells_floats_from_integers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool is_float;
+        bool is_int64;
+    } cases[] = {
+        {"1", false, true},
+        {"1.0", true, true},
+        {"1e3", true, true},
+        {"1.5", true, false},
+        {"-0", false, true},
+        {"-0.0", true, true},
+        {"123456789012345678", false, true},
+        {"1e17", true, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cJSON *v = NULL;
+        struct err e;
+        const char *text = cases[i].text;
+        assert_int_equal(json_parse(text, strlen(text), &json_default_limits, &v, &e), STATUS_OK);
+        int64_t r;
+        if (json_is_float(v) != cases[i].is_float || json_int64(v, &r) != cases[i].is_int64)
+            fail_msg("%s: float %d, int64 %d", text, json_is_float(v), json_int64(v, &r));
+        cJSON_Delete(v);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_json_tells_floats_from_integers),
         cmocka_unit_test(test_json_grammar),
         cmocka_unit_test(test_json_depth),
         cmocka_unit_test(test_json_int64_keeps_digits),

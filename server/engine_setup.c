@@ -1,0 +1,147 @@
+#include "server/engine_setup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/log.h"
+#include "engine/base/mem.h"
+#include "engine/base/vec.h"
+
+#define PATH_BYTES 4096
+
+void engine_setup_log(const struct options *o)
+{
+    enum log_level level = LOG_LEVEL_INFO;
+    if (strcmp(o->log_level, "debug") == 0)
+        level = LOG_LEVEL_DEBUG;
+    else if (strcmp(o->log_level, "warn") == 0)
+        level = LOG_LEVEL_WARN;
+    else if (strcmp(o->log_level, "error") == 0)
+        level = LOG_LEVEL_ERROR;
+    log_setup(level, strcmp(o->log_format, "json") == 0);
+}
+
+/* On a terminal one line that fills up; elsewhere nothing below a tenth is worth a line. */
+static void show_progress(void *ctx, const char *what, size_t done, size_t total)
+{
+    int *shown = ctx;
+    int percent = total ? (int)((double)done / (double)total * 100) : 100;
+    if (isatty(STDERR_FILENO)) {
+        fprintf(stderr, "\r%s %3d %%%s", what, percent, percent == 100 ? "\n" : "");
+    } else if (percent / 10 != *shown) {
+        *shown = percent / 10;
+        LOG_DEBUG(LOG_WHAT("loading"), LOG_STR("what", what), LOG_INT("percent", percent));
+    }
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Names in a directory, sorted; the caller frees each and the array. */
+static enum status list_names(const char *dir, char ***names, size_t *count, struct err *e)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return err_set(e, STATUS_IO, "adapters", "cannot read the adapter directory %s: %s", dir,
+                       strerror(errno));
+    char **list = NULL;
+    size_t n = 0;
+    size_t cap = 0;
+    enum status st = STATUS_OK;
+    for (struct dirent *entry; st == STATUS_OK && (entry = readdir(d));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        char *copy = VEC_RESERVE(list, cap, n + 1) ? mem_strdup(entry->d_name) : NULL;
+        if (copy)
+            list[n++] = copy;
+        else
+            st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    }
+    closedir(d);
+    if (n > 0)
+        qsort(list, n, sizeof *list, compare_names);
+    *names = list;
+    *count = n;
+    return st;
+}
+
+static enum status add_directory(struct engine *engine, const char *dir, struct err *e)
+{
+    char **names = NULL;
+    size_t count = 0;
+    enum status st = list_names(dir, &names, &count, e);
+    for (size_t i = 0; i < count; i++) {
+        char path[PATH_BYTES];
+        char config[PATH_BYTES + 32];
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        snprintf(config, sizeof config, "%s/adapter_config.json", path);
+        struct err why;
+        uint64_t generation;
+        if (st == STATUS_OK && access(config, F_OK) == 0 &&
+            engine_adapter_add(engine, names[i], path, &generation, &why) != STATUS_OK)
+            LOG_ERROR(LOG_WHAT("adapter refused"), LOG_STR("adapter", names[i]),
+                      LOG_STR("path", path), LOG_STR("why", why.msg));
+        mem_free(names[i]);
+    }
+    mem_free(names);
+    return st;
+}
+
+static enum status add_named(struct engine *engine, const char *item, struct err *e)
+{
+    const char *eq = strchr(item, '=');
+    if (!eq)
+        return STATUS_OK; /* a name to use, not an adapter to add */
+    char name[LIMIT_NAME_BYTES + 2];
+    snprintf(name, sizeof name, "%.*s", (int)(eq - item), item);
+    uint64_t generation;
+    enum status st = engine_adapter_add(engine, name, eq + 1, &generation, e);
+    return st == STATUS_OK ? st : err_prefix(e, "adapter %s", name);
+}
+
+enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx), void *notify_ctx,
+                              struct engine **out, struct err *e)
+{
+    if (!*o->model)
+        return err_set(e, STATUS_INVALID, "model", "--model DIR is needed");
+    int shown = -1;
+    struct engine_options opt = {
+        .model_dir = o->model,
+        .backend = o->backend,
+        .isa = o->isa,
+        .threads = (int)o->threads,
+        .ctx_max = (int)o->ctx,
+        .seqs_max = (int)o->max_seqs,
+        .rows_max = (int)(o->step_rows > o->max_seqs ? o->step_rows : o->max_seqs),
+        .chunk_max = (int)o->prefill_chunk,
+        .kv_pages = (int)o->kv_pages,
+        .slots_max = (int)o->adapter_slots,
+        .queue_max = (int)o->queue,
+        .wait_bound_steps = (int)o->wait_bound,
+        .prefix_cache = o->prefix_cache,
+        .notify = notify,
+        .notify_ctx = notify_ctx,
+        .progress = show_progress,
+        .progress_ctx = &shown,
+    };
+    struct engine *engine;
+    enum status st = engine_open(&opt, &engine, e);
+    if (st != STATUS_OK)
+        return st;
+    for (int i = 0; st == STATUS_OK && i < o->adapters.count; i++)
+        st = add_directory(engine, o->adapters.items[i], e);
+    for (int i = 0; st == STATUS_OK && i < o->adapter.count; i++)
+        st = add_named(engine, o->adapter.items[i], e);
+    if (st != STATUS_OK) {
+        engine_close(engine);
+        return st;
+    }
+    *out = engine;
+    return STATUS_OK;
+}

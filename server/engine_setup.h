@@ -1,0 +1,20 @@
+/* engine_setup: from settings to a running engine with its adapters; shared by the commands that
+ * hold a model. */
+#ifndef CHORUS_SERVER_ENGINE_SETUP_H
+#define CHORUS_SERVER_ENGINE_SETUP_H
+
+#include "config/options.h"
+#include "engine/base/status.h"
+#include "engine/engine.h"
+
+/* Log level and form. Before anything that logs. */
+void engine_setup_log(const struct options *o);
+
+/* Opens the engine (progress on stderr), then adds the adapters: every sub-directory of --adapters
+ * that holds an adapter_config.json, in name order, and each --adapter NAME=PATH. An adapter in a
+ * directory that is refused is one error line and is left out; one that was named is the caller's
+ * error. The caller ends *out with engine_close. */
+WARN_UNUSED enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx),
+                                          void *notify_ctx, struct engine **out, struct err *e);
+
+#endif
