@@ -143,6 +143,8 @@ static const struct option_def table[] = {
         "open loop: Poisson arrivals a second; 0: closed loop"),
     INT("prompt-tokens", OPTION_BENCH, prompt_tokens, 0, 1 << 24, "0", "N",
         "about this many tokens of prompt; 0: short questions"),
+    BOOL("ignore-eos", OPTION_BENCH, ignore_eos, "true",
+         "answers run to max-tokens, so that runs compare"),
     CHOICE("distribution", OPTION_BENCH, distribution, "distinct",
            "identical|distinct|uniform|zipf", "how requests choose among the adapters"),
     NUM("zipf", OPTION_BENCH, zipf, 0, 10, "1.1", "S", "exponent of the zipf distribution"),

@@ -87,6 +87,7 @@ struct options {
     int64_t requests;
     double rate;
     int64_t prompt_tokens;
+    bool ignore_eos;
     char *distribution;
     double zipf;
     int64_t timeout;

@@ -11,6 +11,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"bench", cmd_bench, "measure a server under load"},
     {NULL, NULL, NULL},
 };
 

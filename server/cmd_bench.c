@@ -1,0 +1,472 @@
+/* cmd_bench: load over HTTP against any OpenAI-compatible server.
+ *
+ * Closed loop: C clients, each asks again as soon as it has its answer. Open loop: arrivals at a
+ * Poisson rate, whatever the server does. One poll() loop drives all sockets, so the tool takes
+ * little of the machine it measures. Which adapter a request names follows a distribution over the
+ * adapters the server lists (or those of --adapter).
+ */
+#include "server/cmd.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "config/options.h"
+#include "engine/base/clock.h"
+#include "engine/base/json.h"
+#include "engine/base/limits.h"
+#include "engine/base/mem.h"
+#include "server/bench_client.h"
+#include "server/bench_report.h"
+
+#define ADAPTERS_MAX     4096
+#define KEY_BYTES_MAX    512
+#define POLL_MS          20
+#define PROMPT_BYTES_MAX (8u << 20)
+
+struct bench {
+    const struct options *o;
+    struct bench_target target;
+    char key[KEY_BYTES_MAX];
+    char base[256];  /* model name of the base */
+    char **adapters; /* owned; llama: the index as text */
+    int adapter_count;
+    double *zipf_cdf; /* owned, [adapter_count] */
+    uint64_t random;
+    struct bench_client *clients; /* owned, [slots] */
+    int slots;
+    int started;
+    int ended;
+    struct bench_report report;
+};
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+static double next_uniform(struct bench *b)
+{
+    uint64_t z = b->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+static void on_gap(void *ctx, int64_t gap_ns)
+{
+    struct bench *b = ctx;
+    bench_series_add(&b->report.gap, (double)gap_ns / 1e6);
+}
+
+/* --- what the server has
+ * ------------------------------------------------------------------------------------------- */
+
+static enum status fetch(struct bench *b, const char *path, cJSON **out, struct err *e)
+{
+    struct bench_client c;
+    bench_client_init(&c);
+    enum status st = bench_client_start(&c, &b->target, "GET", path, NULL, b->key, e);
+    int64_t until = clock_now_ns() + 10 * (int64_t)1000000000;
+    while (st == STATUS_OK && c.state != BENCH_DONE) {
+        struct pollfd p = {.fd = c.fd, .events = bench_client_wants(&c)};
+        if (poll(&p, 1, POLL_MS) > 0)
+            bench_client_step(&c);
+        else if (clock_now_ns() > until)
+            bench_client_abort(&c, "no answer within 10 s");
+    }
+    if (st == STATUS_OK && c.failed)
+        st = err_set(e, STATUS_BUSY, NULL, "%s: %s", b->o->url, c.why);
+    else if (st == STATUS_OK && c.status != 200)
+        st = err_set(e, STATUS_BUSY, NULL, "%s%s answered %d", b->o->url, path, c.status);
+    if (st == STATUS_OK)
+        st = json_parse(strbuf_str(&c.body), c.body.len, &json_default_limits, out, e);
+    bench_client_deinit(&c);
+    return st;
+}
+
+static enum status add_adapter(struct bench *b, const char *name, struct err *e)
+{
+    if (b->adapter_count == ADAPTERS_MAX)
+        return err_set(e, STATUS_LIMIT, "adapter", "more than %d adapters", ADAPTERS_MAX);
+    b->adapters[b->adapter_count] = mem_strdup(name);
+    if (!b->adapters[b->adapter_count])
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    b->adapter_count++;
+    return STATUS_OK;
+}
+
+/* Models with a parent are adapters, the first without one is the base. */
+static enum status read_models(struct bench *b, bool want_adapters, struct err *e)
+{
+    cJSON *v = NULL;
+    enum status st = fetch(b, "/v1/models", &v, e);
+    const cJSON *data = st == STATUS_OK ? json_member(v, "data") : NULL;
+    const cJSON *m;
+    cJSON_ArrayForEach(m, data)
+    {
+        const char *id = cJSON_GetStringValue(json_member(m, "id"));
+        if (!id || st != STATUS_OK)
+            continue;
+        if (json_member(m, "parent")) {
+            if (want_adapters)
+                st = add_adapter(b, id, e);
+        } else if (!b->base[0]) {
+            snprintf(b->base, sizeof b->base, "%s", id);
+        }
+    }
+    cJSON_Delete(v);
+    return st;
+}
+
+static enum status read_lora_list(struct bench *b, struct err *e)
+{
+    cJSON *v = NULL;
+    enum status st = fetch(b, "/lora-adapters", &v, e);
+    int n = cJSON_GetArraySize(v);
+    for (int i = 0; st == STATUS_OK && i < n; i++) {
+        char index[16];
+        snprintf(index, sizeof index, "%d", i);
+        st = add_adapter(b, index, e);
+    }
+    cJSON_Delete(v);
+    return st;
+}
+
+static enum status read_key(struct bench *b, struct err *e)
+{
+    if (!*b->o->api_key_file)
+        return STATUS_OK;
+    FILE *f = fopen(b->o->api_key_file, "re");
+    if (!f)
+        return err_set(e, STATUS_IO, "api-key-file", "cannot read %s: %s", b->o->api_key_file,
+                       strerror(errno));
+    bool found = false;
+    while (!found && fgets(b->key, sizeof b->key, f)) {
+        b->key[strcspn(b->key, "\r\n")] = '\0';
+        found = b->key[0] && b->key[0] != '#';
+    }
+    fclose(f);
+    return found
+               ? STATUS_OK
+               : err_set(e, STATUS_INVALID, "api-key-file", "%s holds no key", b->o->api_key_file);
+}
+
+static enum status discover(struct bench *b, struct err *e)
+{
+    b->adapters = mem_calloc(ADAPTERS_MAX, sizeof *b->adapters);
+    if (!b->adapters)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    enum status st = read_key(b, e);
+    bool llama = strcmp(b->o->dialect, "llama") == 0;
+    if (st == STATUS_OK)
+        st = read_models(b, b->o->adapter.count == 0 && !llama, e);
+    if (st == STATUS_OK && llama && b->o->adapter.count == 0)
+        st = read_lora_list(b, e);
+    for (int i = 0; st == STATUS_OK && i < b->o->adapter.count; i++)
+        st = add_adapter(b, b->o->adapter.items[i], e);
+    if (st != STATUS_OK || b->adapter_count == 0)
+        return st;
+    b->zipf_cdf = mem_alloc((size_t)b->adapter_count, sizeof *b->zipf_cdf);
+    if (!b->zipf_cdf)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    double sum = 0;
+    for (int i = 0; i < b->adapter_count; i++)
+        b->zipf_cdf[i] = sum += pow(i + 1, -b->o->zipf);
+    for (int i = 0; i < b->adapter_count; i++)
+        b->zipf_cdf[i] /= sum;
+    return STATUS_OK;
+}
+
+/* --- requests
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+/* The adapter of a request; NULL is the base ("base" in --adapter, or a server without adapters).
+ */
+static const char *choose_adapter(struct bench *b, int request)
+{
+    if (b->adapter_count == 0)
+        return NULL;
+    const char *how = b->o->distribution;
+    int i = 0;
+    if (strcmp(how, "distinct") == 0) {
+        i = request % b->adapter_count;
+    } else if (strcmp(how, "uniform") == 0) {
+        i = (int)(next_uniform(b) * b->adapter_count);
+    } else if (strcmp(how, "zipf") == 0) {
+        double u = next_uniform(b);
+        while (i < b->adapter_count - 1 && b->zipf_cdf[i] < u)
+            i++;
+    }
+    return strcmp(b->adapters[i], "base") == 0 ? NULL : b->adapters[i];
+}
+
+/* A short question that differs from request to request, or about --prompt-tokens words of material
+ * before it. */
+static void write_prompt(struct bench *b, int request, struct strbuf *out)
+{
+    static const char *const who[] = {"fox",   "queen", "miller", "dragon", "sailor",
+                                      "witch", "giant", "crow",   "baker",  "knight"};
+    static const char *const what[] = {"lantern",   "silver key", "broken bridge", "winter storm",
+                                       "lost ring", "old map",    "golden apple",  "sleeping bell"};
+    static const char *const word[] = {"moon", "river", "stone", "tower", "wind",  "night",
+                                       "road", "light", "tree",  "song",  "house", "sea"};
+    if (*b->o->prompt) {
+        strbuf_puts(out, b->o->prompt);
+        return;
+    }
+    if (b->o->prompt_tokens > 0)
+        strbuf_printf(out, "Story %d:", request);
+    for (int64_t i = 0; i < b->o->prompt_tokens; i++)
+        strbuf_printf(out, " %s", word[(int)(next_uniform(b) * 12)]);
+    strbuf_printf(out, "%sTell me a story about a %s and a %s.", out->len ? ". " : "",
+                  who[request % 10], what[request / 10 % 8]);
+}
+
+static void write_adapter(struct bench *b, const char *adapter, struct strbuf *out)
+{
+    const char *dialect = b->o->dialect;
+    const char *model = strcmp(dialect, "vllm") == 0 && adapter ? adapter : b->base;
+    strbuf_puts(out, "{\"model\":");
+    strbuf_json_string(out, model, strlen(model));
+    if (adapter && strcmp(dialect, "chorus") == 0) {
+        strbuf_puts(out, ",\"adapter\":");
+        strbuf_json_string(out, adapter, strlen(adapter));
+    } else if (strcmp(dialect, "llama") == 0) {
+        strbuf_puts(out, ",\"lora\":[");
+        if (adapter)
+            strbuf_printf(out, "{\"id\":%ld,\"scale\":1}", strtol(adapter, NULL, 10));
+        strbuf_putc(out, ']');
+    }
+}
+
+static enum status write_body(struct bench *b, int request, struct strbuf *out, struct err *e)
+{
+    struct strbuf prompt;
+    strbuf_init(&prompt, PROMPT_BYTES_MAX);
+    write_adapter(b, choose_adapter(b, request), out);
+    strbuf_puts(out, ",\"messages\":[");
+    if (*b->o->system) {
+        strbuf_puts(out, "{\"role\":\"system\",\"content\":");
+        strbuf_json_string(out, b->o->system, strlen(b->o->system));
+        strbuf_puts(out, "},");
+    }
+    write_prompt(b, request, &prompt);
+    strbuf_puts(out, "{\"role\":\"user\",\"content\":");
+    strbuf_json_string(out, strbuf_str(&prompt), prompt.len);
+    strbuf_printf(out,
+                  "}],\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+                  "\"max_tokens\":%lld,\"temperature\":%.6g,\"top_p\":%.6g",
+                  (long long)b->o->max_tokens, b->o->temperature, b->o->top_p);
+    if (b->o->seed >= 0)
+        strbuf_printf(out, ",\"seed\":%lld", (long long)(b->o->seed + request));
+    if (b->o->ignore_eos)
+        strbuf_puts(out, ",\"ignore_eos\":true");
+    strbuf_putc(out, '}');
+    bool failed = prompt.failed || out->failed;
+    strbuf_deinit(&prompt);
+    return failed ? err_set(e, STATUS_NO_MEMORY, NULL, "out of memory") : STATUS_OK;
+}
+
+static enum status start_request(struct bench *b, int slot, struct err *e)
+{
+    struct strbuf body;
+    strbuf_init(&body, PROMPT_BYTES_MAX);
+    int request = b->started++;
+    enum status st = write_body(b, request, &body, e);
+    struct bench_client *c = &b->clients[slot];
+    c->on_gap = on_gap;
+    c->on_gap_ctx = b;
+    if (st == STATUS_OK)
+        st = bench_client_start(c, &b->target, "POST", "/v1/chat/completions", strbuf_str(&body),
+                                b->key, e);
+    strbuf_deinit(&body);
+    return st;
+}
+
+static void take_result(struct bench *b, struct bench_client *c)
+{
+    struct bench_report *r = &b->report;
+    r->requests++;
+    b->ended++;
+    if (c->failed || c->status != 200) {
+        if (r->errors++ == 0)
+            snprintf(r->first_error, sizeof r->first_error, "%d %.150s", c->status,
+                     c->failed ? c->why : strbuf_str(&c->body));
+    } else {
+        int tokens = c->completion_tokens ? c->completion_tokens : c->pieces;
+        r->completion_tokens += tokens;
+        r->prompt_tokens += c->prompt_tokens;
+        if (c->first_ns)
+            bench_series_add(&r->first_token, (double)(c->first_ns - c->start_ns) / 1e6);
+        bench_series_add(&r->whole, (double)(c->end_ns - c->start_ns) / 1e6);
+    }
+    c->state = BENCH_IDLE;
+}
+
+/* --- the loop
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+static int idle_slot(const struct bench *b)
+{
+    for (int i = 0; i < b->slots; i++) {
+        if (b->clients[i].state == BENCH_IDLE)
+            return i;
+    }
+    return -1;
+}
+
+/* Starts what is due now; in the open loop `next_ns` is the next arrival. */
+static enum status start_due(struct bench *b, int64_t *next_ns, struct err *e)
+{
+    enum status st = STATUS_OK;
+    while (st == STATUS_OK && b->started < b->o->requests) {
+        int slot = idle_slot(b);
+        bool open_loop = b->o->rate > 0;
+        if (slot < 0 || (open_loop && clock_now_ns() < *next_ns))
+            break;
+        st = start_request(b, slot, e);
+        if (open_loop)
+            *next_ns += (int64_t)(-log(1 - next_uniform(b)) / b->o->rate * 1e9);
+    }
+    return st;
+}
+
+static void step_clients(struct bench *b, struct pollfd *polls, int *slot_of)
+{
+    nfds_t n = 0;
+    for (int i = 0; i < b->slots; i++) {
+        struct bench_client *c = &b->clients[i];
+        if (c->state != BENCH_IDLE && c->state != BENCH_DONE) {
+            slot_of[n] = i;
+            polls[n++] = (struct pollfd){.fd = c->fd, .events = bench_client_wants(c)};
+        }
+    }
+    poll(polls, n, n ? POLL_MS : 1);
+    for (nfds_t k = 0; k < n; k++) {
+        struct bench_client *c = &b->clients[slot_of[k]];
+        if (polls[k].revents)
+            bench_client_step(c);
+        else if (clock_now_ns() - c->start_ns > b->o->timeout * 1000000000)
+            bench_client_abort(c, "timed out");
+    }
+    for (int i = 0; i < b->slots; i++) {
+        if (b->clients[i].state == BENCH_DONE)
+            take_result(b, &b->clients[i]);
+    }
+}
+
+static enum status run_load(struct bench *b, struct err *e)
+{
+    /* The open loop is bounded by nothing but the server: every request may be in flight at once.
+     */
+    b->slots = (int)(b->o->rate > 0 ? b->o->requests : b->o->concurrency);
+    size_t n = (size_t)b->slots;
+    b->clients = mem_calloc(n, sizeof *b->clients);
+    struct pollfd *polls = mem_calloc(n, sizeof *polls);
+    int *slot_of = mem_calloc(n, sizeof *slot_of);
+    enum status st = STATUS_OK;
+    st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    for (size_t i = 0; st == STATUS_OK && i < n; i++)
+        bench_client_init(&b->clients[i]);
+    int64_t begin = clock_now_ns();
+    int64_t next = begin;
+    int64_t shown = begin;
+    while (st == STATUS_OK && b->ended < b->o->requests) {
+        st = start_due(b, &next, e);
+        if (st == STATUS_OK)
+            step_clients(b, polls, slot_of);
+        if (clock_now_ns() - shown > (int64_t)5000000000) {
+            shown = clock_now_ns();
+            fprintf(stderr, "bench: %d of %lld requests ended, %d errors\n", b->ended,
+                    (long long)b->o->requests, b->report.errors);
+        }
+    }
+    b->report.seconds = (double)(clock_now_ns() - begin) / 1e9;
+    for (size_t i = 0; b->clients && i < n; i++)
+        bench_client_deinit(&b->clients[i]);
+    mem_free(polls);
+    mem_free(slot_of);
+    return st;
+}
+
+static enum status write_csv(struct bench *b, struct err *e)
+{
+    struct stat info;
+    bool heading = stat(b->o->csv, &info) != 0 || info.st_size == 0;
+    FILE *f = fopen(b->o->csv, "ae");
+    if (!f)
+        return err_set(e, STATUS_IO, "csv", "cannot write %s: %s", b->o->csv, strerror(errno));
+    struct strbuf out;
+    strbuf_init(&out, 1u << 16);
+    bench_report_csv(&b->report, heading, &out);
+    bool ok = fwrite(strbuf_str(&out), 1, out.len, f) == out.len;
+    ok = fclose(f) == 0 && ok;
+    strbuf_deinit(&out);
+    return ok ? STATUS_OK : err_set(e, STATUS_IO, "csv", "cannot write %s", b->o->csv);
+}
+
+static int bench(const struct options *o)
+{
+    struct bench b = {.o = o, .random = o->seed >= 0 ? (uint64_t)o->seed : 1};
+    struct err e;
+    enum status st = bench_target_parse(o->url, &b.target, &e);
+    if (st == STATUS_OK)
+        st = discover(&b, &e);
+    b.report.url = o->url;
+    b.report.dialect = o->dialect;
+    b.report.distribution = o->distribution;
+    b.report.adapters = b.adapter_count;
+    b.report.concurrency = o->rate > 0 ? 0 : (int)o->concurrency;
+    b.report.rate = o->rate;
+    b.report.max_tokens = (int)o->max_tokens;
+    if (st == STATUS_OK)
+        st = run_load(&b, &e);
+    int code = CMD_EXIT_OK;
+    if (st == STATUS_OK) {
+        struct strbuf out;
+        strbuf_init(&out, 1u << 16);
+        if (o->json)
+            bench_report_json(&b.report, &out);
+        else
+            bench_report_table(&b.report, &out);
+        fputs(strbuf_str(&out), stdout);
+        strbuf_deinit(&out);
+        if (*o->csv)
+            st = write_csv(&b, &e);
+        code = b.report.errors ? CMD_EXIT_FAILED : CMD_EXIT_OK;
+    }
+    if (st != STATUS_OK)
+        code = cmd_fail("bench", &e);
+    for (int i = 0; i < b.adapter_count; i++)
+        mem_free(b.adapters[i]);
+    mem_free(b.adapters);
+    mem_free(b.zipf_cdf);
+    mem_free(b.clients);
+    bench_report_deinit(&b.report);
+    return code;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct options o;
+    struct err e;
+    int code = CMD_EXIT_OK;
+    if (options_load(OPTION_BENCH, argc, argv, &o, &e) != STATUS_OK) {
+        code = cmd_fail("bench", &e);
+    } else if (o.help) {
+        struct strbuf b;
+        strbuf_init(&b, 1u << 16);
+        options_help(OPTION_BENCH, &b);
+        printf("usage: chorus bench [--url URL] [options]\n\nLoad over HTTP, and its "
+               "figures.\n\n%s",
+               strbuf_str(&b));
+        strbuf_deinit(&b);
+    } else {
+        code = bench(&o);
+    }
+    options_deinit(&o);
+    return code;
+}
