@@ -43,8 +43,10 @@ def run_chat(model, prompt):
     with torch.inference_mode():
         for _ in range(STEPS):
             ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-        logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
-        logprobs = torch.log_softmax(logits.float(), dim=-1)
+        logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False).logits[0]
+        all_logprobs = torch.log_softmax(logits.float(), dim=-1)
+        of_prompt = all_logprobs[: len(prompt) - 1].gather(1, torch.tensor(prompt[1:]).unsqueeze(1)).flatten()
+        logprobs = all_logprobs[len(prompt) - 1 :]
     chosen = ids[len(prompt) :]
     top = torch.topk(logprobs, TOP, dim=-1)
     if [int(row[0]) for row in top.indices] != chosen:
@@ -57,6 +59,7 @@ def run_chat(model, prompt):
         "margins": [round(float(m), 6) for m in margins],
         "top_ids": top.indices.tolist(),
         "top_logprobs": rounded,
+        "prompt_logprobs": [round(float(x), 6) for x in of_prompt],
     }
 
 
@@ -94,6 +97,11 @@ def prompts_of(arch, folder):
             {"text": text, "ids": plain, "ids_with_special": raw.encode(text).ids, "decoded": decoded}
         )
     return out_chats, out_texts
+
+
+def slim(chat, run):
+    """Log-probabilities of the prompt are kept for one chat only; they would be most of the file."""
+    return run if chats.CHATS[chat]["name"] == "turns" else {k: v for k, v in run.items() if k != "prompt_logprobs"}
 
 
 def search(what, first, attempt):
@@ -134,7 +142,7 @@ def make_arch(build, out):
         voices.append((name, [(name, 1.0)], runs))
     add_blends(arch, model_dir, prompts, voices)
     runs = [
-        {"voice": voice, "adapters": [{"name": n, "weight": w} for n, w in parts], "chat": i, **run}
+        {"voice": voice, "adapters": [{"name": n, "weight": w} for n, w in parts], "chat": i, **slim(i, run)}
         for voice, parts, voice_runs in voices
         for i, run in enumerate(voice_runs)
     ]
