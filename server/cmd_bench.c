@@ -368,7 +368,8 @@ static enum status run_load(struct bench *b, struct err *e)
     struct pollfd *polls = mem_calloc(n, sizeof *polls);
     int *slot_of = mem_calloc(n, sizeof *slot_of);
     enum status st = STATUS_OK;
-    st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    if (!b->clients || !polls || !slot_of)
+        st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     for (size_t i = 0; st == STATUS_OK && i < n; i++)
         bench_client_init(&b->clients[i]);
     int64_t begin = clock_now_ns();
