@@ -41,7 +41,15 @@
 #define LIMIT_ADAPTER_RANK             512
 #define LIMIT_ADAPTER_BYTES            (4ull << 30)
 #define LIMIT_CONFIG_JSON_BYTES        (4u << 20)
-#define LIMIT_TOKENIZER_JSON_BYTES     (64u << 20)
+/* Geometry of a base model: far above what exists, low enough that products of two fit an int. */
+#define LIMIT_MODEL_LAYERS         1024
+#define LIMIT_MODEL_WIDTH          (1 << 20) /* hidden, ffn, heads x head_dim */
+#define LIMIT_MODEL_HEADS          4096
+#define LIMIT_HEAD_DIM             1024
+#define LIMIT_MODEL_VOCAB          (1 << 22)
+#define LIMIT_MODEL_CTX            (1 << 24) /* tokens: below 2^24 a position is exact in float32 */
+#define LIMIT_MODEL_SHARDS         1024
+#define LIMIT_TOKENIZER_JSON_BYTES (64u << 20)
 #define LIMIT_TOKENIZER_JSON_MEMBERS                                                               \
     4000000 /* vocabulary, merges and added tokens of a 262k tokenizer, twice */
 
