@@ -15,14 +15,9 @@
 
 #include "engine/base/status.h"
 #include "engine/base/strbuf.h"
+#include "engine/base/token_buf.h"
 
 struct engine_text;
-
-struct token_buf {
-    int32_t *ids; /* owned (mem_free) */
-    size_t count;
-    size_t cap;
-};
 
 /* Tokenizer and chat template of a Hugging Face directory; a directory without a template opens
  * too. */

@@ -197,7 +197,7 @@ static enum status turn(struct chat *c, const char *text, struct err *e)
                 usage.completion_tokens, s > 0 ? (usage.completion_tokens - 1) / s : 0,
                 (double)(usage.queue_ns + usage.prompt_ns) / 1e6);
     }
-    mem_free(prompt.ids);
+    token_buf_deinit(&prompt);
     strbuf_deinit(&answer);
     return st;
 }
