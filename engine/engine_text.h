@@ -18,12 +18,15 @@
 #include "engine/base/token_buf.h"
 
 struct engine_text;
+struct tokenizer;
 
 /* Tokenizer and chat template of a Hugging Face directory; a directory without a template opens
  * too. */
 WARN_UNUSED enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e);
 void engine_text_close(struct engine_text *t);
 bool engine_text_has_template(const struct engine_text *t);
+/* For the engine's own detokenising; borrowed. */
+const struct tokenizer *engine_text_tokenizer(const struct engine_text *t);
 
 /* Renders the chat template over `vars` (messages, tools, add_generation_prompt, template kwargs
  * ...); bos_token and eos_token are added when absent. A template that raises is STATUS_INVALID
