@@ -35,6 +35,7 @@ struct lora {
     int rank_max;
     size_t bytes;                 /* host bytes of all tensors, as stored */
     uint8_t sha256[SHA256_BYTES]; /* of adapter_config.json and the tensor file's bytes */
+    char *base_name;              /* owned; base_model_name_or_path as the config has it, or NULL */
     void *storage;                /* owned */
 };
 
@@ -43,7 +44,10 @@ struct lora {
  * or refused: every tensor binds, every config field that changes the mathematics is honoured, or
  * STATUS_BAD_FILE / STATUS_UNSUPPORTED names the field or tensor in e->param. STATUS_CONFLICT: a
  * file changed while it was read. Files are read with pread into own memory. Symbolic links are
- * followed; blocks on the disk. The caller frees *out with lora_free. */
+ * followed; blocks on the disk. The caller frees *out with lora_free.
+ *
+ * base NULL: nothing is compared with a base; in and out are what the tensors have, and sites count
+ * LIMIT_MODEL_LAYERS layers. For looking into adapters, not for running them. */
 WARN_UNUSED enum status lora_open(const char *dir, const struct model *base, struct lora **out,
                                   struct err *e);
 /* As lora_open for directory `name` of `root`, never leaving root: a link or .. that leads outside

@@ -28,32 +28,9 @@ static enum status open_error(int err, const char *name, struct err *e)
                    reason(err, buf, sizeof buf));
 }
 
-enum status file_root_open(const char *path, bool beneath, struct file_root *out, struct err *e)
+static int open_under(const struct file_root *root, const char *name, int flags)
 {
-    char buf[128];
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return err_set(e, STATUS_NOT_FOUND, path, "%s: no such directory", path);
-    if (fd < 0 && errno == ENOTDIR)
-        return err_set(e, STATUS_BAD_FILE, path, "%s: not a directory", path);
-    if (fd < 0)
-        return err_set(e, STATUS_IO, path, "%s: cannot be opened: %s", path,
-                       reason(errno, buf, sizeof buf));
-    *out = (struct file_root){fd, beneath};
-    return STATUS_OK;
-}
-
-void file_root_close(struct file_root *root)
-{
-    if (root->fd >= 0)
-        close(root->fd);
-    root->fd = -1;
-}
-
-static int open_under(const struct file_root *root, const char *name)
-{
-    /* O_NONBLOCK: opening a fifo must not wait for a writer. */
-    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    flags |= O_RDONLY | O_CLOEXEC | O_NOCTTY;
     if (!root->beneath)
         return openat(root->fd, name, flags);
     struct open_how how = {.flags = (uint64_t)flags,
@@ -63,6 +40,37 @@ static int open_under(const struct file_root *root, const char *name)
         fd = (int)syscall(SYS_openat2, root->fd, name, &how, sizeof how);
     while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk */
     return fd;
+}
+
+static enum status root_from(int fd, const char *name, bool beneath, struct file_root *out,
+                             struct err *e)
+{
+    if (fd < 0 && errno == ENOENT)
+        return err_set(e, STATUS_NOT_FOUND, name, "%s: no such directory", name);
+    if (fd < 0 && errno == ENOTDIR)
+        return err_set(e, STATUS_BAD_FILE, name, "%s: not a directory", name);
+    if (fd < 0)
+        return open_error(errno, name, e);
+    *out = (struct file_root){fd, beneath};
+    return STATUS_OK;
+}
+
+enum status file_root_open(const char *path, bool beneath, struct file_root *out, struct err *e)
+{
+    return root_from(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), path, beneath, out, e);
+}
+
+enum status file_root_open_in(const struct file_root *parent, const char *name,
+                              struct file_root *out, struct err *e)
+{
+    return root_from(open_under(parent, name, O_DIRECTORY), name, parent->beneath, out, e);
+}
+
+void file_root_close(struct file_root *root)
+{
+    if (root->fd >= 0)
+        close(root->fd);
+    root->fd = -1;
 }
 
 static int64_t nanoseconds(const struct timespec *t)
@@ -81,7 +89,7 @@ static void stamp_from(const struct stat *s, struct file_stamp *out)
 enum status file_open(const struct file_root *root, const char *name, int *fd,
                       struct file_stamp *stamp, struct err *e)
 {
-    int f = open_under(root, name);
+    int f = open_under(root, name, O_NONBLOCK); /* a fifo must not wait for a writer */
     if (f < 0)
         return open_error(errno, name, e);
     struct stat s;

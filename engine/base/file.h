@@ -32,6 +32,9 @@ struct file_root {
  * directory. */
 WARN_UNUSED enum status file_root_open(const char *path, bool beneath, struct file_root *out,
                                        struct err *e);
+/* As file_root_open for a directory of `parent`; the new root is beneath where the parent is. */
+WARN_UNUSED enum status file_root_open_in(const struct file_root *parent, const char *name,
+                                          struct file_root *out, struct err *e);
 void file_root_close(struct file_root *root);
 
 /* Opens a regular file for reading; the caller closes *fd. STATUS_NOT_FOUND when it does not exist,
