@@ -42,11 +42,12 @@
 #define LIMIT_ADAPTER_BYTES            (4ull << 30)
 #define LIMIT_ADAPTER_PATTERNS                                                                     \
     16384 /* keys of rank_pattern or alpha_pattern; PEFT may write one a module */
-#define LIMIT_ADAPTER_PATTERN_BYTES 16384  /* one regular expression */
-#define LIMIT_ADAPTER_MATCH_STEPS   100000 /* PCRE2 match limit: one expression on one module name \
-                                            */
-#define LIMIT_ADAPTER_MATCH_KIB 4096       /* PCRE2 heap limit of one match */
-#define LIMIT_ADAPTER_MATCH_MS  2000       /* processor time for all expressions of one adapter */
+#define LIMIT_ADAPTER_PATTERN_BYTES 16384 /* one regular expression */
+#define LIMIT_ADAPTER_MATCH_STEPS                                                                  \
+    100000                           /* PCRE2 match limit: one expression on one module name       \
+                                      */
+#define LIMIT_ADAPTER_MATCH_KIB 4096 /* PCRE2 heap limit of one match */
+#define LIMIT_ADAPTER_MATCH_MS  2000 /* processor time for all expressions of one adapter */
 #define LIMIT_CONFIG_JSON_BYTES (4u << 20)
 /* Geometry of a base model: far above what exists, low enough that products of two fit an int. */
 #define LIMIT_MODEL_LAYERS         1024
