@@ -11,6 +11,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
     {"bench", cmd_bench, "measure a server under load"},
     {NULL, NULL, NULL},
 };

@@ -1,0 +1,48 @@
+/* cmd_inspect: what a model or adapter directory holds, what binds, what would be refused and why.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/engine_inspect.h"
+#include "server/cmd.h"
+
+#define REPORT_BYTES_MAX (1u << 20)
+
+static int usage(FILE *to, int code)
+{
+    fputs("usage: chorus inspect PATH [--model DIR]\n\n"
+          "  PATH         directory of a model or of an adapter\n"
+          "  --model DIR  check the adapter against this base model\n",
+          to);
+    return code;
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    const char *path = NULL;
+    const char *model = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i];
+        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
+            return usage(stdout, CMD_EXIT_OK);
+        if (strcmp(a, "--model") == 0 && i + 1 < argc)
+            model = argv[++i];
+        else if (strncmp(a, "--model=", 8) == 0)
+            model = a + 8;
+        else if (a[0] == '-' || path)
+            return usage(stderr, CMD_EXIT_USAGE);
+        else
+            path = a;
+    }
+    if (!path)
+        return usage(stderr, CMD_EXIT_USAGE);
+    struct err e = {0};
+    struct strbuf report;
+    strbuf_init(&report, REPORT_BYTES_MAX);
+    enum status st = engine_inspect_is_adapter(path)
+                         ? engine_inspect_adapter(path, model, &report, &e)
+                         : engine_inspect_model(path, &report, &e);
+    fputs(strbuf_str(&report), stdout);
+    strbuf_deinit(&report);
+    return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("inspect", &e);
+}
