@@ -60,6 +60,12 @@
 #define LIMIT_TOKENIZER_JSON_BYTES (64u << 20)
 #define LIMIT_TOKENIZER_JSON_MEMBERS                                                               \
     4000000 /* vocabulary, merges and added tokens of a 262k tokenizer, twice */
+#define LIMIT_TOKEN_BYTES     65535      /* spelling of one token; real ones stay below 1,024 */
+#define LIMIT_TOKEN_IDS       (1u << 22) /* an id is an index: 16 times the largest vocabulary */
+#define LIMIT_TOKENIZER_STEPS 32 /* normalizers, pre-tokenizers, decoders: real files have 8 */
+#define LIMIT_PATTERN_BYTES   (64u << 10) /* one regular expression of a tokenizer.json */
+#define LIMIT_ENCODE_BYTES    (64u << 20) /* one text: eight times what a template may yield */
+#define LIMIT_PATTERN_STEPS   100000000   /* backtracking in one match: about a second */
 
 /* Chat templates. */
 #define LIMIT_TEMPLATE_SOURCE_BYTES (1u << 20)
