@@ -33,6 +33,10 @@
 #define LIMIT_EVENT_TEXT     256 /* bytes of text in one event; longer text takes several */
 #define LIMIT_ADAPTER_SLOTS  64  /* adapters resident beside the base at once */
 #define LIMIT_SEQS           256 /* sequences running at once */
+#define LIMIT_CTX            (1 << 20) /* tokens a sequence: no model of today goes beyond */
+#define LIMIT_ADAPTERS       4096      /* generations alive at once: each costs host memory */
+#define LIMIT_SALT_BYTES     256       /* partition key of the prefix cache */
+#define LIMIT_SCHED_WINDOW   64        /* waiting requests that one step looks at */
 
 /* Files. */
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20) /* as the reference implementation */

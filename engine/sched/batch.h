@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "engine/base/limits.h"
+#include "engine/base/status.h"
 #include "engine/sample/sample.h"
 
 /* Rows [row_begin, row_end) pass through the adapter in `slot`, times `weight`. Segments of a blend
@@ -36,5 +38,46 @@ struct batch {
     int32_t *out_row;               /* [O] rows whose logits are wanted, ascending */
     struct sample_row *out;         /* [O] */
 };
+
+/* One sequence's share of a step, as batch_build reads it. Pointers are borrowed until the step
+ * ends. */
+struct batch_seq {
+    const int32_t *tokens; /* prompt, then output so far; the newest is the last to be computed */
+    int token_count;
+    int prompt_count;
+    int computed;         /* tokens before the first row */
+    int rows;             /* >= 1; computed + rows <= token_count */
+    const int32_t *pages; /* covers computed + rows tokens */
+    int page_count;
+    int adapter_count;
+    int32_t slots[LIMIT_ADAPTERS_PER_REQUEST];
+    float weights[LIMIT_ADAPTERS_PER_REQUEST];
+    int score_from; /* prompt tokens from this index on are scored by the row before; prompt_count:
+                       none */
+    const struct sample_params *params;
+    const int32_t *banned;
+    int banned_count;
+};
+
+/* The arrays of a batch, sized once; and where its output rows came from. */
+struct batch_builder {
+    struct batch batch;
+    int rows_max;
+    int seqs_max;
+    int outs_max;
+    int segments_max;
+    int *order;         /* owned, [S] sequences in row order */
+    int *scratch;       /* owned, [S] */
+    int32_t *out_seq;   /* owned, [O] index into the sequences given to batch_build */
+    int32_t *out_index; /* owned, [O] the token that the row predicts: its index in `tokens` */
+};
+
+/* Allocates all arrays; a page table row holds ctx_max tokens. */
+WARN_UNUSED enum status batch_init(struct batch_builder *b, int rows_max, int seqs_max,
+                                   int outs_max, int ctx_max);
+void batch_deinit(struct batch_builder *b);
+/* Fills b->batch. `seqs` fit the sizes given to batch_init: anything else is a bug of the
+ * scheduler. */
+void batch_build(struct batch_builder *b, const struct batch_seq *seqs, int count);
 
 #endif
