@@ -7,15 +7,14 @@
 #include "engine/base/vec.h"
 
 enum status adapter_store_init(struct adapter_store *s, const struct adapter_source *source,
-                               const struct model_shape *base, struct backend *backend,
-                               int slots_max)
+                               const struct model *base, struct backend *backend, int slots_max)
 {
     CHECK(slots_max >= 1 && slots_max <= LIMIT_ADAPTER_SLOTS);
     memset(s, 0, sizeof *s);
     if (pthread_mutex_init(&s->lock, NULL) != 0)
         return STATUS_NO_MEMORY;
     s->source = *source;
-    s->base = *base;
+    s->base = base;
     s->backend = backend;
     s->slots_max = slots_max;
     return STATUS_OK;
@@ -141,7 +140,7 @@ enum status adapter_store_add(struct adapter_store *s, const char *name, const c
         return err_set(e, STATUS_INVALID, "path", "An adapter path has at most %d bytes.",
                        ADAPTER_PATH_BYTES - 1);
     struct lora *lora = NULL;
-    enum status st = s->source.open(path, &s->base, &lora, e);
+    enum status st = s->source.open(path, s->base, &lora, e);
     if (st != STATUS_OK)
         return st;
     struct adapter *a = mem_calloc(1, sizeof *a);

@@ -38,7 +38,7 @@ struct adapter {
 
 /* Where adapters come from; lora_open and lora_free but in tests. */
 struct adapter_source {
-    enum status (*open)(const char *dir, const struct model_shape *base, struct lora **out,
+    enum status (*open)(const char *dir, const struct model *base, struct lora **out,
                         struct err *e);
     void (*free)(struct lora *l);
 };
@@ -51,7 +51,7 @@ struct adapter_store {
     uint64_t last_generation;
     bool sweep; /* some generation in a slot has neither name nor users */
     struct adapter_source source;
-    struct model_shape base;
+    const struct model *base; /* borrowed */
     /* engine thread */
     struct backend *backend; /* borrowed; NULL: the device is lost */
     struct adapter *resident[LIMIT_ADAPTER_SLOTS];
@@ -61,7 +61,7 @@ struct adapter_store {
 
 WARN_UNUSED enum status adapter_store_init(struct adapter_store *s,
                                            const struct adapter_source *source,
-                                           const struct model_shape *base, struct backend *backend,
+                                           const struct model *base, struct backend *backend,
                                            int slots_max);
 /* Unloads and frees everything. No users are left. */
 void adapter_store_deinit(struct adapter_store *s);

@@ -36,7 +36,12 @@
 #define LIMIT_CTX            (1 << 20) /* tokens a sequence: no model of today goes beyond */
 #define LIMIT_ADAPTERS       4096      /* generations alive at once: each costs host memory */
 #define LIMIT_SALT_BYTES     256       /* partition key of the prefix cache */
-#define LIMIT_SCHED_WINDOW   64        /* waiting requests that one step looks at */
+#define LIMIT_ROWS           65536     /* rows (tokens) in one step */
+#define LIMIT_KV_PAGES       (1 << 24) /* page numbers stay far from overflow in any product */
+#define LIMIT_QUEUE_MAX      (1 << 20) /* what an operator may raise LIMIT_QUEUE to */
+#define LIMIT_TOKEN_TEXT_BYTES                                                                     \
+    3072                      /* text of one token: what one step makes must fit half an outbox */
+#define LIMIT_SCHED_WINDOW 64 /* waiting requests that one step looks at */
 
 /* Files. */
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20) /* as the reference implementation */

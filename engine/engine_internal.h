@@ -1,0 +1,134 @@
+/* engine_internal: what the engine's own files share. Outside of them only tests include it.
+ *
+ * engine_open.c reads files and gathers the parts, engine.c builds an engine from parts and runs
+ * its thread, engine_step.c is the step loop's phases, engine_submit.c the door for requests,
+ * engine_adapters.c the door for adapters, engine_size.c how large everything is.
+ *
+ * Locking: `lock` covers the fields below it and the reader's side of each sequence. The engine
+ * thread holds it to look (drain) and to tell (emit), never during a step. The adapter store has a
+ * lock of its own; neither is taken while the other is held.
+ */
+#ifndef CHORUS_ENGINE_INTERNAL_H
+#define CHORUS_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/adapter/adapter_store.h"
+#include "engine/backend.h"
+#include "engine/engine.h"
+#include "engine/sched/batch.h"
+#include "engine/sched/seq.h"
+
+/* Streaming text of one request, over a vocabulary: the engine knows no tokenizer. `state` is
+ * state_bytes of zeroed memory, 16-byte aligned, without resources of its own. push and end write
+ * whole UTF-8 characters, at most text_max bytes, and return how many. */
+struct engine_detok {
+    const void *ctx;
+    size_t state_bytes;
+    size_t text_max;
+    void (*begin)(const void *ctx, void *state, bool keep_special);
+    size_t (*push)(const void *ctx, void *state, int32_t token, char *out);
+    size_t (*end)(const void *ctx, void *state, char *out);
+};
+
+/* What an engine is made of. Borrowed parts live until engine_close; engine_close calls `release`
+ * (may be NULL) last, for whoever gathered them. */
+struct engine_parts {
+    const struct model *model;      /* borrowed */
+    struct backend *backend;        /* opened, not loaded; taken only on success */
+    const struct engine_text *text; /* borrowed; NULL: engine_get_text has none */
+    struct engine_detok detok;
+    struct adapter_source adapters;
+    size_t memory_bytes;          /* memory that may be used: of MemAvailable */
+    int64_t (*now_ns)(void *ctx); /* NULL: clock_now_ns */
+    void *now_ctx;
+    void (*release)(void *ctx);
+    void *release_ctx;
+    bool threaded; /* false: the caller drives engine_turn */
+};
+
+struct engine_slot {
+    struct seq *seq; /* owned; NULL: free */
+    int next_free;
+};
+
+struct engine {
+    struct engine_options opt; /* as resolved by engine_size */
+    struct engine_parts parts;
+    char *model_dir;
+    struct engine_info info;
+    int text_bytes; /* most text one token can make visible */
+    int room_need;  /* events one token can take */
+
+    /* engine thread */
+    struct seq **waiting; /* owned, [live_max] in order of arrival, preempted ones too */
+    int waiting_count;
+    struct seq **running; /* owned, [seqs_max] in order of arrival */
+    int running_count;
+    struct kv_pool pool;
+    struct prefix_cache prefix;
+    struct sched_limits limits;
+    struct sched_plan plan;
+    struct sched_seq *sched_running; /* owned, [seqs_max] */
+    struct sched_seq *sched_waiting; /* owned, [LIMIT_SCHED_WINDOW] */
+    struct seq **window;             /* owned, [LIMIT_SCHED_WINDOW] who sched_waiting is */
+    int window_count;
+    int32_t *found;               /* owned, [pages of ctx_max] scratch of prefix lookups */
+    struct seq **step_seqs;       /* owned, [seqs_max] sequences of this step */
+    struct batch_seq *step_batch; /* owned, [seqs_max] their rows */
+    int step_count;
+    struct batch_builder batch;
+    struct sample_result *results; /* owned, [outs_max] */
+    char *piece;                   /* owned, [detok.text_max] scratch */
+    bool notify;                   /* some outbox became ready in this turn */
+    int64_t step_begin_ns;
+    enum status lost;        /* not STATUS_OK: the device is gone, and why */
+    struct err lost_err;     /* written once, before refuse_lost */
+    bool closed;             /* saw `closing` and ended everything */
+    struct engine_stats now; /* counters; copied to `stats` at the end of a turn */
+
+    struct adapter_store store;
+
+    pthread_t thread;
+    bool thread_started;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* CLOCK_MONOTONIC; `signal` became true */
+    bool signal;         /* something happened that the engine thread has not seen */
+    bool draining;
+    bool closing;
+    bool refuse_lost;          /* `lost`, for other threads */
+    struct engine_slot *slots; /* owned, [slot_count] */
+    int slot_count;
+    int slot_free; /* head of the free list, -1: none */
+    int live;      /* accepted, terminal event not yet pushed */
+    int live_max;
+    int inbox_count;
+    uint64_t serial; /* of the last accepted request: how many there were */
+    struct seq *inbox_head;
+    struct seq *inbox_tail;
+    struct seq *ready_head;
+    struct seq *ready_tail;
+    struct engine_stats stats;
+};
+
+/* Builds an engine from parts and, if threaded, starts its thread. */
+WARN_UNUSED enum status engine_create(const struct engine_options *opt,
+                                      const struct engine_parts *parts, struct engine **out,
+                                      struct err *err);
+/* One turn of the loop; false: there was nothing to do. Only where parts.threaded is false. */
+bool engine_turn(struct engine *e);
+/* CHECKs all counts against each other: pages, references, slots, lists. Engine thread. */
+void engine_check(struct engine *e);
+
+int64_t engine_now(const struct engine *e);
+/* Wakes the engine thread. With the lock held. */
+void engine_signal_locked(struct engine *e);
+void engine_signal(struct engine *e);
+
+/* Resolves options and the model's facts into sizes. */
+WARN_UNUSED enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err);
+/* Bytes the system could still give, of /proc/meminfo; 0: unknown. */
+size_t engine_memory_available(void);
+
+#endif

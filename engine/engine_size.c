@@ -1,0 +1,142 @@
+/* engine_size: how large everything is. Planned once from options, model and memory; nothing grows
+ * later. */
+#include "engine/engine_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/checked.h"
+
+/* Without an explicit kv_pages each sequence is given room for this many tokens at most; longer
+ * ones share what is there. */
+#define POOL_TOKENS_A_SEQ 8192
+/* Rows a step whose logits are wanted beside each sequence's last: bounds the logits' memory. */
+#define SCORE_ROWS 32
+
+size_t engine_memory_available(void)
+{
+    static const char key[] = "MemAvailable:";
+    char line[256];
+    size_t bytes = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    if (!f)
+        return 0;
+    while (bytes == 0 && fgets(line, sizeof line, f))
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            bytes = (size_t)strtoull(line + sizeof key - 1, NULL, 10) << 10;
+    fclose(f);
+    return bytes;
+}
+
+static enum status bad_option(struct err *err, const char *name, int value, int min, int max)
+{
+    return err_set(err, STATUS_INVALID, name, "%s is %d, but must be %d to %d.", name, value, min,
+                   max);
+}
+
+static enum status check_options(const struct engine_options *o, struct err *err)
+{
+    if (o->seqs_max < 1 || o->seqs_max > LIMIT_SEQS)
+        return bad_option(err, "max-seqs", o->seqs_max, 1, LIMIT_SEQS);
+    if (o->rows_max < o->seqs_max || o->rows_max > LIMIT_ROWS)
+        return bad_option(err, "step-rows", o->rows_max, o->seqs_max, LIMIT_ROWS);
+    if (o->chunk_max < 0 || o->chunk_max > LIMIT_ROWS)
+        return bad_option(err, "prefill-chunk", o->chunk_max, 0, LIMIT_ROWS);
+    if (o->slots_max < 1 || o->slots_max > LIMIT_ADAPTER_SLOTS)
+        return bad_option(err, "adapter-slots", o->slots_max, 1, LIMIT_ADAPTER_SLOTS);
+    if (o->queue_max < 1 || o->queue_max > LIMIT_QUEUE_MAX)
+        return bad_option(err, "queue", o->queue_max, 1, LIMIT_QUEUE_MAX);
+    if (o->wait_bound_steps < 0)
+        return bad_option(err, "wait-bound", o->wait_bound_steps, 0, INT32_MAX);
+    if (o->kv_pages < 0 || o->kv_pages > LIMIT_KV_PAGES)
+        return bad_option(err, "kv-pages", o->kv_pages, 0, LIMIT_KV_PAGES);
+    return STATUS_OK;
+}
+
+static enum status choose_ctx(struct engine_options *o, int model_ctx, struct err *err)
+{
+    int most = model_ctx < LIMIT_CTX ? model_ctx : LIMIT_CTX;
+    if (o->ctx_max < 0 || o->ctx_max > most)
+        return bad_option(err, "ctx", o->ctx_max, 1, most);
+    if (o->ctx_max == 0) {
+        o->ctx_max = most;
+        if (o->kv_pages > 0 && o->kv_pages < sched_pages_for(most))
+            o->ctx_max = o->kv_pages * LIMIT_KV_PAGE_TOKENS;
+    }
+    return STATUS_OK;
+}
+
+/* Pages for every sequence at once, bounded by half of the memory that the weights leave. */
+static enum status choose_pages(struct engine *e, bool ctx_free, struct err *err)
+{
+    struct engine_options *o = &e->opt;
+    size_t page = e->parts.backend->ops->page_bytes(&e->parts.model->shape);
+    int a_seq = o->ctx_max < POOL_TOKENS_A_SEQ ? o->ctx_max : POOL_TOKENS_A_SEQ;
+    int64_t want = (int64_t)o->seqs_max * sched_pages_for(a_seq);
+    int one = sched_pages_for(o->ctx_max);
+    if (want < one)
+        want = one;
+    if (want > LIMIT_KV_PAGES)
+        want = LIMIT_KV_PAGES;
+    size_t memory = e->parts.memory_bytes, weights = e->parts.model->weight_bytes;
+    if (memory > 0 && page > 0) {
+        int64_t fit = memory > weights ? (int64_t)((memory - weights) / 2 / page) : 0;
+        if (fit < want)
+            want = fit;
+    }
+    int least = ctx_free ? 1 : one;
+    if (want < least)
+        return err_set(err, STATUS_NO_MEMORY, "ctx",
+                       "The KV cache of one sequence of %d tokens takes %zu MiB; half of the free "
+                       "memory is less.",
+                       ctx_free ? LIMIT_KV_PAGE_TOKENS : o->ctx_max, ((size_t)least * page) >> 20);
+    o->kv_pages = (int)want;
+    if (o->kv_pages < one)
+        o->ctx_max = o->kv_pages * LIMIT_KV_PAGE_TOKENS;
+    return STATUS_OK;
+}
+
+enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err)
+{
+    struct engine_options *o = &e->opt;
+    bool ctx_free = o->ctx_max == 0;
+    enum status st = check_options(o, err);
+    if (st == STATUS_OK)
+        st = choose_ctx(o, e->parts.model->shape.ctx_max, err);
+    if (st == STATUS_OK && o->kv_pages == 0)
+        st = choose_pages(e, ctx_free, err);
+    if (st != STATUS_OK)
+        return st;
+    if (o->chunk_max == 0 || o->chunk_max > o->rows_max)
+        o->chunk_max = o->rows_max;
+    e->live_max = o->seqs_max + o->queue_max;
+
+    /* One token can make visible what was held back, its own text and the detokeniser's rest. */
+    size_t text = LIMIT_STOP_BYTES + 2 * e->parts.detok.text_max;
+    if (e->parts.detok.text_max > LIMIT_TOKEN_TEXT_BYTES ||
+        outbox_events_for(text) > LIMIT_OUTBOX_EVENTS / 2)
+        return err_set(err, STATUS_UNSUPPORTED, "tokenizer.json",
+                       "A token of %zu bytes of text is too long.", e->parts.detok.text_max);
+    e->text_bytes = (int)text;
+    e->room_need = outbox_events_for(text);
+
+    e->limits = (struct sched_limits){
+        .rows_max = o->rows_max,
+        .chunk_max = o->chunk_max,
+        .seqs_max = o->seqs_max,
+        .score_max = o->rows_max < SCORE_ROWS ? o->rows_max : SCORE_ROWS,
+        .wait_bound_steps = o->wait_bound_steps,
+        .slots_max = o->slots_max,
+    };
+    *plan = (struct backend_plan){
+        .rows_max = o->rows_max,
+        .seqs_max = o->seqs_max,
+        .outs_max = o->seqs_max + e->limits.score_max,
+        .segments_max = o->seqs_max * LIMIT_ADAPTERS_PER_REQUEST,
+        .slots_max = o->slots_max,
+        .pages = o->kv_pages,
+        .ctx_max = o->ctx_max,
+    };
+    return STATUS_OK;
+}

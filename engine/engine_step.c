@@ -1,0 +1,603 @@
+/* engine_step: one turn of the engine thread, a phase a function. Start reading at engine_turn, at
+ * the end.
+ *
+ * Invariants between phases: a sequence is in exactly one of the inbox, `waiting` and `running`,
+ * both in order of arrival; only running ones hold pages and slots. A sequence whose terminal event
+ * was pushed belongs to its reader and is not touched again.
+ */
+#include "engine/engine_internal.h"
+
+#include <string.h>
+
+#include "engine/base/log.h"
+#include "engine/model/forward.h"
+
+/* ---- lists ---- */
+
+static void list_insert(struct seq **list, int *count, struct seq *s)
+{
+    int at = *count;
+    for (; at > 0 && list[at - 1]->order > s->order; at--)
+        list[at] = list[at - 1];
+    list[at] = s;
+    ++*count;
+}
+
+static void list_remove(struct seq **list, int *count, const struct seq *s)
+{
+    int at = 0;
+    while (list[at] != s)
+        at++;
+    memmove(&list[at], &list[at + 1], (size_t)(*count - at - 1) * sizeof(struct seq *));
+    --*count;
+}
+
+static void leave_lists(struct engine *e, struct seq *s)
+{
+    if (s->state == SEQ_RUNNING)
+        list_remove(e->running, &e->running_count, s);
+    else
+        list_remove(e->waiting, &e->waiting_count, s);
+}
+
+/* ---- endings ---- */
+
+/* With the lock held, after a push into a box that had `before` events. */
+static void mark_ready(struct engine *e, struct seq *s, int before)
+{
+    if (before > 0 || s->ready)
+        return;
+    s->ready = true;
+    s->ready_next = NULL;
+    if (e->ready_tail)
+        e->ready_tail->ready_next = s;
+    else
+        e->ready_head = s;
+    e->ready_tail = s;
+    e->notify = true;
+}
+
+/* Last page first, so that the cache gives up the end of a chain before its beginning. */
+static void give_back_device(struct engine *e, struct seq *s)
+{
+    while (s->page_count > 0)
+        kv_pool_unref(&e->pool, s->pages[--s->page_count]);
+    s->computed = 0;
+    for (int i = 0; i < s->adapter_count; i++)
+        if (s->adapters[i].slot >= 0) {
+            adapter_store_unuse(&e->store, s->adapters[i].slot);
+            s->adapters[i].slot = -1;
+        }
+}
+
+/* Takes a sequence out of the lists, gives everything back, and pushes its terminal event: the last
+ * time the engine thread touches it. */
+static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
+                enum engine_finish finish, const struct err *err)
+{
+    struct engine_usage usage;
+    leave_lists(e, s);
+    give_back_device(e, s);
+    for (int i = 0; i < s->adapter_count; i++)
+        adapter_store_release(&e->store, s->adapters[i].adapter);
+    s->state = SEQ_ENDED;
+    seq_usage(s, &usage);
+    e->now.requests_done += kind == ENGINE_EVENT_DONE;
+    e->now.requests_failed += kind == ENGINE_EVENT_ERROR;
+    e->now.requests_cancelled += kind == ENGINE_EVENT_CANCELLED;
+
+    pthread_mutex_lock(&e->lock);
+    int before = s->outbox.count;
+    outbox_push_end(&s->outbox, kind, finish, &usage, err);
+    mark_ready(e, s, before);
+    e->live--;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void end_with_error(struct engine *e, struct seq *s, const struct err *err)
+{
+    LOG_WARN(LOG_WHAT("request failed"), LOG_STR("request", s->request_id),
+             LOG_STR("code", status_code(err->code)), LOG_STR("why", err->msg));
+    end(e, s, ENGINE_EVENT_ERROR, ENGINE_FINISH_STOP, err);
+}
+
+static void fail_all(struct engine *e, const struct err *err)
+{
+    while (e->running_count > 0)
+        end_with_error(e, e->running[e->running_count - 1], err);
+    while (e->waiting_count > 0)
+        end_with_error(e, e->waiting[e->waiting_count - 1], err);
+}
+
+/* The backend failed: nothing that is on the device can be trusted any more. */
+static void lose(struct engine *e, enum status st, const char *phase, const struct err *why)
+{
+    const char *msg = why->code == st && why->msg[0] ? why->msg : status_code(st);
+    e->lost = st;
+    err_set(&e->lost_err, st, NULL, "%s (%s)", msg, phase);
+    LOG_ERROR(LOG_WHAT("device lost"), LOG_STR("phase", phase), LOG_STR("why", msg));
+    adapter_store_device_lost(&e->store);
+    pthread_mutex_lock(&e->lock);
+    e->refuse_lost = true;
+    pthread_mutex_unlock(&e->lock);
+    fail_all(e, &e->lost_err);
+}
+
+/* ---- drain: what happened outside since the last turn ---- */
+
+/* With the lock held. */
+static void look_at(struct engine *e, struct seq *s)
+{
+    s->cancel_seen = s->cancelled;
+    s->room = outbox_room(&s->outbox);
+    s->paused = s->room < e->room_need;
+}
+
+static void end_cancelled(struct engine *e, struct seq **list, const int *count)
+{
+    for (int i = *count - 1; i >= 0; i--)
+        if (list[i]->cancel_seen)
+            end(e, list[i], ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
+}
+
+/* Draining refuses who has not begun; a preempted sequence has. */
+static void refuse_waiting(struct engine *e)
+{
+    struct err err;
+    err_set(&err, STATUS_DRAINING, NULL, "The server is shutting down.");
+    for (int i = e->waiting_count - 1; i >= 0; i--)
+        if (e->waiting[i]->state == SEQ_WAITING)
+            end_with_error(e, e->waiting[i], &err);
+}
+
+static void drain(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->signal = false;
+    for (struct seq *s = e->inbox_head; s; s = s->inbox_next)
+        e->waiting[e->waiting_count++] = s;
+    e->inbox_head = e->inbox_tail = NULL;
+    e->inbox_count = 0;
+    for (int i = 0; i < e->waiting_count; i++)
+        look_at(e, e->waiting[i]);
+    for (int i = 0; i < e->running_count; i++)
+        look_at(e, e->running[i]);
+    bool draining = e->draining, closing = e->closing;
+    pthread_mutex_unlock(&e->lock);
+
+    end_cancelled(e, e->waiting, &e->waiting_count);
+    end_cancelled(e, e->running, &e->running_count);
+    if (draining)
+        refuse_waiting(e);
+    if (closing) {
+        struct err err;
+        err_set(&err, STATUS_DRAINING, NULL, "The server has shut down.");
+        fail_all(e, &err);
+        e->closed = true;
+    }
+    if (e->lost != STATUS_OK)
+        fail_all(e, &e->lost_err);
+    adapter_store_sweep(&e->store);
+}
+
+/* ---- schedule: who takes part in this step ---- */
+
+/* Rows that the outbox has room for; a row of a prompt that is scored makes an event of its own. */
+static int rows_cap(const struct engine *e, const struct seq *s)
+{
+    if (s->room < e->room_need)
+        return 0;
+    return seq_scores(s) ? s->room - e->room_need + 1 : INT32_MAX;
+}
+
+static void summarise(const struct engine *e, const struct seq *s, struct sched_seq *q)
+{
+    *q = (struct sched_seq){
+        .order = s->order,
+        .tokens = s->count,
+        .computed = s->computed,
+        .pages = s->page_count,
+        .rows_cap = rows_cap(e, s),
+        .passed_steps = s->passed_steps,
+        .scores = seq_scores(s),
+        .adapter_count = s->adapter_count,
+    };
+    for (int i = 0; i < s->adapter_count; i++)
+        q->adapters[i] = s->adapters[i].adapter->generation;
+}
+
+/* The oldest waiting sequences that could run now, with what the prefix cache has for them. */
+static void fill_window(struct engine *e)
+{
+    e->window_count = 0;
+    for (int i = 0; i < e->waiting_count && e->window_count < LIMIT_SCHED_WINDOW; i++) {
+        struct seq *s = e->waiting[i];
+        if (s->room < e->room_need)
+            continue;
+        struct sched_seq *q = &e->sched_waiting[e->window_count];
+        summarise(e, s, q);
+        q->computed =
+            LIMIT_KV_PAGE_TOKENS * prefix_cache_find(&e->prefix, s->keys, s->tokens,
+                                                     seq_cacheable_pages(s), e->found, &q->pages);
+        e->window[e->window_count++] = s;
+    }
+}
+
+static void plan(struct engine *e, bool admit)
+{
+    e->window_count = 0;
+    for (int i = 0; i < e->running_count; i++)
+        summarise(e, e->running[i], &e->sched_running[i]);
+    if (admit && e->running_count < e->opt.seqs_max)
+        fill_window(e);
+    struct sched_in in = {
+        .running = e->sched_running,
+        .running_count = e->running_count,
+        .waiting = e->sched_waiting,
+        .waiting_count = e->window_count,
+        .slots = e->store.slots,
+        .pages_free = e->pool.free_count + e->pool.cached_count,
+        .admit = admit,
+    };
+    sched_plan_step(&e->limits, &in, &e->plan);
+}
+
+static void preempt(struct engine *e, struct seq *s)
+{
+    list_remove(e->running, &e->running_count, s);
+    give_back_device(e, s);
+    s->state = SEQ_PREEMPTED;
+    list_insert(e->waiting, &e->waiting_count, s);
+    e->now.preemptions++;
+}
+
+/* Loads the adapters that the plan wants resident. False: somebody's could not be loaded and it was
+ * told so; plan again. */
+static bool bring_in_adapters(struct engine *e)
+{
+    for (int i = 0; i < e->plan.load_count; i++) {
+        const struct sched_load *l = &e->plan.load[i];
+        struct seq *s = e->window[l->seq];
+        struct err err = {0};
+        enum status st =
+            adapter_store_load(&e->store, s->adapters[l->adapter].adapter, l->slot, &err);
+        if (st == STATUS_OK)
+            continue;
+        if (st == STATUS_DEVICE_LOST) {
+            lose(e, st, "adapter_load", &err);
+        } else {
+            if (err.code != st)
+                err_set(&err, st, "adapter", "Adapter '%s' could not be loaded.",
+                        s->adapters[l->adapter].adapter->name);
+            end_with_error(e, s, &err);
+        }
+        return false;
+    }
+    return true;
+}
+
+/* Steps since a waiting sequence was first overtaken. */
+static void count_overtaken(struct engine *e)
+{
+    if (e->plan.run_count == 0)
+        return;
+    for (int i = 0; i < e->waiting_count; i++)
+        e->waiting[i]->passed_steps += e->waiting[i]->passed_steps > 0;
+    for (int i = 0; i < e->window_count; i++)
+        if (e->plan.taken[i])
+            e->window[i]->passed_steps = 0;
+        else if (e->plan.overtaken[i] && e->window[i]->passed_steps == 0)
+            e->window[i]->passed_steps = 1;
+}
+
+/* The pages that the cache has are pinned for all who are admitted before any page is taken for
+ * somebody: otherwise one's new page could be another's hit. */
+static void pin_cached_pages(struct engine *e)
+{
+    for (int i = 0; i < e->plan.admit_count; i++) {
+        struct seq *s = e->window[e->plan.admit[i]];
+        int held;
+        s->page_count = prefix_cache_find(&e->prefix, s->keys, s->tokens, seq_cacheable_pages(s),
+                                          s->pages, &held);
+        for (int k = 0; k < s->page_count; k++)
+            kv_pool_ref(&e->pool, s->pages[k]);
+        s->computed = s->page_count * LIMIT_KV_PAGE_TOKENS;
+        CHECK(s->computed == e->sched_waiting[e->plan.admit[i]].computed);
+    }
+}
+
+static void admit(struct engine *e, struct seq *s)
+{
+    list_remove(e->waiting, &e->waiting_count, s);
+    list_insert(e->running, &e->running_count, s);
+    s->state = SEQ_RUNNING;
+    for (int i = 0; i < s->adapter_count; i++) {
+        s->adapters[i].slot =
+            adapter_store_use(&e->store, s->adapters[i].adapter, e->now.steps + 1);
+        CHECK(s->adapters[i].slot >= 0);
+    }
+    if (s->scheduled_ns)
+        return; /* it was preempted and comes back */
+    s->scheduled_ns = e->step_begin_ns;
+    s->cached_tokens = s->computed;
+    e->now.tokens_in += (uint64_t)s->prompt_count;
+    e->now.tokens_cached += (uint64_t)s->computed;
+}
+
+static void carry_out(struct engine *e)
+{
+    e->step_count = e->plan.run_count;
+    for (int i = 0; i < e->step_count; i++) {
+        int k = e->plan.run[i].seq;
+        e->step_seqs[i] = k < e->running_count ? e->running[k] : e->window[k - e->running_count];
+    }
+    pin_cached_pages(e);
+    for (int i = 0; i < e->step_count; i++) {
+        struct seq *s = e->step_seqs[i];
+        for (int need = sched_pages_for(s->count); s->page_count < need; s->page_count++) {
+            int page = prefix_cache_page(&e->prefix);
+            CHECK(page >= 0);
+            s->pages[s->page_count] = page;
+        }
+    }
+    for (int i = 0; i < e->plan.admit_count; i++)
+        admit(e, e->window[e->plan.admit[i]]);
+}
+
+static void schedule(struct engine *e)
+{
+    e->step_begin_ns = engine_now(e);
+    e->step_count = 0;
+    bool admit_new = true, settled = false;
+    while (!settled && e->lost == STATUS_OK) {
+        plan(e, admit_new);
+        if (e->plan.preempt >= 0) {
+            preempt(e, e->running[e->plan.preempt]);
+            admit_new = false;
+        } else {
+            settled = bring_in_adapters(e);
+        }
+    }
+    if (e->lost != STATUS_OK)
+        return;
+    count_overtaken(e);
+    carry_out(e);
+}
+
+/* ---- pack, launch, finish: the step on the device ---- */
+
+static void pack(struct engine *e)
+{
+    for (int i = 0; i < e->step_count; i++) {
+        const struct seq *s = e->step_seqs[i];
+        struct batch_seq *q = &e->step_batch[i];
+        *q = (struct batch_seq){
+            .tokens = s->tokens,
+            .token_count = s->count,
+            .prompt_count = s->prompt_count,
+            .computed = s->computed,
+            .rows = e->plan.run[i].rows,
+            .pages = s->pages,
+            .page_count = s->page_count,
+            .adapter_count = s->adapter_count,
+            .score_from = seq_scores(s) ? s->scored : s->prompt_count,
+            .params = &s->sampling,
+            .banned = s->ends,
+            .banned_count = seq_banned_count(s),
+        };
+        for (int k = 0; k < s->adapter_count; k++) {
+            q->slots[k] = s->adapters[k].slot;
+            q->weights[k] = s->adapters[k].weight;
+        }
+    }
+    batch_build(&e->batch, e->step_batch, e->step_count);
+}
+
+static void launch(struct engine *e)
+{
+    struct backend *b = e->parts.backend;
+    struct err none = {0};
+    enum status st = b->ops->step_begin(b, &e->batch.batch);
+    if (st != STATUS_OK) {
+        lose(e, st, "step_begin", &none);
+        return;
+    }
+    forward(b, e->parts.model->shape.layers);
+    st = b->ops->step_launch(b);
+    if (st != STATUS_OK)
+        lose(e, st, "step_launch", &none);
+}
+
+static void finish(struct engine *e)
+{
+    struct backend *b = e->parts.backend;
+    struct err err = {0};
+    enum status st = b->ops->step_finish(b, e->results, &err);
+    if (st != STATUS_OK)
+        lose(e, st, "step_finish", &err);
+}
+
+/* ---- emit: tokens to text to events ---- */
+
+/* Makes n bytes of text visible, but for what could become a stop string. True: a stop string is
+ * complete. */
+static bool show_text(struct seq *s, const char *text, size_t n)
+{
+    size_t shown = n;
+    bool stopped = false;
+    if (seq_made(s) >= s->min_new)
+        stopped = stop_push(&s->stop, text, n, s->text + s->text_len, &shown);
+    else
+        memcpy(s->text + s->text_len, text, n);
+    s->text_len += shown;
+    return stopped;
+}
+
+/* Adds a token to the sequence and its text to s->text. True: the answer ends with it. */
+static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engine_finish *why)
+{
+    const struct engine_detok *d = &e->parts.detok;
+    s->tokens[s->count++] = token;
+    s->text_len = 0;
+    s->last_token_ns = engine_now(e);
+    if (!s->first_token_ns)
+        s->first_token_ns = s->last_token_ns;
+    e->now.tokens_out++;
+
+    bool show, stopped = false;
+    bool ended = seq_is_end(s, token, &show);
+    if (show)
+        stopped = show_text(s, e->piece, d->push(d->ctx, s->detok, token, e->piece));
+    bool full = seq_made(s) == s->max_new;
+    if (!stopped && (ended || full)) {
+        stopped = show_text(s, e->piece, d->end(d->ctx, s->detok, e->piece));
+        if (!stopped)
+            s->text_len += stop_flush(&s->stop, s->text + s->text_len);
+    }
+    *why = stopped || ended ? ENGINE_FINISH_STOP : ENGINE_FINISH_LENGTH;
+    return stopped || ended || full;
+}
+
+static void push_token(struct engine *e, struct seq *s, enum engine_event_kind kind,
+                       const struct sample_result *r, const char *text, size_t text_len)
+{
+    pthread_mutex_lock(&e->lock);
+    int before = s->outbox.count;
+    outbox_push_token(&s->outbox, kind, r, s->sampling.logprobs >= 0, text, text_len);
+    mark_ready(e, s, before);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* The step's rows are in the cache now; full pages can be found by others from here on. */
+static void account_rows(struct engine *e, struct seq *s, int rows)
+{
+    int full = s->computed / LIMIT_KV_PAGE_TOKENS;
+    s->computed += rows;
+    if (!s->cache_write)
+        return;
+    seq_extend_keys(s, s->computed);
+    for (; full < s->computed / LIMIT_KV_PAGE_TOKENS; full++)
+        prefix_cache_publish(&e->prefix, s->pages[full], &s->keys[full],
+                             &s->tokens[full * LIMIT_KV_PAGE_TOKENS]);
+}
+
+/* True: the sequence ended and is not ours any more. */
+static bool emit_result(struct engine *e, struct seq *s, int index, const struct sample_result *r)
+{
+    enum engine_finish why;
+    if (index < s->count) {
+        push_token(e, s, ENGINE_EVENT_PROMPT_TOKEN, r, NULL, 0);
+        s->scored = index + 1;
+        return false;
+    }
+    bool ended = take_token(e, s, r->token, &why);
+    push_token(e, s, ENGINE_EVENT_TOKEN, r, s->text, s->text_len);
+    if (ended)
+        end(e, s, ENGINE_EVENT_DONE, why, NULL);
+    return ended;
+}
+
+static void emit(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    for (int i = 0; i < e->step_count; i++)
+        e->step_seqs[i]->cancel_seen = e->step_seqs[i]->cancelled;
+    pthread_mutex_unlock(&e->lock);
+    for (int i = 0; i < e->step_count; i++) {
+        account_rows(e, e->step_seqs[i], e->step_batch[i].rows);
+        if (!e->step_seqs[i]->cancel_seen)
+            continue;
+        end(e, e->step_seqs[i], ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
+        e->step_seqs[i] = NULL;
+    }
+    for (int o = 0; o < e->batch.batch.out_count; o++) {
+        int i = e->batch.out_seq[o];
+        if (e->step_seqs[i] &&
+            emit_result(e, e->step_seqs[i], e->batch.out_index[o], &e->results[o]))
+            e->step_seqs[i] = NULL;
+    }
+}
+
+/* ---- check: what must hold between turns, and what the world is told ---- */
+
+static int count_adapters(const struct batch *b)
+{
+    uint64_t seen = 0;
+    for (int i = 0; i < b->segment_count; i++)
+        seen |= (uint64_t)1 << b->segments[i].slot;
+    return __builtin_popcountll(seen);
+}
+
+static void account_step(struct engine *e)
+{
+    e->now.steps++;
+    e->now.rows += (uint64_t)e->batch.batch.rows;
+    e->now.last_step_rows = e->batch.batch.rows;
+    e->now.last_step_seqs = e->batch.batch.seqs;
+    e->now.last_step_adapters = count_adapters(&e->batch.batch);
+    e->now.last_step_ns = engine_now(e) - e->step_begin_ns;
+}
+
+static void check(struct engine *e)
+{
+    CHECK(e->running_count > 0 || kv_pool_held(&e->pool) == 0);
+    e->now.waiting = e->waiting_count;
+    e->now.running = e->running_count;
+    e->now.kv_pages_used = kv_pool_held(&e->pool);
+    e->now.kv_pages_cached = e->pool.cached_count;
+    e->now.last_beat_ns = engine_now(e);
+    pthread_mutex_lock(&e->lock);
+    e->stats = e->now;
+    bool notify = e->notify;
+    e->notify = false;
+    pthread_mutex_unlock(&e->lock);
+    if (notify && e->opt.notify)
+        e->opt.notify(e->opt.notify_ctx);
+}
+
+bool engine_turn(struct engine *e)
+{
+    drain(e);
+    schedule(e);
+    bool step = e->step_count > 0;
+    if (step) {
+        pack(e);
+        launch(e);
+        if (e->lost == STATUS_OK)
+            finish(e);
+        if (e->lost == STATUS_OK)
+            emit(e);
+        account_step(e);
+    }
+    check(e);
+    return step;
+}
+
+void engine_check(struct engine *e)
+{
+    kv_pool_check(&e->pool);
+    int refs = 0, held = 0;
+    for (int i = 0; i < e->pool.total; i++)
+        refs += e->pool.refs[i];
+    for (int i = 0; i < e->running_count; i++) {
+        const struct seq *s = e->running[i];
+        held += s->page_count;
+        CHECK(s->state == SEQ_RUNNING && (i == 0 || e->running[i - 1]->order < s->order));
+        CHECK(s->computed < s->count && s->page_count >= sched_pages_for(s->computed));
+        for (int k = 0; k < s->adapter_count; k++)
+            CHECK(e->store.resident[s->adapters[k].slot] == s->adapters[k].adapter);
+    }
+    CHECK(refs == held);
+    for (int i = 0; i < e->waiting_count; i++)
+        CHECK(e->waiting[i]->state != SEQ_RUNNING && e->waiting[i]->page_count == 0 &&
+              (i == 0 || e->waiting[i - 1]->order < e->waiting[i]->order));
+    for (int i = 0; i < e->store.slots_max; i++) {
+        int users = 0;
+        for (int k = 0; k < e->running_count; k++)
+            for (int a = 0; a < e->running[k]->adapter_count; a++)
+                users += e->running[k]->adapters[a].slot == i;
+        CHECK(users == e->store.slots[i].refs);
+        CHECK(!e->store.resident[i] ||
+              e->store.resident[i]->generation == e->store.slots[i].adapter);
+    }
+}

@@ -1,0 +1,128 @@
+/* seq: one accepted request on its way: its tokens, pages, adapters, text and outbox.
+ *
+ *   WAITING --admitted--> RUNNING --ended--> ENDED
+ *               ^            | pages ran out
+ *               +-PREEMPTED<-+
+ *
+ * `computed` of `count` tokens are in the KV pages. A step computes some of the rest; the row of
+ * the last token predicts the next one. So a prompt, its continuation and the recomputation after a
+ * preemption are the same thing. A full outbox pauses a sequence: the scheduler leaves it out.
+ *
+ * Everything a request can ever need is allocated by seq_create: nothing grows on the step path.
+ * The engine thread owns all fields but those of the reader's side, which are under the engine's
+ * lock.
+ */
+#ifndef CHORUS_SCHED_SEQ_H
+#define CHORUS_SCHED_SEQ_H
+
+#include "engine/adapter/adapter_store.h"
+#include "engine/base/arena.h"
+#include "engine/engine_request.h"
+#include "engine/sched/outbox.h"
+#include "engine/sched/prefix_cache.h"
+#include "engine/sched/stop.h"
+
+enum seq_state { SEQ_WAITING, SEQ_RUNNING, SEQ_PREEMPTED, SEQ_ENDED };
+
+struct seq_adapter {
+    struct adapter *adapter; /* shared (one user of the store) until the sequence ends */
+    float weight;
+    int slot; /* while RUNNING, else -1 */
+};
+
+struct seq {
+    struct arena arena; /* owns everything below, this struct too */
+    uint64_t id;
+    uint64_t order; /* of arrival */
+    enum seq_state state;
+    int passed_steps; /* waiting: steps since it was first overtaken */
+
+    /* the request */
+    const char *request_id;
+    int prompt_count;
+    int max_new; /* tokens to make at most, >= 1 */
+    int min_new;
+    bool ignore_eos;
+    bool keep_special;
+    bool include_stop;
+    bool prompt_logprobs;
+    bool cache_read;
+    bool cache_write;
+    struct sample_params sampling;
+    struct seq_adapter adapters[LIMIT_ADAPTERS_PER_REQUEST];
+    int adapter_count;
+    int32_t *ends; /* [end_count] ids that end the answer: stop tokens, then eos unless ignored */
+    int end_count;
+    int stop_token_count; /* of these the request's own */
+
+    /* tokens and their KV */
+    int32_t *tokens; /* [prompt_count + max_new] */
+    int count;
+    int computed;
+    int32_t *pages; /* [pages_max] */
+    int page_count;
+    int pages_max;
+    int scored; /* prompt tokens below this index need no PROMPT_TOKEN event any more */
+    struct prefix_key seed;
+    struct prefix_key *keys; /* [pages_max] chain of the full pages */
+    int key_count;
+
+    /* text */
+    struct stop stop;
+    void *detok; /* state of the streaming detokeniser */
+    char *text;  /* room for all text one token can make visible */
+    size_t text_len;
+
+    /* times, clock_now_ns; 0: not yet */
+    int64_t submitted_ns;
+    int64_t scheduled_ns;
+    int64_t first_token_ns;
+    int64_t last_token_ns;
+    int cached_tokens;
+
+    /* the engine thread's snapshot of the reader's side, once a turn */
+    bool cancel_seen;
+    int room;
+
+    /* the reader's side: under the engine's lock */
+    struct outbox outbox;
+    bool cancelled;
+    bool paused; /* waits for the reader: a read wakes the engine */
+    bool ready;  /* in the ready list */
+    struct seq *ready_next;
+    struct seq *inbox_next;
+};
+
+/* What the engine adds to a request. */
+struct seq_setup {
+    const struct engine_request *request;
+    int max_new;
+    const int32_t *eos;
+    int eos_count;
+    bool prefix_cache;
+    size_t detok_bytes;
+    size_t text_bytes;
+};
+
+/* Copies the request. Adapters are set by the caller, then seq_seed. STATUS_NO_MEMORY. */
+WARN_UNUSED enum status seq_create(const struct seq_setup *setup, struct seq **out);
+void seq_destroy(struct seq *s);
+
+/* Computes the keys of the prompt's full pages; the adapters are known. Any thread. */
+void seq_seed(struct seq *s, const char *salt);
+/* Computes the keys of full pages up to `tokens` tokens. */
+void seq_extend_keys(struct seq *s, int tokens);
+/* Pages that may come from the cache: the last known token must be computed, its logits are wanted.
+ */
+int seq_cacheable_pages(const struct seq *s);
+/* Tokens made so far. */
+int seq_made(const struct seq *s);
+/* True while prompt rows are wanted as outputs. */
+bool seq_scores(const struct seq *s);
+/* Ids that must not be drawn now. */
+int seq_banned_count(const struct seq *s);
+/* True when `token` ends the answer; *show: its own text is part of it. */
+bool seq_is_end(const struct seq *s, int32_t token, bool *show);
+void seq_usage(const struct seq *s, struct engine_usage *out);
+
+#endif
