@@ -98,9 +98,10 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
     e->step_batch = mem_calloc(seqs, sizeof *e->step_batch);
     e->results = mem_calloc((size_t)plan->outs_max, sizeof *e->results);
     e->slots = mem_calloc((size_t)e->slot_count, sizeof *e->slots);
-    e->piece = mem_alloc(e->parts.detok.text_max, 1);
+    strbuf_init(&e->piece, e->parts.detok.text_max + DETOK_END_BYTES);
+    bool piece = strbuf_reserve(&e->piece, e->piece.max) != NULL;
     if (!e->waiting || !e->running || !e->sched_running || !e->sched_waiting || !e->window ||
-        !e->found || !e->step_seqs || !e->step_batch || !e->results || !e->slots || !e->piece)
+        !e->found || !e->step_seqs || !e->step_batch || !e->results || !e->slots || !piece)
         return STATUS_NO_MEMORY;
     for (int i = 0; i < e->slot_count; i++)
         e->slots[i].next_free = i + 1 < e->slot_count ? i + 1 : -1;
@@ -120,7 +121,7 @@ static void free_arrays(struct engine *e)
     sched_plan_deinit(&e->plan);
     prefix_cache_deinit(&e->prefix);
     kv_pool_deinit(&e->pool);
-    mem_free(e->piece);
+    strbuf_deinit(&e->piece);
     mem_free(e->slots);
     mem_free(e->results);
     mem_free(e->step_batch);

@@ -15,37 +15,12 @@
 
 #include "engine/adapter/adapter_store.h"
 #include "engine/backend.h"
+#include "engine/base/strbuf.h"
 #include "engine/engine.h"
+#include "engine/engine_parts.h"
 #include "engine/sched/batch.h"
+#include "engine/sched/sched.h"
 #include "engine/sched/seq.h"
-
-/* Streaming text of one request, over a vocabulary: the engine knows no tokenizer. `state` is
- * state_bytes of zeroed memory, 16-byte aligned, without resources of its own. push and end write
- * whole UTF-8 characters, at most text_max bytes, and return how many. */
-struct engine_detok {
-    const void *ctx;
-    size_t state_bytes;
-    size_t text_max;
-    void (*begin)(const void *ctx, void *state, bool keep_special);
-    size_t (*push)(const void *ctx, void *state, int32_t token, char *out);
-    size_t (*end)(const void *ctx, void *state, char *out);
-};
-
-/* What an engine is made of. Borrowed parts live until engine_close; engine_close calls `release`
- * (may be NULL) last, for whoever gathered them. */
-struct engine_parts {
-    const struct model *model;      /* borrowed */
-    struct backend *backend;        /* opened, not loaded; taken only on success */
-    const struct engine_text *text; /* borrowed; NULL: engine_get_text has none */
-    struct engine_detok detok;
-    struct adapter_source adapters;
-    size_t memory_bytes;          /* memory that may be used: of MemAvailable */
-    int64_t (*now_ns)(void *ctx); /* NULL: clock_now_ns */
-    void *now_ctx;
-    void (*release)(void *ctx);
-    void *release_ctx;
-    bool threaded; /* false: the caller drives engine_turn */
-};
 
 struct engine_slot {
     struct seq *seq; /* owned; NULL: free */
@@ -71,7 +46,8 @@ struct engine {
     struct sched_plan plan;
     struct sched_seq *sched_running; /* owned, [seqs_max] */
     struct sched_seq *sched_waiting; /* owned, [LIMIT_SCHED_WINDOW] */
-    struct seq **window;             /* owned, [LIMIT_SCHED_WINDOW] who sched_waiting is */
+    struct sched_slot sched_slots[LIMIT_ADAPTER_SLOTS];
+    struct seq **window; /* owned, [LIMIT_SCHED_WINDOW] who sched_waiting is */
     int window_count;
     int32_t *found;               /* owned, [pages of ctx_max] scratch of prefix lookups */
     struct seq **step_seqs;       /* owned, [seqs_max] sequences of this step */
@@ -79,7 +55,7 @@ struct engine {
     int step_count;
     struct batch_builder batch;
     struct sample_result *results; /* owned, [outs_max] */
-    char *piece;                   /* owned, [detok.text_max] scratch */
+    struct strbuf piece;           /* text of one token; its room is made at start */
     bool notify;                   /* some outbox became ready in this turn */
     int64_t step_begin_ns;
     enum status lost;        /* not STATUS_OK: the device is gone, and why */
@@ -112,12 +88,6 @@ struct engine {
     struct engine_stats stats;
 };
 
-/* Builds an engine from parts and, if threaded, starts its thread. */
-WARN_UNUSED enum status engine_create(const struct engine_options *opt,
-                                      const struct engine_parts *parts, struct engine **out,
-                                      struct err *err);
-/* One turn of the loop; false: there was nothing to do. Only where parts.threaded is false. */
-bool engine_turn(struct engine *e);
 /* CHECKs all counts against each other: pages, references, slots, lists. Engine thread. */
 void engine_check(struct engine *e);
 

@@ -113,7 +113,7 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
     e->live_max = o->seqs_max + o->queue_max;
 
     /* One token can make visible what was held back, its own text and the detokeniser's rest. */
-    size_t text = LIMIT_STOP_BYTES + 2 * e->parts.detok.text_max;
+    size_t text = LIMIT_STOP_BYTES + e->parts.detok.text_max + DETOK_END_BYTES;
     if (e->parts.detok.text_max > LIMIT_TOKEN_TEXT_BYTES ||
         outbox_events_for(text) > LIMIT_OUTBOX_EVENTS / 2)
         return err_set(err, STATUS_UNSUPPORTED, "tokenizer.json",

@@ -230,12 +230,20 @@ static void plan(struct engine *e, bool admit)
         summarise(e, e->running[i], &e->sched_running[i]);
     if (admit && e->running_count < e->opt.seqs_max)
         fill_window(e);
+    for (int i = 0; i < e->opt.slots_max; i++) {
+        const struct adapter_slot *slot = &e->store.slots[i];
+        e->sched_slots[i] = (struct sched_slot){
+            .adapter = slot->adapter ? slot->adapter->generation : 0,
+            .refs = slot->refs,
+            .used = slot->used,
+        };
+    }
     struct sched_in in = {
         .running = e->sched_running,
         .running_count = e->running_count,
         .waiting = e->sched_waiting,
         .waiting_count = e->window_count,
-        .slots = e->store.slots,
+        .slots = e->sched_slots,
         .pages_free = e->pool.free_count + e->pool.cached_count,
         .admit = admit,
     };
@@ -446,11 +454,17 @@ static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engi
 
     bool show, stopped = false;
     bool ended = seq_is_end(s, token, &show);
-    if (show)
-        stopped = show_text(s, e->piece, d->push(d->ctx, s->detok, token, e->piece));
+    if (show) {
+        strbuf_clear(&e->piece);
+        d->push(d->ctx, s->detok, token, &e->piece);
+        s->text_lost |= e->piece.failed;
+        stopped = show_text(s, strbuf_str(&e->piece), e->piece.len);
+    }
     bool full = seq_made(s) == s->max_new;
     if (!stopped && (ended || full)) {
-        stopped = show_text(s, e->piece, d->end(d->ctx, s->detok, e->piece));
+        strbuf_clear(&e->piece);
+        d->end(d->ctx, s->detok, &e->piece);
+        stopped = show_text(s, strbuf_str(&e->piece), e->piece.len);
         if (!stopped)
             s->text_len += stop_flush(&s->stop, s->text + s->text_len);
     }
@@ -491,6 +505,12 @@ static bool emit_result(struct engine *e, struct seq *s, int index, const struct
         return false;
     }
     bool ended = take_token(e, s, r->token, &why);
+    if (s->text_lost) {
+        struct err err;
+        err_set(&err, STATUS_LIMIT, NULL, "The text of token %d is too long.", r->token);
+        end_with_error(e, s, &err);
+        return true;
+    }
     push_token(e, s, ENGINE_EVENT_TOKEN, r, s->text, s->text_len);
     if (ended)
         end(e, s, ENGINE_EVENT_DONE, why, NULL);
@@ -585,7 +605,7 @@ void engine_check(struct engine *e)
         CHECK(s->state == SEQ_RUNNING && (i == 0 || e->running[i - 1]->order < s->order));
         CHECK(s->computed < s->count && s->page_count >= sched_pages_for(s->computed));
         for (int k = 0; k < s->adapter_count; k++)
-            CHECK(e->store.resident[s->adapters[k].slot] == s->adapters[k].adapter);
+            CHECK(e->store.slots[s->adapters[k].slot].adapter == s->adapters[k].adapter);
     }
     CHECK(refs == held);
     for (int i = 0; i < e->waiting_count; i++)
@@ -597,7 +617,5 @@ void engine_check(struct engine *e)
             for (int a = 0; a < e->running[k]->adapter_count; a++)
                 users += e->running[k]->adapters[a].slot == i;
         CHECK(users == e->store.slots[i].refs);
-        CHECK(!e->store.resident[i] ||
-              e->store.resident[i]->generation == e->store.slots[i].adapter);
     }
 }

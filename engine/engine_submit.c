@@ -239,7 +239,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     if (st != STATUS_OK)
         goto drop;
     seq_seed(s, r->cache_salt);
-    e->parts.detok.begin(e->parts.detok.ctx, s->detok, r->keep_special);
+    e->parts.detok.begin(e->parts.detok.ctx, s->detok, r->keep_special, s->tokens, s->prompt_count);
     s->submitted_ns = engine_now(e);
     tell_resolved(s, resolved);
 

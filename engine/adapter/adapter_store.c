@@ -28,17 +28,16 @@ static void free_adapter(struct adapter_store *s, struct adapter *a)
 
 static void empty_slot(struct adapter_store *s, int slot)
 {
-    CHECK(s->resident[slot] && s->slots[slot].refs == 0);
+    CHECK(s->slots[slot].adapter && s->slots[slot].refs == 0);
     if (s->backend)
         s->backend->ops->adapter_unload(s->backend, slot);
-    s->resident[slot] = NULL;
-    s->slots[slot] = (struct sched_slot){0};
+    s->slots[slot] = (struct adapter_slot){0};
 }
 
 void adapter_store_deinit(struct adapter_store *s)
 {
     for (int i = 0; i < s->slots_max; i++)
-        if (s->resident[i])
+        if (s->slots[i].adapter)
             empty_slot(s, i);
     for (size_t i = 0; i < s->count; i++) {
         CHECK(s->list[i]->users == 0);
@@ -256,7 +255,7 @@ static void set_slot(struct adapter_store *s, struct adapter *a, int slot)
 
 enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int slot, struct err *e)
 {
-    struct adapter *before = s->resident[slot];
+    struct adapter *before = s->slots[slot].adapter;
     if (before) {
         empty_slot(s, slot);
         set_slot(s, before, -1);
@@ -264,8 +263,7 @@ enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int s
     enum status st = s->backend->ops->adapter_load(s->backend, slot, a->lora, e);
     if (st != STATUS_OK)
         return st;
-    s->resident[slot] = a;
-    s->slots[slot] = (struct sched_slot){.adapter = a->generation};
+    s->slots[slot] = (struct adapter_slot){.adapter = a};
     set_slot(s, a, slot);
     return STATUS_OK;
 }
@@ -273,7 +271,7 @@ enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int s
 int adapter_store_use(struct adapter_store *s, const struct adapter *a, uint64_t used)
 {
     for (int i = 0; i < s->slots_max; i++) {
-        if (s->resident[i] != a)
+        if (s->slots[i].adapter != a)
             continue;
         s->slots[i].refs++;
         s->slots[i].used = used;
@@ -295,7 +293,7 @@ void adapter_store_sweep(struct adapter_store *s)
     s->sweep = false;
     pthread_mutex_unlock(&s->lock);
     for (int i = 0; sweep && i < s->slots_max; i++) {
-        struct adapter *a = s->resident[i];
+        struct adapter *a = s->slots[i].adapter;
         if (!a)
             continue;
         pthread_mutex_lock(&s->lock);

@@ -20,7 +20,6 @@
 #include "engine/adapter/lora.h"
 #include "engine/backend.h"
 #include "engine/engine_stats.h"
-#include "engine/sched/sched.h"
 
 #define ADAPTER_PATH_BYTES 512
 
@@ -43,6 +42,13 @@ struct adapter_source {
     void (*free)(struct lora *l);
 };
 
+/* One slot of the device. */
+struct adapter_slot {
+    struct adapter *adapter; /* NULL: empty */
+    int refs;                /* running sequences that use it */
+    uint64_t used;           /* larger is more recent */
+};
+
 struct adapter_store {
     pthread_mutex_t lock;
     struct adapter **list; /* owned, by name, then generation */
@@ -54,8 +60,7 @@ struct adapter_store {
     const struct model *base; /* borrowed */
     /* engine thread */
     struct backend *backend; /* borrowed; NULL: the device is lost */
-    struct adapter *resident[LIMIT_ADAPTER_SLOTS];
-    struct sched_slot slots[LIMIT_ADAPTER_SLOTS]; /* as sched sees `resident` */
+    struct adapter_slot slots[LIMIT_ADAPTER_SLOTS];
     int slots_max;
 };
 

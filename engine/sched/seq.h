@@ -72,6 +72,7 @@ struct seq {
     void *detok; /* state of the streaming detokeniser */
     char *text;  /* room for all text one token can make visible */
     size_t text_len;
+    bool text_lost; /* a token's text was longer than the vocabulary promised */
 
     /* times, clock_now_ns; 0: not yet */
     int64_t submitted_ns;

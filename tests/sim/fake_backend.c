@@ -1,0 +1,416 @@
+#include "tests/sim/fake_backend.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/mem.h"
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h ^= v + 0x9e3779b97f4a7c15u;
+    h = (h ^ (h >> 30)) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ (h >> 27)) * 0x94d049bb133111ebu;
+    return h ^ (h >> 31);
+}
+
+static uint64_t kv_of(uint64_t before, uint64_t identity, int32_t token, int32_t position)
+{
+    return mix(mix(mix(before, identity), (uint64_t)(uint32_t)token), (uint64_t)(uint32_t)position);
+}
+
+uint64_t fake_identity_add(uint64_t identity, uint64_t adapter, float weight)
+{
+    uint32_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    return mix(mix(identity, adapter), bits);
+}
+
+void fake_history_add(struct fake_history *h, int32_t token)
+{
+    h->kv = kv_of(h->kv, h->identity, token, h->count);
+    h->all = mix(h->all, h->kv);
+    h->tokens = mix(h->tokens, (uint64_t)(uint32_t)token);
+    h->count++;
+}
+
+static bool banned(const struct sample_row *row, int32_t token)
+{
+    for (int i = 0; i < row->banned_count; i++)
+        if (row->banned[i] == token)
+            return true;
+    return false;
+}
+
+static float score(uint64_t h, int32_t token)
+{
+    return -(float)(mix(h, (uint64_t)(uint32_t)token) >> 40) / 1048576.0f;
+}
+
+static void answer(uint64_t all, uint64_t tokens, int count, const struct sample_row *row,
+                   struct sample_result *out)
+{
+    uint64_t h = mix(all, tokens), draw = mix(mix(h, row->params->seed), (uint64_t)count);
+    memset(out, 0, sizeof *out);
+    out->token = row->forced;
+    for (; row->forced < 0; draw = mix(draw, 1)) {
+        out->token = (int32_t)(draw % FAKE_VOCAB);
+        if (!banned(row, out->token))
+            break;
+    }
+    if (row->params->logprobs < 0)
+        return;
+    out->logprob = score(h, out->token);
+    out->top_count = row->params->logprobs;
+    for (int i = 0; i < out->top_count; i++) {
+        out->top[i].token = (int32_t)(mix(h, (uint64_t)i) % FAKE_VOCAB);
+        out->top[i].logprob = score(h, out->top[i].token);
+    }
+}
+
+void fake_next(const struct fake_history *h, const struct sample_row *row,
+               struct sample_result *out)
+{
+    answer(h->all, h->tokens, h->count, row, out);
+}
+
+/* ---- backend ---- */
+
+static struct fake_backend *self(struct backend *b)
+{
+    return (struct fake_backend *)b;
+}
+
+static bool fails(struct fake_backend *f, enum fake_fault what)
+{
+    return f->fault == what && --f->fault_in == 0;
+}
+
+static enum status model_load(struct backend *b, const struct model *m,
+                              const struct backend_plan *plan, const struct progress *progress,
+                              struct err *e)
+{
+    struct fake_backend *f = self(b);
+    (void)m;
+    (void)progress;
+    size_t cells = (size_t)plan->pages * LIMIT_KV_PAGE_TOKENS;
+    f->plan = *plan;
+    f->cells = mem_alloc(cells, sizeof *f->cells);
+    f->page_owner = mem_calloc((size_t)plan->pages, sizeof *f->page_owner);
+    f->row_history = mem_calloc((size_t)plan->rows_max, sizeof *f->row_history);
+    f->results = mem_calloc((size_t)plan->outs_max, sizeof *f->results);
+    if (!f->cells || !f->page_owner || !f->row_history || !f->results)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
+    for (size_t i = 0; i < cells; i++)
+        f->cells[i] = (struct fake_cell){.token = -1, .position = -1};
+    return STATUS_OK;
+}
+
+static void close_backend(struct backend *b)
+{
+    struct fake_backend *f = self(b);
+    mem_free(f->cells);
+    mem_free(f->page_owner);
+    mem_free(f->row_history);
+    mem_free(f->results);
+    mem_free(f);
+}
+
+static uint64_t identity_of(const uint8_t sha256[SHA256_BYTES])
+{
+    uint64_t v;
+    memcpy(&v, sha256, sizeof v);
+    return v | 1;
+}
+
+static enum status adapter_load(struct backend *b, int slot, const struct lora *l, struct err *e)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->phase == 0 && slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
+    if (fails(f, FAKE_FAULT_LOAD))
+        return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    f->slots[slot] = identity_of(l->sha256);
+    return STATUS_OK;
+}
+
+static void adapter_unload(struct backend *b, int slot)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->phase == 0 && f->slots[slot] != 0);
+    f->slots[slot] = 0;
+}
+
+static void check_rows(const struct fake_backend *f, const struct batch *t)
+{
+    int rows_max = f->rows_least ? f->rows_least : f->plan.rows_max;
+    CHECK(t->rows >= 1 && t->rows <= rows_max && t->seqs >= 1 && t->seqs <= f->plan.seqs_max);
+    CHECK(t->row_begin[0] == 0 && t->row_begin[t->seqs] == t->rows);
+    for (int s = 0; s < t->seqs; s++) {
+        CHECK(t->row_begin[s] < t->row_begin[s + 1]);
+        for (int r = t->row_begin[s]; r < t->row_begin[s + 1]; r++) {
+            CHECK(t->seq_of_row[r] == s);
+            CHECK(r == t->row_begin[s] || t->position[r] == t->position[r - 1] + 1);
+            CHECK(t->token[r] >= 0 && t->token[r] < FAKE_VOCAB);
+        }
+        CHECK(t->kv_len[s] == t->position[t->row_begin[s + 1] - 1] + 1);
+        CHECK(t->kv_len[s] <= f->plan.ctx_max);
+    }
+}
+
+static int page_of(const struct batch *t, int s, int position)
+{
+    return t->page_table[s * t->page_stride + position / LIMIT_KV_PAGE_TOKENS];
+}
+
+/* A page that is written in this step belongs to one sequence of it. */
+static void check_pages(struct fake_backend *f, const struct batch *t)
+{
+    memset(f->page_owner, 0, (size_t)f->plan.pages * sizeof *f->page_owner);
+    for (int s = 0; s < t->seqs; s++)
+        for (int r = t->row_begin[s]; r < t->row_begin[s + 1]; r++) {
+            int page = page_of(t, s, t->position[r]);
+            CHECK(page >= 0 && page < f->plan.pages);
+            CHECK(f->page_owner[page] == 0 || f->page_owner[page] == s + 1);
+            f->page_owner[page] = s + 1;
+        }
+    for (int s = 0; s < t->seqs; s++)
+        for (int p = 0; p < t->kv_len[s]; p += LIMIT_KV_PAGE_TOKENS) {
+            int page = page_of(t, s, p);
+            CHECK(page >= 0 && page < f->plan.pages);
+            CHECK(f->page_owner[page] == 0 || f->page_owner[page] == s + 1);
+        }
+}
+
+static void check_segments(const struct fake_backend *f, const struct batch *t)
+{
+    CHECK(t->segment_count >= 0 && t->segment_count <= f->plan.segments_max);
+    for (int i = 0; i < t->segment_count; i++) {
+        const struct batch_segment *g = &t->segments[i];
+        CHECK(g->slot >= 0 && g->slot < f->plan.slots_max && f->slots[g->slot] != 0);
+        CHECK(g->row_begin >= 0 && g->row_begin < g->row_end && g->row_end <= t->rows);
+        CHECK(i == 0 || t->segments[i - 1].row_begin <= g->row_begin);
+    }
+}
+
+static void check_outs(const struct fake_backend *f, const struct batch *t)
+{
+    CHECK(t->out_count >= 0 && t->out_count <= f->plan.outs_max);
+    for (int o = 0; o < t->out_count; o++) {
+        CHECK(t->out_row[o] >= 0 && t->out_row[o] < t->rows);
+        CHECK(o == 0 || t->out_row[o - 1] < t->out_row[o]);
+        CHECK(t->out[o].token_count == t->position[t->out_row[o]] + 1);
+        CHECK(t->out[o].prompt_count <= t->out[o].token_count);
+    }
+}
+
+static enum status step_begin(struct backend *b, const struct batch *batch)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->phase == 0);
+    if (fails(f, FAKE_FAULT_BEGIN))
+        return f->fault_status;
+    check_rows(f, batch);
+    check_pages(f, batch);
+    check_segments(f, batch);
+    check_outs(f, batch);
+    f->batch = batch;
+    f->phase = 1;
+    return STATUS_OK;
+}
+
+static void none(struct backend *b)
+{
+    CHECK(self(b)->phase == 1);
+}
+
+static void none_layer(struct backend *b, int layer)
+{
+    CHECK(self(b)->phase == 1 && layer >= 0);
+}
+
+static struct fake_cell *cell(struct fake_backend *f, int s, int position)
+{
+    int page = page_of(f->batch, s, position);
+    return &f->cells[page * LIMIT_KV_PAGE_TOKENS + position % LIMIT_KV_PAGE_TOKENS];
+}
+
+static uint64_t row_identity(const struct fake_backend *f, int row)
+{
+    uint64_t id = 0;
+    for (int i = 0; i < f->batch->segment_count; i++) {
+        const struct batch_segment *g = &f->batch->segments[i];
+        if (row >= g->row_begin && row < g->row_end)
+            id = fake_identity_add(id, f->slots[g->slot], g->weight);
+    }
+    return id;
+}
+
+static void attn_in(struct backend *b, int layer)
+{
+    struct fake_backend *f = self(b);
+    const struct batch *t = f->batch;
+    for (int r = 0; r < t->rows && layer == 0; r++) {
+        int s = t->seq_of_row[r], at = t->position[r];
+        uint64_t before = at > 0 ? cell(f, s, at - 1)->kv : 0;
+        *cell(f, s, at) = (struct fake_cell){
+            .token = t->token[r],
+            .position = at,
+            .kv = kv_of(before, row_identity(f, r), t->token[r], at),
+        };
+    }
+}
+
+/* Reads the whole history back through the page table, as attention does. */
+static void attend(struct backend *b, int layer)
+{
+    struct fake_backend *f = self(b);
+    const struct batch *t = f->batch;
+    for (int s = 0; s < t->seqs && layer == 0; s++) {
+        uint64_t all = 0;
+        int first = t->position[t->row_begin[s]];
+        for (int at = 0; at < t->kv_len[s]; at++) {
+            all = mix(all, cell(f, s, at)->kv);
+            if (at >= first)
+                f->row_history[t->row_begin[s] + at - first] = all;
+        }
+    }
+}
+
+static void sample(struct backend *b)
+{
+    struct fake_backend *f = self(b);
+    const struct batch *t = f->batch;
+    for (int o = 0; o < t->out_count; o++) {
+        const struct sample_row *row = &t->out[o];
+        uint64_t tokens = 0;
+        for (int i = 0; i < row->token_count; i++)
+            tokens = mix(tokens, (uint64_t)(uint32_t)row->tokens[i]);
+        answer(f->row_history[t->out_row[o]], tokens, row->token_count, row, &f->results[o]);
+    }
+}
+
+static enum status step_launch(struct backend *b)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->phase == 1);
+    f->phase = 2;
+    return fails(f, FAKE_FAULT_LAUNCH) ? f->fault_status : STATUS_OK;
+}
+
+static enum status step_finish(struct backend *b, struct sample_result *results, struct err *e)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->phase == 2);
+    f->phase = 0;
+    f->steps++;
+    if (f->delay_us) {
+        struct timespec t = {.tv_nsec = f->delay_us * 1000L};
+        nanosleep(&t, NULL);
+    }
+    if (fails(f, FAKE_FAULT_FINISH))
+        return err_set(e, f->fault_status, NULL, "fake: step fails");
+    memcpy(results, f->results, (size_t)f->batch->out_count * sizeof *results);
+    return STATUS_OK;
+}
+
+static enum status read_logits(struct backend *b, int o, float *logits)
+{
+    (void)b;
+    (void)o;
+    (void)logits;
+    return STATUS_UNSUPPORTED;
+}
+
+static size_t page_bytes(const struct model_shape *s)
+{
+    (void)s;
+    return LIMIT_KV_PAGE_TOKENS * sizeof(struct fake_cell);
+}
+
+static const struct backend_ops ops = {
+    .name = "fake",
+    .model_load = model_load,
+    .close = close_backend,
+    .adapter_load = adapter_load,
+    .adapter_unload = adapter_unload,
+    .step_begin = step_begin,
+    .embed = none,
+    .attn_in = attn_in,
+    .attend = attend,
+    .attn_out = none_layer,
+    .mlp_in = none_layer,
+    .mlp_out = none_layer,
+    .head = none,
+    .sample = sample,
+    .step_launch = step_launch,
+    .step_finish = step_finish,
+    .read_logits = read_logits,
+    .page_bytes = page_bytes,
+};
+
+struct fake_backend *fake_backend_open(void)
+{
+    struct fake_backend *f = mem_calloc(1, sizeof *f);
+    if (f)
+        f->base.ops = &ops;
+    return f;
+}
+
+void fake_model_init(struct model *m, int ctx_max)
+{
+    memset(m, 0, sizeof *m);
+    m->shape.layers = 2;
+    m->shape.vocab = FAKE_VOCAB;
+    m->shape.ctx_max = ctx_max;
+    m->eos[0] = FAKE_EOS;
+    m->eos[1] = FAKE_EOS_2;
+    m->eos_count = 2;
+    m->weight_bytes = 1 << 20;
+}
+
+/* ---- adapters ---- */
+
+static atomic_int alive;
+
+static void sha_of(const char *path, uint8_t sha[SHA256_BYTES])
+{
+    sha256_of(path, strlen(path), sha);
+}
+
+static enum status open_lora(const char *dir, const struct model *base, struct lora **out,
+                             struct err *e)
+{
+    (void)base;
+    if (strncmp(dir, "bad", 3) == 0)
+        return err_set(e, STATUS_BAD_FILE, "tensor", "fake: it does not bind");
+    struct lora *l = mem_calloc(1, sizeof *l);
+    if (!l)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
+    sha_of(dir, l->sha256);
+    l->rank_max = 8;
+    l->bytes = 100;
+    alive++;
+    *out = l;
+    return STATUS_OK;
+}
+
+static void free_lora(struct lora *l)
+{
+    alive--;
+    memset(l, 0xee, sizeof *l);
+    mem_free(l);
+}
+
+const struct adapter_source fake_adapters = {.open = open_lora, .free = free_lora};
+
+int fake_adapters_alive(void)
+{
+    return alive;
+}
+
+uint64_t fake_identity_of(const char *path)
+{
+    uint8_t sha[SHA256_BYTES];
+    sha_of(path, sha);
+    return identity_of(sha);
+}

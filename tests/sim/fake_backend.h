@@ -1,0 +1,79 @@
+/* fake_backend: a device without mathematics, the oracle of the engine's tests.
+ *
+ * A KV cell remembers which token was written at which position under which adapters after which
+ * history. A "logit" is a hash of the whole history as it is read back through the page table it
+ * was given, so a stale page, a wrong table, a foreign adapter, a missing or doubled row or a wrong
+ * order changes the answer. fake_next says what the model would answer alone, without pages.
+ *
+ * step_begin checks every promise of batch.h. Faults are counted down: the k-th call of an
+ * operation fails once.
+ */
+#ifndef CHORUS_TESTS_SIM_FAKE_BACKEND_H
+#define CHORUS_TESTS_SIM_FAKE_BACKEND_H
+
+#include "engine/adapter/adapter_store.h"
+#include "engine/backend.h"
+
+#define FAKE_VOCAB 64
+#define FAKE_EOS   0
+#define FAKE_EOS_2 1
+
+enum fake_fault {
+    FAKE_FAULT_NONE,
+    FAKE_FAULT_LOAD,
+    FAKE_FAULT_BEGIN,
+    FAKE_FAULT_LAUNCH,
+    FAKE_FAULT_FINISH
+};
+
+struct fake_cell {
+    int32_t token; /* -1: never written */
+    int32_t position;
+    uint64_t kv;
+};
+
+struct fake_backend {
+    struct backend base;
+    struct backend_plan plan;
+    struct fake_cell *cells; /* owned, [pages, LIMIT_KV_PAGE_TOKENS] */
+    int *page_owner;         /* owned, [pages] scratch: who may write the page in this step */
+    uint64_t *row_history;   /* owned, [rows_max] hash of all tokens up to the row */
+    uint64_t slots[LIMIT_ADAPTER_SLOTS]; /* identity, 0: empty */
+    const struct batch *batch;
+    struct sample_result *results; /* owned, [outs_max] */
+    int phase;                     /* 0 idle, 1 begun, 2 launched */
+    enum fake_fault fault;
+    int fault_in; /* fails when it reaches 0 */
+    enum status fault_status;
+    uint64_t steps;
+    int rows_least; /* of plan.rows_max: a test's own tighter bound, 0: none */
+    int delay_us;   /* of each step, for tests with threads */
+};
+
+struct fake_backend *fake_backend_open(void);
+/* A model for it: 2 layers, FAKE_VOCAB tokens, two eos. */
+void fake_model_init(struct model *m, int ctx_max);
+/* Adapters whose bytes are their path; a path that begins with "bad" is refused. */
+extern const struct adapter_source fake_adapters;
+/* Adapters opened and not freed. */
+int fake_adapters_alive(void);
+/* What fake_next needs of an adapter with this path. */
+uint64_t fake_identity_of(const char *path);
+/* Of a request's adapters in order; start from 0. */
+uint64_t fake_identity_add(uint64_t identity, uint64_t adapter, float weight);
+
+/* The running state of a sequence alone. */
+struct fake_history {
+    uint64_t identity;
+    uint64_t kv;
+    uint64_t all;
+    uint64_t tokens;
+    int count;
+};
+
+void fake_history_add(struct fake_history *h, int32_t token);
+/* The answer to the history so far. `forced` >= 0: its score. */
+void fake_next(const struct fake_history *h, const struct sample_row *row,
+               struct sample_result *out);
+
+#endif

@@ -1,0 +1,111 @@
+#include "tests/sim/oracle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/fake_text.h"
+
+/* Tests make allocations of the engine fail by number; the oracle's own are not among them. */
+static void *must(void *p)
+{
+    CHECK(p);
+    return p;
+}
+
+static bool in_list(const int32_t *list, int count, int32_t token)
+{
+    for (int i = 0; i < count; i++)
+        if (list[i] == token)
+            return true;
+    return false;
+}
+
+/* Cuts the text at the stop string that is complete first, the longest of these. Looks at ends of
+ * text beyond `seen` only, and at no byte before `from`. */
+static bool cut(const struct engine_request *r, struct strbuf *text, size_t from, size_t seen)
+{
+    for (size_t end = seen + 1; end <= text->len; end++) {
+        size_t longest = 0;
+        for (int k = 0; k < r->stop_count; k++) {
+            size_t n = r->stop[k].len;
+            if (end >= from + n && n > longest &&
+                memcmp(text->data + end - n, r->stop[k].text, n) == 0)
+                longest = n;
+        }
+        if (longest > 0) {
+            text->len = r->include_stop ? end : end - longest;
+            return true;
+        }
+    }
+    return false;
+}
+
+struct reader {
+    const struct engine_request *r;
+    int max_new;
+    size_t from; /* text before is not searched */
+    char detok[64];
+};
+
+/* Reads the newest token. True: the answer is complete. */
+static bool read_token(struct reader *w, struct oracle *o)
+{
+    const struct engine_request *r = w->r;
+    int32_t token = o->tokens[o->count - 1].token;
+    bool by_request = in_list(r->stop_tokens, r->stop_token_count, token);
+    bool by_model = !r->ignore_eos && (token == FAKE_EOS || token == FAKE_EOS_2);
+    bool ended = by_request || by_model, full = o->count == w->max_new;
+    size_t seen = o->text.len;
+    if (by_request ? r->include_stop : by_model ? r->keep_special : true)
+        fake_detok.push(NULL, w->detok, token, &o->text);
+    if (o->count < r->min_tokens)
+        seen = w->from = o->text.len;
+    bool stopped = cut(r, &o->text, w->from, seen);
+    if (!stopped && (ended || full)) {
+        seen = o->text.len;
+        fake_detok.end(NULL, w->detok, &o->text);
+        stopped = cut(r, &o->text, w->from, seen);
+    }
+    o->finish = stopped || ended ? ENGINE_FINISH_STOP : ENGINE_FINISH_LENGTH;
+    return stopped || ended || full;
+}
+
+void oracle_answer(const struct engine_request *r, uint64_t identity, int max_new, struct oracle *o)
+{
+    int32_t banned[LIMIT_STOP_TOKENS + 2] = {0};
+    int banned_count = r->stop_token_count;
+    memcpy(banned, r->stop_tokens, (size_t)r->stop_token_count * sizeof *banned);
+    if (!r->ignore_eos) {
+        banned[banned_count++] = FAKE_EOS;
+        banned[banned_count++] = FAKE_EOS_2;
+    }
+    memset(o, 0, sizeof *o);
+    o->tokens = must(calloc((size_t)max_new, sizeof *o->tokens));
+    o->prompt = must(calloc((size_t)r->prompt_count, sizeof *o->prompt));
+    strbuf_init(&o->text, SIZE_MAX / 2);
+
+    struct reader reader = {.r = r, .max_new = max_new};
+    fake_detok.begin(NULL, reader.detok, r->keep_special, NULL, 0);
+    struct fake_history h = {.identity = identity};
+    struct sample_row row = {.params = &r->sampling, .banned = banned, .forced = -1};
+    for (int i = 0; i < r->prompt_count; i++) {
+        if (i > 0 && r->prompt_logprobs) {
+            row.forced = r->prompt[i];
+            fake_next(&h, &row, &o->prompt[i - 1]);
+            row.forced = -1;
+        }
+        fake_history_add(&h, r->prompt[i]);
+    }
+    do {
+        row.banned_count = o->count < r->min_tokens ? banned_count : 0;
+        fake_next(&h, &row, &o->tokens[o->count]);
+        fake_history_add(&h, o->tokens[o->count++].token);
+    } while (!read_token(&reader, o));
+}
+
+void oracle_deinit(struct oracle *o)
+{
+    free(o->tokens);
+    free(o->prompt);
+    strbuf_deinit(&o->text);
+}

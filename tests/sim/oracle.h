@@ -1,0 +1,23 @@
+/* oracle: what a request is answered when it is alone, by the shortest road: no pages, no batch, no
+ * automaton; stop strings by plain search over the whole text. */
+#ifndef CHORUS_TESTS_SIM_ORACLE_H
+#define CHORUS_TESTS_SIM_ORACLE_H
+
+#include "engine/base/strbuf.h"
+#include "engine/engine_request.h"
+#include "tests/sim/fake_backend.h"
+
+struct oracle {
+    struct sample_result *tokens; /* owned, [count] */
+    int count;
+    struct sample_result *prompt; /* owned, [prompt_count - 1] scores of prompt tokens 1 .. */
+    struct strbuf text;           /* what the reader sees in the end */
+    enum engine_finish finish;
+};
+
+/* `identity` of the request's adapters; max_new tokens at most. */
+void oracle_answer(const struct engine_request *r, uint64_t identity, int max_new,
+                   struct oracle *out);
+void oracle_deinit(struct oracle *o);
+
+#endif
