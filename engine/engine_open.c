@@ -1,0 +1,119 @@
+/* engine_open: from a model directory to the parts of an engine. */
+#include "engine/engine.h"
+
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/engine_internal.h"
+#include "engine/engine_parts.h"
+#include "engine/engine_text.h"
+#include "engine/model/model.h"
+#include "engine/text/detokenize.h"
+
+/* What engine_open opened; freed by engine_close through engine_parts.release. */
+struct opened {
+    struct model *model;
+    struct engine_text *text;
+};
+
+static void release_opened(void *ctx)
+{
+    struct opened *o = ctx;
+    engine_text_close(o->text);
+    model_close(o->model);
+    mem_free(o);
+}
+
+static void detok_begin(const void *ctx, void *state, bool keep_special, const int32_t *prompt,
+                        int prompt_count)
+{
+    detok_init(state, engine_text_tokenizer(ctx), !keep_special, prompt, (size_t)prompt_count);
+}
+
+static void detok_push_token(const void *ctx, void *state, int32_t token, struct strbuf *out)
+{
+    (void)ctx;
+    detok_push(state, token, out);
+}
+
+static void detok_end(const void *ctx, void *state, struct strbuf *out)
+{
+    (void)ctx;
+    detok_flush(state, out);
+}
+
+/* Bytes of text that one token can complete: its own, each at worst replaced by U+FFFD, behind the
+ * beginning of a character. */
+static size_t text_max_of(const struct engine_text *t)
+{
+    const struct tokenizer *tok = engine_text_tokenizer(t);
+    size_t longest = 0, n = 0;
+    for (size_t id = 0; id < tokenizer_vocab_size(tok); id++) {
+        if (tokenizer_token_bytes(tok, (int32_t)id, &n) && n > longest)
+            longest = n;
+        if (tokenizer_token_content(tok, (int32_t)id, &n) && n > longest)
+            longest = n;
+    }
+    return 3 * (longest + sizeof((struct detok *)0)->held);
+}
+
+static enum status open_backend(const struct engine_options *opt, struct backend **out,
+                                struct err *e)
+{
+    const char *name = opt->backend ? opt->backend : "auto";
+    struct backend_options options = {.threads = opt->threads, .isa = opt->isa ? opt->isa : "auto"};
+    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+        return cpu_backend_open(&options, out, e);
+    if (strcmp(name, "cuda") == 0)
+        return err_set(e, STATUS_UNSUPPORTED, "backend", "This build has no CUDA backend.");
+    return err_set(e, STATUS_INVALID, "backend", "There is no backend '%s'; known are auto, cpu.",
+                   name);
+}
+
+static enum status open_files(const struct engine_options *opt, struct opened *o, struct err *e)
+{
+    struct progress progress = {.fn = opt->progress, .ctx = opt->progress_ctx};
+    enum status st = model_open(opt->model_dir, &progress, &o->model, e);
+    if (st != STATUS_OK)
+        return st;
+    st = engine_text_open(opt->model_dir, &o->text, e);
+    if (st != STATUS_OK)
+        model_close(o->model);
+    return st;
+}
+
+enum status engine_open(const struct engine_options *opt, struct engine **out, struct err *e)
+{
+    struct opened *o = mem_calloc(1, sizeof *o);
+    if (!o)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "Out of memory for the engine.");
+    enum status st = open_files(opt, o, e);
+    if (st != STATUS_OK) {
+        mem_free(o);
+        return st;
+    }
+    struct engine_parts parts = {
+        .model = o->model,
+        .text = o->text,
+        .detok = {.ctx = o->text,
+                  .state_bytes = sizeof(struct detok),
+                  .text_max = text_max_of(o->text),
+                  .begin = detok_begin,
+                  .push = detok_push_token,
+                  .end = detok_end},
+        .adapters = {.open = lora_open, .free = lora_free},
+        .memory_bytes = engine_memory_available(),
+        .release = release_opened,
+        .release_ctx = o,
+        .threaded = true,
+    };
+    st = open_backend(opt, &parts.backend, e);
+    if (st == STATUS_OK) {
+        st = engine_create(opt, &parts, out, e);
+        if (st != STATUS_OK)
+            parts.backend->ops->close(parts.backend);
+    }
+    if (st != STATUS_OK)
+        release_opened(o);
+    return st;
+}
