@@ -34,7 +34,7 @@ struct backend_plan {
 
 struct backend_options {
     int threads;     /* CPU: 0 = one a core */
-    const char *isa; /* CPU: "auto", "avx2", "scalar" */
+    const char *isa; /* CPU: "auto" (NULL too), "avx512", "avx2", "scalar" */
 };
 
 struct backend; /* owned by the engine; each implementation begins its own struct with `const struct
