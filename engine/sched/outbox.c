@@ -49,7 +49,8 @@ static void take_text(struct outbox_item *it, const char **text, size_t *len)
     size_t n = *len < LIMIT_EVENT_TEXT ? *len : LIMIT_EVENT_TEXT;
     if (n < *len)
         n -= utf8_incomplete_tail(*text, n);
-    memcpy(it->text, *text, n);
+    if (n > 0)
+        memcpy(it->text, *text, n);
     it->text_len = (uint16_t)n;
     *text += n;
     *len -= n;
