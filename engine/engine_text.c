@@ -1,0 +1,94 @@
+#include "engine/engine_text.h"
+
+#include "engine/base/mem.h"
+#include "engine/text/tokenizer.h"
+
+struct engine_text {
+    struct tokenizer *tokenizer;
+};
+
+enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e)
+{
+    struct engine_text *t = mem_calloc(1, sizeof *t);
+    if (!t)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    enum status st = tokenizer_open(dir, &t->tokenizer, e);
+    if (st != STATUS_OK) {
+        engine_text_close(t);
+        return st;
+    }
+    *out = t;
+    return STATUS_OK;
+}
+
+void engine_text_close(struct engine_text *t)
+{
+    if (!t)
+        return;
+    tokenizer_close(t->tokenizer);
+    mem_free(t);
+}
+
+const struct tokenizer *engine_text_tokenizer(const struct engine_text *t)
+{
+    return t->tokenizer;
+}
+
+bool engine_text_has_template(const struct engine_text *t)
+{
+    (void)t;
+    return false;
+}
+
+enum status engine_text_render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
+                               struct err *e)
+{
+    (void)t;
+    (void)vars;
+    (void)out;
+    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
+}
+
+enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
+                             struct err *e)
+{
+    (void)t;
+    (void)vars;
+    (void)out;
+    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
+}
+
+enum status engine_text_encode(const struct engine_text *t, const char *s, size_t n,
+                               bool add_special, bool parse_special, struct token_buf *out,
+                               struct err *e)
+{
+    unsigned flags =
+        (add_special ? ENCODE_ADD_SPECIAL : 0u) | (parse_special ? ENCODE_PARSE_SPECIAL : 0u);
+    return tokenizer_encode(t->tokenizer, s, n, NULL, flags, out, e);
+}
+
+enum status engine_text_decode(const struct engine_text *t, const int32_t *ids, size_t count,
+                               bool keep_special, struct strbuf *out, struct err *e)
+{
+    return tokenizer_decode(t->tokenizer, ids, count, !keep_special, out, e);
+}
+
+const char *engine_text_token(const struct engine_text *t, int32_t id, size_t *n)
+{
+    return tokenizer_token_bytes(t->tokenizer, id, n);
+}
+
+bool engine_text_is_special(const struct engine_text *t, int32_t id)
+{
+    return tokenizer_is_special(t->tokenizer, id);
+}
+
+int32_t engine_text_token_id(const struct engine_text *t, const char *token)
+{
+    return tokenizer_id_of(t->tokenizer, token);
+}
+
+int engine_text_vocab(const struct engine_text *t)
+{
+    return (int)tokenizer_vocab_size(t->tokenizer);
+}
