@@ -353,7 +353,7 @@ static void check_file(const unsigned char *p, size_t n)
     CHECK(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, p, n, 0) == (ssize_t)n);
     enum status st = safetensors_map(fd, "f", &m, &e);
     CHECK(safetensors_read(fd, "f", 1u << 30, NULL, &r, NULL) == st);
-    CHECK(st == STATUS_OK || (st == STATUS_BAD_FILE && e.param[0] && e.msg[0]));
+    CHECK(st == STATUS_OK || (st == STATUS_BAD_FILE && e.msg[0]));
     CHECK((st == STATUS_OK) == slow_file(p, n));
     if (st == STATUS_OK) {
         read_all(m);
