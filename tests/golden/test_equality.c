@@ -1,0 +1,264 @@
+/* An answer depends on the request, its adapters and the model only. Every golden job, greedy and
+ * sampled, is asked alone; then again in company, in other orders, with other chunks, page pools,
+ * thread counts and a prefix cache. Token ids, log-probabilities and alternatives must be equal to
+ * the bit. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "engine/base/log.h"
+#include "engine/base/mem.h"
+#include "tests/golden/golden.h"
+
+struct scenario {
+    const char *name;
+    struct golden_setup setup;
+    uint64_t seed; /* arrival order; 0: as they stand */
+    int in_flight;
+    int rounds;          /* asked this many times on one engine */
+    bool growing;        /* the jobs that outgrow their prompts' pages, see make_growing */
+    bool must_preempt;   /* or the scenario shows nothing */
+    bool must_hit_cache; /* from the second round on */
+};
+
+static const struct scenario scenarios[] = {
+    {.name = "32 in flight", .seed = 1, .in_flight = 32, .rounds = 1},
+    {.name = "32 in flight, order 2", .seed = 2, .in_flight = 32, .rounds = 1},
+    {.name = "8 in flight, order 3", .seed = 3, .in_flight = 8, .rounds = 1},
+    {.name = "all queued at once",
+     .setup = {.seqs_max = 32},
+     .seed = 4,
+     .in_flight = 200,
+     .rounds = 1},
+    {.name = "2 threads", .setup = {.threads = 2}, .seed = 5, .in_flight = 32, .rounds = 1},
+    {.name = "3 threads, alone", .setup = {.threads = 3}, .in_flight = 1, .rounds = 1},
+    {.name = "chunks of 3", .setup = {.chunk_max = 3}, .in_flight = 1, .rounds = 1},
+    {.name = "chunks of 7, 40 rows a step",
+     .setup = {.chunk_max = 7, .rows_max = 40},
+     .seed = 6,
+     .in_flight = 32,
+     .rounds = 1},
+    {.name = "small page pool", .setup = {.kv_pages = 48}, .seed = 7, .in_flight = 32, .rounds = 1},
+    {.name = "24 pages",
+     .setup = {.kv_pages = 24},
+     .in_flight = 32,
+     .rounds = 2,
+     .growing = true,
+     .must_preempt = true},
+    {.name = "24 pages, cache, chunks of 5, 3 threads, 3 slots",
+     .setup = {.threads = 3, .chunk_max = 5, .kv_pages = 24, .slots_max = 3, .prefix_cache = true},
+     .seed = 11,
+     .in_flight = 32,
+     .rounds = 2,
+     .growing = true,
+     .must_preempt = true},
+    {.name = "prefix cache, alone",
+     .setup = {.prefix_cache = true},
+     .in_flight = 1,
+     .rounds = 2,
+     .must_hit_cache = true},
+    {.name = "prefix cache, 32 in flight",
+     .setup = {.prefix_cache = true},
+     .seed = 8,
+     .in_flight = 32,
+     .rounds = 2,
+     .must_hit_cache = true},
+    {.name = "4 adapter slots", .setup = {.slots_max = 4}, .seed = 9, .in_flight = 32, .rounds = 1},
+    {.name = "all of it",
+     .setup = {.threads = 3, .chunk_max = 5, .kv_pages = 56, .slots_max = 6, .prefix_cache = true},
+     .seed = 10,
+     .in_flight = 32,
+     .rounds = 2},
+};
+
+/* Each run twice: greedy, and sampled with its own seed and length. */
+static struct job *make_jobs(const struct golden *g, int *count)
+{
+    struct job *jobs = mem_calloc((size_t)g->run_count * 2, sizeof *jobs);
+    assert_non_null(jobs);
+    for (int i = 0; i < g->run_count; i++) {
+        jobs[2 * i] = golden_job(g, i);
+        jobs[2 * i + 1] = golden_job(g, i);
+        jobs[2 * i + 1].temperature = 0.9f;
+        jobs[2 * i + 1].top_p = 0.95f;
+        jobs[2 * i + 1].seed = 1000 + (uint64_t)i;
+        jobs[2 * i + 1].max_tokens = 3 + i * 11 % 45;
+    }
+    *count = g->run_count * 2;
+    return jobs;
+}
+
+/* Short prompts with long answers: each takes two or three pages and grows to six, so that a few of
+ * them fill a small pool together and some must step back. */
+static struct job *make_growing(const struct golden *g, int *count)
+{
+    struct job *jobs = mem_calloc((size_t)g->run_count, sizeof *jobs);
+    assert_non_null(jobs);
+    *count = 0;
+    for (int i = 0; i < g->run_count; i++) {
+        if (g->runs[i].chat != 0)
+            continue;
+        struct job *job = &jobs[(*count)++];
+        *job = golden_job(g, i);
+        job->temperature = 0.7f;
+        job->seed = 7 + (uint64_t)i;
+        job->max_tokens = ANSWER_MAX - i % 5;
+    }
+    return jobs;
+}
+
+struct set {
+    struct job *jobs;    /* owned */
+    struct answer *want; /* owned: asked alone */
+    int count;
+};
+
+struct totals {
+    int jobs;
+    int mismatches;
+    uint64_t preemptions;
+    uint64_t cached;
+    char first[400];
+};
+
+static void run_scenario(const struct golden *g, const struct scenario *s, const struct set *set,
+                         struct totals *t)
+{
+    const struct job *jobs = set->jobs;
+    int count = set->count;
+    struct asker *asker = asker_open(g, &s->setup);
+    struct answer *got = mem_calloc((size_t)count, sizeof *got);
+    struct engine_usage *usages = mem_calloc((size_t)count, sizeof *usages);
+    int *order = mem_calloc((size_t)count, sizeof *order);
+    assert_true(got && usages && order);
+    uint64_t hits = 0;
+    for (int round = 0; round < s->rounds; round++) {
+        golden_shuffle(order, count, s->seed + (uint64_t)round * 100);
+        asker_ask(asker, jobs, s->seed ? order : NULL, count, s->in_flight, got, usages);
+        char first[256] = "";
+        int differ = answers_differ(jobs, set->want, got, count, first, sizeof first);
+        if (differ && t->mismatches == 0)
+            snprintf(t->first, sizeof t->first, "%s, %s, round %d: %s", g->arch, s->name, round,
+                     first);
+        t->mismatches += differ;
+        t->jobs += count;
+        for (int i = 0; round > 0 && i < count; i++)
+            hits += usages[i].cached_tokens > 0;
+        if (s->must_hit_cache && round > 0 && hits < (uint64_t)count / 2)
+            fail_msg("%s, %s: %llu of %d prompts from the cache", g->arch, s->name,
+                     (unsigned long long)hits, count);
+    }
+    struct engine_stats stats;
+    engine_get_stats(asker_engine(asker), &stats);
+    if (s->must_preempt && stats.preemptions == 0)
+        fail_msg("%s, %s: nothing was preempted", g->arch, s->name);
+    t->preemptions += stats.preemptions;
+    t->cached += stats.tokens_cached;
+    if (stats.kv_pages_used != 0)
+        fail_msg("%s, %s: %d pages still held at the end", g->arch, s->name, stats.kv_pages_used);
+    mem_free(order);
+    mem_free(usages);
+    mem_free(got);
+    asker_close(asker);
+}
+
+static void check_arch(const char *arch)
+{
+    struct golden g;
+    golden_load(arch, &g);
+    struct golden_setup alone = {.threads = 1};
+    struct asker *asker = asker_open(&g, &alone);
+    struct set sets[2] = {0}; /* all jobs, the growing ones */
+    sets[0].jobs = make_jobs(&g, &sets[0].count);
+    sets[1].jobs = make_growing(&g, &sets[1].count);
+    for (int i = 0; i < 2; i++) {
+        sets[i].want = mem_calloc((size_t)sets[i].count, sizeof *sets[i].want);
+        assert_non_null(sets[i].want);
+        asker_ask(asker, sets[i].jobs, NULL, sets[i].count, 1, sets[i].want, NULL);
+    }
+    asker_close(asker);
+    struct totals t = {0};
+    int n = (int)(sizeof scenarios / sizeof scenarios[0]);
+    for (int i = 0; i < n; i++)
+        run_scenario(&g, &scenarios[i], &sets[scenarios[i].growing], &t);
+    printf("equality %s: %d scenarios, %d jobs, %llu preemptions, %llu tokens from the cache, "
+           "%d mismatches\n",
+           arch, n, t.jobs, (unsigned long long)t.preemptions, (unsigned long long)t.cached,
+           t.mismatches);
+    if (t.mismatches)
+        fail_msg("%d mismatches, first: %s", t.mismatches, t.first);
+    for (int i = 0; i < 2; i++) {
+        mem_free(sets[i].want);
+        mem_free(sets[i].jobs);
+    }
+    golden_free(&g);
+}
+
+static void test_equality_llama(void **state)
+{
+    (void)state;
+    check_arch("llama");
+}
+
+static void test_equality_mistral(void **state)
+{
+    (void)state;
+    check_arch("mistral");
+}
+
+static void test_equality_qwen2(void **state)
+{
+    (void)state;
+    check_arch("qwen2");
+}
+
+static void test_equality_qwen3(void **state)
+{
+    (void)state;
+    check_arch("qwen3");
+}
+
+/* The same long prompt by every voice in turn on one engine: the first time a voice asks, nothing
+ * may come from the cache, whoever asked before; the second time something must. */
+static void test_equality_prefix_identity(void **state)
+{
+    (void)state;
+    struct golden g;
+    golden_load("qwen3", &g);
+    struct golden_setup setup = {.prefix_cache = true};
+    struct asker *asker = asker_open(&g, &setup);
+    int voices = 0;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < g.run_count; i++) {
+            if (g.runs[i].chat != g.prompt_count - 1)
+                continue;
+            struct job job = golden_job(&g, i);
+            struct answer answer;
+            struct engine_usage usage;
+            asker_ask(asker, &job, NULL, 1, 1, &answer, &usage);
+            voices += round == 0;
+            if ((usage.cached_tokens > 0) != (round > 0))
+                fail_msg("%s, round %d: %d tokens from the cache", g.runs[i].voice, round,
+                         usage.cached_tokens);
+        }
+    }
+    asker_close(asker);
+    golden_free(&g);
+    printf("equality prefix identity: %d voices, 0 hits across voices\n", voices);
+}
+
+int main(void)
+{
+    log_setup(LOG_LEVEL_WARN, false);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equality_llama),           cmocka_unit_test(test_equality_mistral),
+        cmocka_unit_test(test_equality_qwen2),           cmocka_unit_test(test_equality_qwen3),
+        cmocka_unit_test(test_equality_prefix_identity),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
