@@ -1,10 +1,13 @@
 #include "engine/engine_text.h"
 
+#include "engine/base/limits.h"
 #include "engine/base/mem.h"
+#include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
 struct engine_text {
     struct tokenizer *tokenizer;
+    struct chat_template *template; /* owned; NULL: the model has none */
 };
 
 enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e)
@@ -13,6 +16,11 @@ enum status engine_text_open(const char *dir, struct engine_text **out, struct e
     if (!t)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     enum status st = tokenizer_open(dir, &t->tokenizer, e);
+    if (st == STATUS_OK) {
+        st = chat_template_load(dir, NULL, &t->template, e);
+        if (st == STATUS_NOT_FOUND)
+            st = STATUS_OK;
+    }
     if (st != STATUS_OK) {
         engine_text_close(t);
         return st;
@@ -25,6 +33,7 @@ void engine_text_close(struct engine_text *t)
 {
     if (!t)
         return;
+    chat_template_free(t->template);
     tokenizer_close(t->tokenizer);
     mem_free(t);
 }
@@ -36,26 +45,39 @@ const struct tokenizer *engine_text_tokenizer(const struct engine_text *t)
 
 bool engine_text_has_template(const struct engine_text *t)
 {
-    (void)t;
-    return false;
+    return t->template != NULL;
+}
+
+static enum status no_template(struct err *e)
+{
+    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
 }
 
 enum status engine_text_render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
                                struct err *e)
 {
-    (void)t;
-    (void)vars;
-    (void)out;
-    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
+    if (!t->template)
+        return no_template(e);
+    return chat_template_render(t->template, vars, out, NULL, e);
 }
 
 enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
                              struct err *e)
 {
-    (void)t;
-    (void)vars;
-    (void)out;
-    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
+    if (!t->template)
+        return no_template(e);
+    struct strbuf text;
+    struct strbuf from_input;
+    strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    enum status st = chat_template_render(t->template, vars, &text, &from_input, e);
+    if (st == STATUS_OK)
+        st = tokenizer_encode(t->tokenizer, strbuf_str(&text), text.len,
+                              (const uint8_t *)strbuf_str(&from_input), ENCODE_PARSE_SPECIAL, out,
+                              e);
+    strbuf_deinit(&from_input);
+    strbuf_deinit(&text);
+    return st;
 }
 
 enum status engine_text_encode(const struct engine_text *t, const char *s, size_t n,

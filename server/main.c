@@ -12,6 +12,7 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
+    {"render", cmd_render, "a chat template over variables from stdin"},
     {"bench", cmd_bench, "measure a server under load"},
     {NULL, NULL, NULL},
 };
