@@ -96,7 +96,7 @@ struct coverage {
     uint64_t accepted, done, cancelled, failed, refused_busy, refused_length, refused_adapter;
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
-    uint64_t chunked, waited_cancelled;
+    uint64_t chunked, waited_cancelled, blocked;
 };
 
 static struct coverage seen;
@@ -115,6 +115,7 @@ struct world {
     int32_t streams[STREAMS][CTX_MAX];
     int64_t now_ns;
     uint64_t step;
+    int blocked_turns;
     bool draining;
     bool lost;        /* a fault that ends everything has struck */
     bool load_failed; /* a fault that ends who needed the adapter has struck */
@@ -570,6 +571,24 @@ static void check_step(struct world *w)
     seen.rows += (uint64_t)e->batch.batch.rows;
 }
 
+/* Who is paused does not keep others waiting: it leaves, one a turn, until the oldest that waits
+ * fits or nobody is paused. */
+static void check_paused_yield(struct world *w)
+{
+    const struct engine *e = w->e;
+    bool paused = false, blocked = false;
+    for (int i = 0; i < e->running_count; i++)
+        paused = paused || e->running[i]->room < e->room_need;
+    for (int i = 0; i < e->waiting_count && !blocked; i++)
+        blocked = e->waiting[i]->room >= e->room_need;
+    w->blocked_turns =
+        paused && blocked && e->batch.batch.rows < w->opt.rows_max && e->plan.admit_count == 0
+            ? w->blocked_turns + 1
+            : 0;
+    EXPECT(w->blocked_turns <= w->opt.seqs_max + 1);
+    seen.blocked += w->blocked_turns > 0;
+}
+
 static void note_faults(struct world *w)
 {
     if (w->f->fault == FAKE_FAULT_NONE || w->f->fault_in > 0)
@@ -592,7 +611,8 @@ static bool event_turn(struct world *w)
         evictions += w->e->store.slots[i].adapter != NULL;
     uint64_t allocations = mem_alloc_count(), preemptions = w->e->now.preemptions;
     w->now_ns += between(1, 20) * 1000000;
-    bool worked = engine_turn(w->e);
+    engine_turn(w->e);
+    bool worked = w->e->step_count > 0;
     w->step += worked;
     EXPECT(mem_alloc_count() == allocations);
     note_faults(w);
@@ -601,6 +621,7 @@ static bool event_turn(struct world *w)
     if (worked && !w->lost) {
         check_overtaking(w);
         check_step(w);
+        check_paused_yield(w);
         seen.evictions += evictions == (uint64_t)w->opt.slots_max && w->e->plan.load_count > 0;
     }
     return worked;
@@ -745,6 +766,7 @@ static int expect_covered(void)
         {"replaced", seen.replaced},
         {"blends", seen.blends},
         {"prompt scores", seen.prompt_scores},
+        {"blocked by paused", seen.blocked},
     };
     int missing = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
