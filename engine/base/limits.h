@@ -96,6 +96,7 @@
 #define LIMIT_HTTP_UNSENT_BYTES     (256u << 10)
 #define LIMIT_HTTP_STALL_MS         30000
 #define LIMIT_HTTP_PING_MS          15000
+#define LIMIT_HTTP_BODIES_BYTES     (256u << 20) /* request bodies in memory, all together */
 #define LIMIT_API_KEYS              1024
 
 #endif

@@ -1,0 +1,266 @@
+#include "server/loop.h"
+
+#include <signal.h>
+
+#include <uv.h>
+
+#include "engine/base/mem.h"
+
+struct loop {
+    uv_loop_t uv;
+    uv_signal_t signals[2];
+    void (*signal_fn)(void *ctx);
+    void *signal_ctx;
+    int signal_count;
+};
+
+/* Each handle begins with its uv part, so that one close callback frees them all. */
+struct loop_timer {
+    uv_timer_t uv;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
+struct loop_waker {
+    uv_async_t uv;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
+struct loop_watch {
+    uv_poll_t uv;
+    enum loop_watch_kind kind;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
+struct pool_item {
+    uv_work_t uv;
+    void (*work)(void *ctx);
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    mem_free(h);
+}
+
+static void close_handle(void *handle)
+{
+    uv_handle_t *h = handle;
+    if (!uv_is_closing(h))
+        uv_close(h, free_handle);
+}
+
+enum status loop_create(struct loop **out, struct err *e)
+{
+    struct loop *l = mem_calloc(1, sizeof *l);
+    if (!l)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    int rc = uv_loop_init(&l->uv);
+    if (rc != 0) {
+        mem_free(l);
+        return err_set(e, STATUS_IO, NULL, "cannot create an event loop: %s", uv_strerror(rc));
+    }
+    signal(SIGPIPE, SIG_IGN);
+    *out = l;
+    return STATUS_OK;
+}
+
+/* The handles that live inside struct loop must not be freed on their own. */
+static void close_leftover(uv_handle_t *h, void *arg)
+{
+    struct loop *l = arg;
+    if (uv_is_closing(h))
+        return;
+    bool inside = (char *)h >= (char *)l && (char *)h < (char *)(l + 1);
+    uv_close(h, inside ? NULL : free_handle);
+}
+
+void loop_destroy(struct loop *l)
+{
+    if (!l)
+        return;
+    uv_walk(&l->uv, close_leftover, l);
+    uv_run(&l->uv, UV_RUN_DEFAULT);
+    CHECK(uv_loop_close(&l->uv) == 0);
+    mem_free(l);
+}
+
+void loop_run(struct loop *l)
+{
+    uv_run(&l->uv, UV_RUN_DEFAULT);
+}
+
+void loop_stop(struct loop *l)
+{
+    uv_stop(&l->uv);
+}
+
+void loop_turn(struct loop *l)
+{
+    uv_run(&l->uv, UV_RUN_ONCE);
+}
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+    (void)signum;
+    struct loop *l = h->data;
+    l->signal_fn(l->signal_ctx);
+}
+
+enum status loop_on_stop_signal(struct loop *l, void (*fn)(void *ctx), void *ctx, struct err *e)
+{
+    static const int numbers[2] = {SIGINT, SIGTERM};
+    l->signal_fn = fn;
+    l->signal_ctx = ctx;
+    for (; l->signal_count < 2; l->signal_count++) {
+        uv_signal_t *h = &l->signals[l->signal_count];
+        int rc = uv_signal_init(&l->uv, h);
+        if (rc != 0)
+            return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
+        h->data = l;
+        rc = uv_signal_start(h, on_signal, numbers[l->signal_count]);
+        if (rc != 0) {
+            uv_close((uv_handle_t *)h, NULL);
+            return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
+        }
+        uv_unref((uv_handle_t *)h);
+    }
+    return STATUS_OK;
+}
+
+static void on_timer(uv_timer_t *h)
+{
+    struct loop_timer *t = (struct loop_timer *)h;
+    t->fn(t->ctx);
+}
+
+struct loop_timer *loop_timer_create(struct loop *l, void (*fn)(void *ctx), void *ctx)
+{
+    struct loop_timer *t = mem_calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    uv_timer_init(&l->uv, &t->uv);
+    t->fn = fn;
+    t->ctx = ctx;
+    return t;
+}
+
+void loop_timer_start(struct loop_timer *t, int after_ms, int repeat_ms)
+{
+    uv_update_time(t->uv.loop);
+    uv_timer_start(&t->uv, on_timer, (uint64_t)after_ms, (uint64_t)repeat_ms);
+}
+
+void loop_timer_stop(struct loop_timer *t)
+{
+    uv_timer_stop(&t->uv);
+}
+
+void loop_timer_destroy(struct loop_timer *t)
+{
+    if (t)
+        close_handle(t);
+}
+
+static void on_wake(uv_async_t *h)
+{
+    struct loop_waker *w = (struct loop_waker *)h;
+    w->fn(w->ctx);
+}
+
+struct loop_waker *loop_waker_create(struct loop *l, void (*fn)(void *ctx), void *ctx)
+{
+    struct loop_waker *w = mem_calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->fn = fn;
+    w->ctx = ctx;
+    if (uv_async_init(&l->uv, &w->uv, on_wake) != 0) {
+        mem_free(w);
+        return NULL;
+    }
+    return w;
+}
+
+void loop_wake(struct loop_waker *w)
+{
+    uv_async_send(&w->uv);
+}
+
+void loop_waker_destroy(struct loop_waker *w)
+{
+    if (w)
+        close_handle(w);
+}
+
+static void on_poll(uv_poll_t *h, int status, int events)
+{
+    (void)status; /* a reset shows as an error here: it is a hang-up like any other */
+    (void)events;
+    struct loop_watch *w = (struct loop_watch *)h;
+    if (w->kind == LOOP_HANGUP)
+        uv_poll_stop(h);
+    w->fn(w->ctx);
+}
+
+struct loop_watch *loop_watch_create(struct loop *l, int fd, enum loop_watch_kind kind,
+                                     void (*fn)(void *ctx), void *ctx)
+{
+    struct loop_watch *w = mem_calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->kind = kind;
+    w->fn = fn;
+    w->ctx = ctx;
+    if (uv_poll_init(&l->uv, &w->uv, fd) != 0) {
+        mem_free(w);
+        return NULL;
+    }
+    if (uv_poll_start(&w->uv, kind == LOOP_HANGUP ? UV_DISCONNECT : UV_READABLE, on_poll) != 0) {
+        close_handle(w);
+        return NULL;
+    }
+    return w;
+}
+
+void loop_watch_destroy(struct loop_watch *w)
+{
+    if (!w)
+        return;
+    uv_poll_stop(&w->uv); /* now: the descriptor may be closed and its number reused at once */
+    close_handle(w);
+}
+
+static void on_pool_work(uv_work_t *uv)
+{
+    struct pool_item *p = (struct pool_item *)uv;
+    p->work(p->ctx);
+}
+
+static void on_pool_done(uv_work_t *uv, int status)
+{
+    (void)status;
+    struct pool_item *p = (struct pool_item *)uv;
+    void (*done)(void *ctx) = p->done;
+    void *ctx = p->ctx;
+    mem_free(p);
+    done(ctx);
+}
+
+bool loop_pool(struct loop *l, void (*work)(void *ctx), void (*done)(void *ctx), void *ctx)
+{
+    struct pool_item *p = mem_calloc(1, sizeof *p);
+    if (!p)
+        return false;
+    p->work = work;
+    p->done = done;
+    p->ctx = ctx;
+    if (uv_queue_work(&l->uv, &p->uv, on_pool_work, on_pool_done) != 0) {
+        mem_free(p);
+        return false;
+    }
+    return true;
+}
