@@ -1,0 +1,305 @@
+#include "server/api_chat.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/json.h"
+#include "engine/base/mem.h"
+#include "engine/base/strbuf.h"
+
+#define NAME_BYTES 64 /* of a message's `name` */
+#define KWARGS_MAX 64 /* looking one up is linear */
+
+static enum status out_of_memory(struct err *e)
+{
+    return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+}
+
+static enum status bad_message(struct err *e, int i, const char *field, const char *why)
+{
+    char param[ERR_PARAM_MAX];
+    snprintf(param, sizeof param, "messages[%d]%s%s", i, *field ? "." : "", field);
+    return err_set(e, STATUS_INVALID, param, "'%s' %s", param, why);
+}
+
+/* Text parts become one string, a line each: what templates of text models expect. */
+static enum status join_parts(const cJSON *parts, int i, struct strbuf *out, struct err *e)
+{
+    bool first = true;
+    for (const cJSON *p = parts->child; p; p = p->next) {
+        const char *type = NULL;
+        const char *text = NULL;
+        if (cJSON_IsString(p)) {
+            text = p->valuestring;
+        } else if (cJSON_IsObject(p)) {
+            if (json_get_string(p, "type", &type, e) != STATUS_OK ||
+                json_get_string(p, "text", &text, e) != STATUS_OK)
+                return bad_message(e, i, "content",
+                                   "must hold parts {\"type\": \"text\", \"text\"}");
+            if (type && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0) {
+                bad_message(e, i, "content", "must hold text parts only: this model reads no ");
+                size_t n = strlen(e->msg);
+                snprintf(e->msg + n, sizeof e->msg - n, "%.32s", type);
+                return STATUS_INVALID;
+            }
+        }
+        if (!text)
+            return bad_message(e, i, "content", "must hold parts {\"type\": \"text\", \"text\"}");
+        if (!first)
+            strbuf_putc(out, '\n');
+        strbuf_puts(out, text);
+        first = false;
+    }
+    return out->failed ? out_of_memory(e) : STATUS_OK;
+}
+
+/* Adds content as one string; an assistant that only calls tools may have none: null, as templates
+ * know it. */
+static enum status add_content(const cJSON *m, int i, bool may_lack, cJSON *to, struct err *e)
+{
+    const cJSON *content = json_member(m, "content");
+    if (!content) {
+        if (!may_lack)
+            return bad_message(e, i, "content", "is missing");
+        return cJSON_AddNullToObject(to, "content") ? STATUS_OK : out_of_memory(e);
+    }
+    if (cJSON_IsString(content))
+        return cJSON_AddStringToObject(to, "content", content->valuestring) ? STATUS_OK
+                                                                            : out_of_memory(e);
+    if (!cJSON_IsArray(content))
+        return bad_message(e, i, "content", "must be a string or a list of text parts");
+    struct strbuf text;
+    strbuf_init(&text, SIZE_MAX / 2);
+    enum status st = join_parts(content, i, &text, e);
+    if (st == STATUS_OK && !cJSON_AddStringToObject(to, "content", strbuf_str(&text)))
+        st = out_of_memory(e);
+    strbuf_deinit(&text);
+    return st;
+}
+
+/* The wire carries a call's arguments as JSON text; templates want the object. */
+static enum status parse_arguments(cJSON *call, int i, struct err *e)
+{
+    cJSON *function = cJSON_GetObjectItemCaseSensitive(call, "function");
+    const cJSON *args = cJSON_IsObject(function) ? json_member(function, "arguments") : NULL;
+    if (!cJSON_IsObject(function) || !cJSON_IsString(json_member(function, "name")))
+        return bad_message(e, i, "tool_calls",
+                           "must hold {\"function\": {\"name\", \"arguments\"}}");
+    if (!cJSON_IsString(args))
+        return STATUS_OK;
+    cJSON *parsed = NULL;
+    struct json_limits limits = json_default_limits;
+    limits.depth_max /= 2;
+    if (json_parse(args->valuestring, strlen(args->valuestring), &limits, &parsed, NULL) !=
+        STATUS_OK)
+        return STATUS_OK; /* text that is no JSON stays text */
+    if (!cJSON_IsObject(parsed)) {
+        cJSON_Delete(parsed);
+        return STATUS_OK;
+    }
+    if (!cJSON_ReplaceItemInObjectCaseSensitive(function, "arguments", parsed)) {
+        cJSON_Delete(parsed);
+        return out_of_memory(e);
+    }
+    return STATUS_OK;
+}
+
+static enum status add_tool_calls(const cJSON *calls, int i, cJSON *to, struct err *e)
+{
+    if (!cJSON_IsArray(calls))
+        return bad_message(e, i, "tool_calls", "must be a list");
+    cJSON *copy = cJSON_Duplicate(calls, 1);
+    if (!copy || !cJSON_AddItemToObject(to, "tool_calls", copy)) {
+        cJSON_Delete(copy);
+        return out_of_memory(e);
+    }
+    enum status st = STATUS_OK;
+    for (cJSON *c = copy->child; c && st == STATUS_OK; c = c->next)
+        st = cJSON_IsObject(c) ? parse_arguments(c, i, e)
+                               : bad_message(e, i, "tool_calls", "must be a list of objects");
+    return st;
+}
+
+static enum status copy_string(const cJSON *m, int i, const char *key, size_t max, cJSON *to,
+                               struct err *e)
+{
+    const cJSON *v = json_member(m, key);
+    if (!v)
+        return STATUS_OK;
+    if (!cJSON_IsString(v))
+        return bad_message(e, i, key, "must be a string");
+    if (strlen(v->valuestring) > max)
+        return bad_message(e, i, key, "is too long");
+    return cJSON_AddStringToObject(to, key, v->valuestring) ? STATUS_OK : out_of_memory(e);
+}
+
+static const char *role_of(const char *role)
+{
+    static const char *const roles[][2] = {
+        {"system", "system"}, {"developer", "system"}, {"user", "user"},
+        {"tool", "tool"},     {"function", "tool"},    {"assistant", "assistant"},
+    };
+    for (size_t k = 0; k < sizeof roles / sizeof roles[0]; k++) {
+        if (strcmp(role, roles[k][0]) == 0)
+            return roles[k][1];
+    }
+    return NULL;
+}
+
+static enum status add_message(const cJSON *m, int i, cJSON *list, struct err *e)
+{
+    if (!cJSON_IsObject(m))
+        return bad_message(e, i, "", "must be an object");
+    const cJSON *role_in = json_member(m, "role");
+    const char *role = cJSON_IsString(role_in) ? role_of(role_in->valuestring) : NULL;
+    if (!role)
+        return bad_message(e, i, "role", "must be one of developer, system, user, assistant, tool");
+    cJSON *to = cJSON_CreateObject();
+    if (!to || !cJSON_AddItemToArray(list, to)) {
+        cJSON_Delete(to);
+        return out_of_memory(e);
+    }
+    if (!cJSON_AddStringToObject(to, "role", role))
+        return out_of_memory(e);
+    bool assistant = strcmp(role, "assistant") == 0;
+    const cJSON *calls = assistant ? json_member(m, "tool_calls") : NULL;
+    enum status st = add_content(m, i, calls != NULL, to, e);
+    if (st == STATUS_OK)
+        st = copy_string(m, i, "name", NAME_BYTES, to, e);
+    if (st == STATUS_OK)
+        st = copy_string(m, i, "tool_call_id", SIZE_MAX, to, e);
+    if (st == STATUS_OK)
+        st = copy_string(m, i, "reasoning_content", SIZE_MAX, to, e);
+    if (st == STATUS_OK && calls)
+        st = add_tool_calls(calls, i, to, e);
+    return st;
+}
+
+static enum status add_messages(const cJSON *root, cJSON *vars, struct err *e)
+{
+    const cJSON *messages = json_member(root, "messages");
+    if (!messages)
+        return err_set(e, STATUS_INVALID, "messages", "'messages' is missing");
+    if (!cJSON_IsArray(messages) || !messages->child)
+        return err_set(e, STATUS_INVALID, "messages", "'messages' must be a list of messages");
+    cJSON *list = cJSON_AddArrayToObject(vars, "messages");
+    if (!list)
+        return out_of_memory(e);
+    enum status st = STATUS_OK;
+    int i = 0;
+    for (const cJSON *m = messages->child; m && st == STATUS_OK; m = m->next)
+        st = add_message(m, i++, list, e);
+    return st;
+}
+
+static enum status add_kwargs(const cJSON *root, cJSON *vars, struct err *e)
+{
+    const cJSON *kwargs = json_member(root, "chat_template_kwargs");
+    if (!kwargs)
+        return STATUS_OK;
+    if (!cJSON_IsObject(kwargs))
+        return err_set(e, STATUS_INVALID, "chat_template_kwargs",
+                       "'chat_template_kwargs' must be an object");
+    if (cJSON_GetArraySize(kwargs) > KWARGS_MAX)
+        return err_set(e, STATUS_INVALID, "chat_template_kwargs",
+                       "'chat_template_kwargs' has more than %d members", KWARGS_MAX);
+    for (const cJSON *m = kwargs->child; m; m = m->next) {
+        if (strcmp(m->string, "messages") == 0 || strcmp(m->string, "tools") == 0 ||
+            strcmp(m->string, "chat_template") == 0 ||
+            cJSON_GetObjectItemCaseSensitive(vars, m->string))
+            return err_set(e, STATUS_INVALID, "chat_template_kwargs",
+                           "'chat_template_kwargs' cannot set '%.64s'", m->string);
+        cJSON *copy = cJSON_Duplicate(m, 1);
+        if (!copy || !cJSON_AddItemToObject(vars, m->string, copy)) {
+            cJSON_Delete(copy);
+            return out_of_memory(e);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_template_settings(const cJSON *root, cJSON *vars, struct err *e)
+{
+    bool generation_prompt = true;
+    bool continue_final = false;
+    const char *effort = NULL;
+    enum status st = json_get_bool(root, "add_generation_prompt", &generation_prompt, e);
+    if (st == STATUS_OK)
+        st = json_get_bool(root, "continue_final_message", &continue_final, e);
+    if (st == STATUS_OK)
+        st = json_get_string(root, "reasoning_effort", &effort, e);
+    if (st != STATUS_OK)
+        return st;
+    if (continue_final)
+        return err_set(e, STATUS_UNSUPPORTED, "continue_final_message",
+                       "'continue_final_message' is not supported yet");
+    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    bool known = !effort;
+    for (size_t i = 0; effort && i < sizeof efforts / sizeof efforts[0]; i++)
+        known |= strcmp(effort, efforts[i]) == 0;
+    if (!known)
+        return err_set(e, STATUS_INVALID, "reasoning_effort",
+                       "'reasoning_effort' must be none, minimal, low, medium, high or xhigh");
+    if (!cJSON_AddBoolToObject(vars, "add_generation_prompt", generation_prompt) ||
+        (effort && !cJSON_AddStringToObject(vars, "reasoning_effort", effort)))
+        return out_of_memory(e);
+    return add_kwargs(root, vars, e);
+}
+
+/* Calling tools is not made yet. No tools, or the choice to call none, asks for nothing. */
+static enum status refuse_tools(const cJSON *root, struct err *e)
+{
+    bool parallel = true;
+    enum status st = json_get_bool(root, "parallel_tool_calls", &parallel, e);
+    if (st != STATUS_OK)
+        return st;
+    const cJSON *tools = json_member(root, "tools");
+    const cJSON *choice = json_member(root, "tool_choice");
+    if (tools && !cJSON_IsArray(tools))
+        return err_set(e, STATUS_INVALID, "tools", "'tools' must be a list");
+    if (choice && !cJSON_IsString(choice) && !cJSON_IsObject(choice))
+        return err_set(e, STATUS_INVALID, "tool_choice",
+                       "'tool_choice' must be a string or object");
+    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
+    bool free_choice =
+        !choice || none || (cJSON_IsString(choice) && strcmp(choice->valuestring, "auto") == 0);
+    if (cJSON_IsString(choice) && !free_choice && strcmp(choice->valuestring, "required") != 0)
+        return err_set(e, STATUS_INVALID, "tool_choice",
+                       "'tool_choice' must be none, auto, required or a function");
+    if (!free_choice)
+        return err_set(e, STATUS_UNSUPPORTED, "tool_choice", "'tool_choice' is not supported yet");
+    if (tools && tools->child && !none)
+        return err_set(e, STATUS_UNSUPPORTED, "tools", "'tools' are not supported yet");
+    return STATUS_OK;
+}
+
+static enum status read_logprobs(const cJSON *root, struct api_request *r, struct err *e)
+{
+    int64_t top = 0;
+    enum status st = json_get_bool(root, "logprobs", &r->logprobs, e);
+    if (st == STATUS_OK)
+        st = json_get_int(root, "top_logprobs", 0, LIMIT_TOP_LOGPROBS, &top, e);
+    if (st != STATUS_OK)
+        return st;
+    if (top > 0 && !r->logprobs)
+        return err_set(e, STATUS_INVALID, "top_logprobs", "'top_logprobs' needs 'logprobs': true");
+    r->engine.sampling.logprobs = r->logprobs ? (int)top : -1;
+    return STATUS_OK;
+}
+
+enum status api_chat_read(const cJSON *root, struct api_request *r, struct err *e)
+{
+    r->vars = cJSON_CreateObject();
+    r->prompts = mem_calloc(1, sizeof *r->prompts);
+    if (!r->vars || !r->prompts)
+        return out_of_memory(e);
+    r->prompt_count = 1;
+    enum status st = read_logprobs(root, r, e);
+    if (st == STATUS_OK)
+        st = refuse_tools(root, e);
+    if (st == STATUS_OK)
+        st = add_messages(root, r->vars, e);
+    if (st == STATUS_OK)
+        st = read_template_settings(root, r->vars, e);
+    return st;
+}

@@ -1,0 +1,75 @@
+/* api_request: the body of POST /v1/chat/completions and /v1/completions as plain data. Any thread
+ * (parsing and tokenising are pool work); a request has one owner.
+ *
+ * Rules (API.md): null means absent, an unknown field is ignored, a known field with a bad value is
+ * refused with the field's name in err.param. Nothing is truncated silently.
+ */
+#ifndef CHORUS_SERVER_API_REQUEST_H
+#define CHORUS_SERVER_API_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "engine/base/status.h"
+#include "engine/engine_request.h"
+#include "engine/engine_text.h"
+
+#define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
+#define API_SALT_BYTES    256
+
+enum api_kind { API_CHAT, API_COMPLETION };
+
+/* What the parsers know of the server. Borrowed; constant while a request is parsed. */
+struct api_context {
+    const struct engine_text *text; /* NULL: text keys of logit_bias are ignored */
+    int vocab;
+    struct sample_params defaults;
+    const char *const *base_names; /* what `model` calls the base; [0] is the main one */
+    int base_count;                /* >= 1 */
+    const char *default_adapter;   /* NULL: the base */
+    /* Whether an adapter of this name is served now. */
+    bool (*has_adapter)(void *ctx, const char *name);
+    /* The name of the adapter at an index of GET /lora-adapters; false: there is none. */
+    bool (*adapter_at)(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1]);
+    void *ctx;
+};
+
+struct api_prompt {
+    const char *text; /* of a string prompt, borrowed from root; NULL for ids */
+    struct token_buf tokens;
+};
+
+struct api_request {
+    enum api_kind kind;
+    cJSON *root;       /* owned: strings below point into it */
+    cJSON *vars;       /* owned, chat: the template's variables */
+    const char *model; /* as the client wrote it, else the base's main name */
+    bool stream;
+    bool include_usage;
+    bool timings_per_token;
+    bool tokens_as_ids; /* logprobs name tokens "token_id:N" */
+    bool echo;
+    bool no_output; /* max_tokens 0: the prompt is read, nothing is said */
+    bool logprobs;
+    bool has_seed;
+    int n;                        /* choices for each prompt */
+    int best_of;                  /* >= n: sequences for each prompt */
+    struct logit_bias *bias;      /* owned; engine.sampling.bias points to it */
+    struct engine_request engine; /* all but request_id and the prompt */
+    struct api_prompt *prompts;   /* owned */
+    int prompt_count;
+};
+
+/* The caller ends *out with api_request_deinit on STATUS_OK only. */
+WARN_UNUSED enum status api_request_parse(enum api_kind kind, const struct api_context *ctx,
+                                          const char *body, size_t n, struct api_request *out,
+                                          struct err *e);
+/* Fills prompts[].tokens: the rendered template, the encoded text, or the ids given. */
+WARN_UNUSED enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
+                                             struct err *e);
+void api_request_deinit(struct api_request *r);
+
+#endif
