@@ -11,6 +11,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"serve", cmd_serve, "answer OpenAI's API over HTTP"},
     {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
     {"render", cmd_render, "a chat template over variables from stdin"},
     {"bench", cmd_bench, "measure a server under load"},

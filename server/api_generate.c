@@ -1,0 +1,709 @@
+#include "server/api_generate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/base/vec.h"
+#include "server/answer.h"
+#include "server/api_error.h"
+#include "server/server_state.h"
+#include "server/sse.h"
+
+#define READY_AT_ONCE    64
+#define ANSWER_BYTES_MAX ((size_t)1 << 30)
+
+/* One engine request. */
+struct choice {
+    struct job *job;
+    int index; /* of the answer's choices, in order of prompt, then n */
+    int prompt;
+    uint64_t engine_id;
+    bool open;  /* its terminal event was not read yet */
+    bool begun; /* stream: its first chunk went out */
+    bool waits; /* the stream was full: events lie in the outbox */
+    const char *finish_reason;
+    struct strbuf text; /* whole answers: all of it; streams: an echoed prompt not yet sent */
+    struct answer_token *tokens; /* owned: those with log-probabilities not yet written */
+    size_t token_count;
+    size_t token_cap;
+    size_t text_offset; /* characters of the tokens already written */
+    double logprob_sum; /* for best_of */
+    int logprob_count;
+    struct engine_usage usage;
+};
+
+struct job {
+    struct server *server;
+    struct job *prev;
+    struct job *next;
+    struct call *call; /* NULL once the exchange is over */
+    struct api_request request;
+    struct strbuf body; /* the request's, while the pool works */
+    enum api_kind kind;
+    bool in_pool;
+    bool parsed;        /* request is to be freed */
+    bool streams;       /* the stream's head is on its way */
+    bool over;          /* answered or given up: events are only read away */
+    enum status status; /* of the preparation */
+    struct err err;
+    char id[IDENT_BYTES];
+    int64_t created;
+    int64_t written_ns; /* last write to the stream */
+    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    struct choice *choices; /* owned, [choice_count] */
+    int choice_count;
+    int open_count;
+    bool adapter_told;
+};
+
+/* ---- life ---- */
+
+static void free_job(struct job *j)
+{
+    struct server *s = j->server;
+    if (j->prev)
+        j->prev->next = j->next;
+    else
+        s->jobs = j->next;
+    if (j->next)
+        j->next->prev = j->prev;
+    for (int i = 0; i < j->choice_count; i++) {
+        strbuf_deinit(&j->choices[i].text);
+        mem_free(j->choices[i].tokens);
+    }
+    mem_free(j->choices);
+    if (j->parsed)
+        api_request_deinit(&j->request);
+    strbuf_deinit(&j->body);
+    mem_free(j);
+    server_check_drained(s);
+}
+
+static void free_if_ended(struct job *j)
+{
+    if (!j->call && !j->in_pool && j->open_count == 0)
+        free_job(j);
+}
+
+static void cancel_open(struct job *j)
+{
+    for (int i = 0; i < j->choice_count; i++) {
+        if (j->choices[i].open)
+            engine_cancel(j->server->engine, j->choices[i].engine_id);
+    }
+}
+
+static struct answer_head head_of(const struct job *j)
+{
+    return (struct answer_head){
+        .kind = j->kind,
+        .id = j->id,
+        .model = j->request.model,
+        .fingerprint = j->server->fingerprint,
+        .created = j->created,
+        .adapters = j->uses,
+        .adapter_count = j->request.engine.adapter_count,
+        .text = j->server->text,
+        .tokens_as_ids = j->request.tokens_as_ids,
+    };
+}
+
+/* ---- writing ---- */
+
+static void stream_write(struct job *j, const struct strbuf *frame)
+{
+    j->written_ns = clock_now_ns();
+    if (frame->failed)
+        http_cut(j->call->x);
+    else
+        http_stream_write(j->call->x, frame->data, frame->len);
+}
+
+static void stream_begin(struct job *j)
+{
+    if (j->streams)
+        return;
+    j->streams = true;
+    j->written_ns = clock_now_ns();
+    http_add_header(j->call->x, "X-Accel-Buffering", "no");
+    http_stream_begin(j->call->x, 200, "text/event-stream; charset=utf-8");
+}
+
+/* Ends the job with an error, in the form that still fits; the work goes away. */
+static void fail_job(struct job *j, const struct err *e)
+{
+    if (j->over)
+        return;
+    j->over = true;
+    cancel_open(j);
+    if (!j->call)
+        return;
+    const struct api_error_kind *k = api_error_of(e->code);
+    if (e->code == STATUS_DEVICE_LOST)
+        server_device_lost(j->server, e);
+    if (!j->streams) {
+        server_answer_error(j->call, k, e);
+        return;
+    }
+    struct strbuf json;
+    struct strbuf *frame = &j->server->scratch;
+    strbuf_init(&json, ANSWER_BYTES_MAX);
+    api_error_write(&json, k, e);
+    strbuf_clear(frame);
+    sse_data(frame, strbuf_str(&json), json.len);
+    strbuf_deinit(&json);
+    stream_write(j, frame);
+    http_stream_end(j->call->x);
+}
+
+/* A chunk is written into the scratch buffer as JSON and framed in place: our JSON has no line
+ * breaks. */
+static struct strbuf *chunk_open(struct job *j)
+{
+    struct strbuf *b = &j->server->scratch;
+    strbuf_clear(b);
+    strbuf_puts(b, "data: ");
+    struct answer_head h = head_of(j);
+    answer_begin(b, &h, true, !j->adapter_told);
+    j->adapter_told = true;
+    return b;
+}
+
+static void chunk_close(struct job *j, struct strbuf *b)
+{
+    strbuf_puts(b, "}\n\n");
+    stream_write(j, b);
+}
+
+static struct answer_usage usage_of(const struct job *j)
+{
+    struct answer_usage u = {0};
+    int seen = -1;
+    for (int i = 0; i < j->choice_count; i++) {
+        const struct choice *c = &j->choices[i];
+        if (c->prompt != seen) { /* the choices of a prompt share it */
+            seen = c->prompt;
+            u.prompt_tokens += c->usage.prompt_tokens;
+            u.cached_tokens += c->usage.cached_tokens;
+        }
+        u.completion_tokens += j->request.no_output ? 0 : c->usage.completion_tokens;
+        double prompt_ms = (double)c->usage.prompt_ns / 1e6;
+        double predicted_ms = (double)c->usage.decode_ns / 1e6;
+        u.prompt_ms = prompt_ms > u.prompt_ms ? prompt_ms : u.prompt_ms;
+        u.predicted_ms = predicted_ms > u.predicted_ms ? predicted_ms : u.predicted_ms;
+    }
+    return u;
+}
+
+static struct answer_choice piece_of(struct choice *c, const char *text, size_t n)
+{
+    return (struct answer_choice){
+        .index = c->index,
+        .text = text,
+        .text_len = n,
+        .has_logprobs = c->job->request.logprobs && c->token_count > 0,
+        .tokens = c->tokens,
+        .token_count = c->token_count,
+        .text_offset = c->text_offset,
+    };
+}
+
+static void tokens_written(struct choice *c)
+{
+    for (size_t i = 0; i < c->token_count; i++)
+        c->text_offset += answer_token_chars(c->job->server->text, c->tokens[i].token);
+    c->token_count = 0;
+}
+
+static void stream_role(struct choice *c)
+{
+    struct job *j = c->job;
+    if (c->begun)
+        return;
+    c->begun = true;
+    stream_begin(j);
+    if (j->kind != API_CHAT)
+        return;
+    struct answer_choice first = {.index = c->index};
+    struct answer_head h = head_of(j);
+    struct strbuf *b = chunk_open(j);
+    answer_delta(b, &h, &first, true);
+    chunk_close(j, b);
+}
+
+static void stream_piece(struct choice *c, const char *text, size_t n)
+{
+    struct job *j = c->job;
+    stream_role(c);
+    if (c->text.len > 0) {
+        strbuf_append(&c->text, text, n);
+        text = strbuf_str(&c->text);
+        n = c->text.len;
+    }
+    struct answer_choice piece = piece_of(c, text, n);
+    struct answer_head h = head_of(j);
+    struct strbuf *b = chunk_open(j);
+    answer_delta(b, &h, &piece, false);
+    if (j->request.timings_per_token) {
+        struct answer_usage u = usage_of(j);
+        answer_timings(b, &u);
+    }
+    tokens_written(c);
+    strbuf_clear(&c->text);
+    chunk_close(j, b);
+}
+
+static void stream_finish(struct choice *c)
+{
+    struct job *j = c->job;
+    stream_role(c);
+    if (c->text.len > 0 || c->token_count > 0)
+        stream_piece(c, "", 0); /* tokens whose text stayed invisible still have logprobs */
+    struct answer_choice last = piece_of(c, "", 0);
+    last.finish_reason = c->finish_reason;
+    struct answer_head h = head_of(j);
+    struct strbuf *b = chunk_open(j);
+    answer_delta(b, &h, &last, false);
+    if (j->open_count == 0) {
+        struct answer_usage u = usage_of(j);
+        answer_timings(b, &u);
+    }
+    chunk_close(j, b);
+}
+
+static void stream_end(struct job *j)
+{
+    if (j->request.include_usage) {
+        struct answer_usage u = usage_of(j);
+        struct strbuf *b = chunk_open(j);
+        answer_no_choices(b);
+        answer_usage(b, &u);
+        chunk_close(j, b);
+    }
+    struct strbuf *b = &j->server->scratch;
+    strbuf_clear(b);
+    sse_done(b);
+    stream_write(j, b);
+    http_stream_end(j->call->x);
+}
+
+/* ---- whole answers ---- */
+
+static double rank_of(const struct choice *c)
+{
+    return c->logprob_count ? c->logprob_sum / c->logprob_count : -1e30;
+}
+
+/* best_of: of each prompt's sequences the n likeliest, likeliest first. Returns how many. */
+static int choose(struct job *j, const struct choice **out)
+{
+    int count = 0;
+    int of = j->request.best_of;
+    for (int p = 0; p < j->request.prompt_count; p++) {
+        bool taken[LIMIT_CHOICES] = {false};
+        for (int k = 0; k < j->request.n; k++) {
+            int best = -1;
+            for (int i = 0; i < of; i++) {
+                const struct choice *c = &j->choices[p * of + i];
+                if (!taken[i] && (best < 0 || (of > j->request.n &&
+                                               rank_of(c) > rank_of(&j->choices[p * of + best]))))
+                    best = i;
+            }
+            taken[best] = true;
+            out[count++] = &j->choices[p * of + best];
+        }
+    }
+    return count;
+}
+
+static void answer_whole(struct job *j)
+{
+    const struct choice *chosen[API_SEQUENCES_MAX];
+    struct answer_choice out[API_SEQUENCES_MAX];
+    int count = choose(j, chosen);
+    for (int i = 0; i < count; i++) {
+        const struct choice *c = chosen[i];
+        out[i] = (struct answer_choice){
+            .index = i,
+            .text = strbuf_str(&c->text),
+            .text_len = c->text.len,
+            .has_logprobs = j->request.logprobs,
+            .tokens = c->tokens,
+            .token_count = c->token_count,
+            .finish_reason = c->finish_reason,
+        };
+    }
+    struct answer_head h = head_of(j);
+    struct answer_usage u = usage_of(j);
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    answer_begin(&b, &h, false, true);
+    answer_choices(&b, &h, out, count);
+    answer_usage(&b, &u);
+    answer_timings(&b, &u);
+    strbuf_putc(&b, '}');
+    server_answer_json(j->call, 200, &b);
+}
+
+/* ---- events ---- */
+
+static bool keep_token(struct choice *c, const struct engine_event *ev)
+{
+    if (!VEC_RESERVE(c->tokens, c->token_cap, c->token_count + 1))
+        return false;
+    struct answer_token *t = &c->tokens[c->token_count++];
+    *t = (struct answer_token){
+        .token = ev->token,
+        .logprob = ev->logprob,
+        .has_logprob = ev->has_logprob,
+        .top_count = ev->top_count,
+    };
+    memcpy(t->top, ev->top, sizeof t->top[0] * (size_t)ev->top_count);
+    return true;
+}
+
+static void out_of_memory(struct job *j)
+{
+    struct err e;
+    err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
+    fail_job(j, &e);
+}
+
+static void on_text(struct choice *c, const struct engine_event *ev)
+{
+    struct job *j = c->job;
+    bool is_token = ev->kind == ENGINE_EVENT_TOKEN;
+    if (is_token && j->call && j->call->first_token_ns == 0)
+        j->call->first_token_ns = clock_now_ns();
+    if (j->over || j->request.no_output)
+        return;
+    if (is_token && ev->has_logprob) {
+        c->logprob_sum += (double)ev->logprob;
+        c->logprob_count++;
+    }
+    if (is_token && j->request.logprobs && !keep_token(c, ev)) {
+        out_of_memory(j);
+        return;
+    }
+    if (j->request.stream) {
+        if (ev->text_len > 0)
+            stream_piece(c, ev->text, (size_t)ev->text_len);
+        return;
+    }
+    strbuf_append(&c->text, ev->text, (size_t)ev->text_len);
+    if (c->text.failed)
+        out_of_memory(j);
+}
+
+static void on_prompt_token(struct choice *c, const struct engine_event *ev)
+{
+    if (!c->job->over && c->job->request.logprobs && !keep_token(c, ev))
+        out_of_memory(c->job);
+}
+
+static void on_terminal(struct choice *c, const struct engine_event *ev)
+{
+    struct job *j = c->job;
+    struct server *s = j->server;
+    id_map_remove(&s->choices, c->engine_id);
+    c->open = false;
+    c->usage = ev->usage;
+    j->open_count--;
+    if (j->call) {
+        if (c->index % j->request.best_of == 0) /* the choices of a prompt share it */
+            j->call->tokens_in += ev->usage.prompt_tokens;
+        j->call->tokens_out += ev->usage.completion_tokens;
+    }
+    if (ev->kind == ENGINE_EVENT_ERROR) {
+        fail_job(j, &ev->err);
+    } else if (ev->kind == ENGINE_EVENT_CANCELLED && !j->over) {
+        struct err e;
+        err_set(&e, STATUS_CANCELLED, NULL, "the request was cancelled");
+        fail_job(j, &e);
+    }
+    if (j->over)
+        return;
+    c->finish_reason =
+        ev->finish == ENGINE_FINISH_LENGTH || j->request.no_output ? "length" : "stop";
+    if (j->request.stream)
+        stream_finish(c);
+    if (j->open_count > 0)
+        return;
+    j->over = true;
+    if (j->request.stream)
+        stream_end(j);
+    else
+        answer_whole(j);
+}
+
+/* Reads a choice's outbox until it is empty or the stream is full; then the engine pauses it. */
+static void read_choice(struct choice *c)
+{
+    struct job *j = c->job;
+    struct server *s = j->server;
+    c->waits = false;
+    while (c->open) {
+        if (!j->over && j->streams && j->call && http_stream_is_full(j->call->x)) {
+            c->waits = true;
+            return;
+        }
+        int n = engine_read(s->engine, c->engine_id, s->events, SERVER_EVENTS);
+        for (int i = 0; i < n; i++) {
+            const struct engine_event *ev = &s->events[i];
+            switch (ev->kind) {
+            case ENGINE_EVENT_PROMPT_TOKEN:
+                on_prompt_token(c, ev);
+                break;
+            case ENGINE_EVENT_TOKEN:
+            case ENGINE_EVENT_TEXT:
+                on_text(c, ev);
+                break;
+            case ENGINE_EVENT_DONE:
+            case ENGINE_EVENT_ERROR:
+            case ENGINE_EVENT_CANCELLED:
+                on_terminal(c, ev);
+                break;
+            }
+        }
+        if (n < SERVER_EVENTS)
+            return;
+    }
+}
+
+void api_generate_on_engine(struct server *s)
+{
+    uint64_t ids[READY_AT_ONCE];
+    int n;
+    do {
+        n = engine_ready(s->engine, ids, READY_AT_ONCE);
+        for (int i = 0; i < n; i++) {
+            struct choice *c = id_map_get(&s->choices, ids[i]);
+            if (!c)
+                continue;
+            struct job *j = c->job;
+            read_choice(c);
+            free_if_ended(j);
+        }
+    } while (n == READY_AT_ONCE);
+}
+
+void api_generate_on_room(struct call *c)
+{
+    struct job *j = c->job;
+    if (!j)
+        return;
+    for (int i = 0; i < j->choice_count; i++) {
+        if (j->choices[i].waits)
+            read_choice(&j->choices[i]);
+    }
+}
+
+/* ---- preparing and submitting ---- */
+
+static void prepare(void *ctx)
+{
+    struct job *j = ctx;
+    struct server *s = j->server;
+    j->status = api_request_parse(j->kind, &s->api, strbuf_str(&j->body), j->body.len, &j->request,
+                                  &j->err);
+    j->parsed = j->status == STATUS_OK;
+    if (j->parsed)
+        j->status = api_request_tokenise(&j->request, s->text, &j->err);
+}
+
+/* With echo the prompt stands before the answer. */
+static enum status echo_prompt(struct choice *c, struct err *e)
+{
+    struct job *j = c->job;
+    const struct api_prompt *p = &j->request.prompts[c->prompt];
+    if (p->text)
+        strbuf_puts(&c->text, p->text);
+    else if (engine_text_decode(j->server->text, p->tokens.ids, p->tokens.count, true, &c->text,
+                                e) != STATUS_OK)
+        return e->code;
+    if (c->text.failed)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    if (j->request.logprobs) { /* the engine scores all but the first token */
+        struct engine_event first = {.token = p->tokens.ids[0]};
+        if (!keep_token(c, &first))
+            return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    }
+    return STATUS_OK;
+}
+
+static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err *e)
+{
+    struct server *s = j->server;
+    struct choice *c = &j->choices[i];
+    c->job = j;
+    c->index = i;
+    c->prompt = i / j->request.best_of;
+    strbuf_init(&c->text, ANSWER_BYTES_MAX);
+    if (j->request.echo) {
+        enum status st = echo_prompt(c, e);
+        if (st != STATUS_OK)
+            return st;
+    }
+    struct engine_request r = j->request.engine;
+    const struct api_prompt *p = &j->request.prompts[c->prompt];
+    r.request_id = j->call->request_id;
+    r.prompt = p->tokens.ids;
+    r.prompt_count = (int)p->tokens.count;
+    r.sampling.seed = ident_derive(seed, i % j->request.best_of);
+    /* Before the engine has it: events that find nobody could never be read. */
+    if (!id_map_reserve(&s->choices))
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    enum status st = engine_submit(s->engine, &r, &c->engine_id, j->uses, e);
+    if (st != STATUS_OK)
+        return st;
+    id_map_put(&s->choices, c->engine_id, c);
+    c->open = true;
+    j->open_count++;
+    return STATUS_OK;
+}
+
+static void note_adapters(struct job *j)
+{
+    struct call *c = j->call;
+    size_t n = 0;
+    for (int i = 0; i < j->request.engine.adapter_count && n < sizeof c->adapter; i++)
+        n += (size_t)snprintf(c->adapter + n, sizeof c->adapter - n, "%s%s", i ? "+" : "",
+                              j->request.engine.adapters[i].name);
+}
+
+static void submit(struct job *j)
+{
+    struct err e = {0};
+    note_adapters(j);
+    int count = j->request.prompt_count * j->request.best_of;
+    j->choices = mem_calloc((size_t)count, sizeof *j->choices);
+    if (!j->choices) {
+        out_of_memory(j);
+        return;
+    }
+    j->choice_count = count;
+    uint64_t seed = j->request.has_seed ? j->request.engine.sampling.seed : ident_seed();
+    for (int i = 0; i < count; i++) {
+        if (submit_choice(j, i, seed, &e) != STATUS_OK) {
+            fail_job(j, &e);
+            return;
+        }
+    }
+}
+
+static void on_prepared(void *ctx)
+{
+    struct job *j = ctx;
+    j->in_pool = false;
+    strbuf_deinit(&j->body);
+    if (j->call && !j->over) {
+        if (j->status == STATUS_OK)
+            submit(j);
+        else
+            fail_job(j, &j->err);
+    }
+    free_if_ended(j);
+}
+
+static void begin(struct call *c, enum api_kind kind)
+{
+    struct server *s = c->server;
+    struct job *j = mem_calloc(1, sizeof *j);
+    struct err e;
+    if (!j) {
+        err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
+        server_answer_error(c, api_error_of(e.code), &e);
+        return;
+    }
+    j->server = s;
+    j->call = c;
+    j->kind = kind;
+    j->created = clock_unix_s();
+    ident_make(kind == API_CHAT ? "chatcmpl-" : "cmpl-", j->id);
+    http_take_body(c->x, &j->body);
+    j->next = s->jobs;
+    if (s->jobs)
+        s->jobs->prev = j;
+    s->jobs = j;
+    c->job = j;
+    j->in_pool = loop_pool(s->loop, prepare, on_prepared, j);
+    if (!j->in_pool)
+        out_of_memory(j);
+}
+
+void api_generate_chat(struct call *c, const char *tail)
+{
+    (void)tail;
+    begin(c, API_CHAT);
+}
+
+void api_generate_completion(struct call *c, const char *tail)
+{
+    (void)tail;
+    begin(c, API_COMPLETION);
+}
+
+void api_generate_on_gone(struct call *c)
+{
+    struct job *j = c->job;
+    if (!j)
+        return;
+    j->over = true;
+    cancel_open(j);
+}
+
+void api_generate_on_end(struct call *c)
+{
+    struct job *j = c->job;
+    if (!j)
+        return;
+    api_generate_on_gone(c);
+    c->job = NULL;
+    j->call = NULL;
+    /* Outboxes nobody waited for while the stream was full. */
+    for (int i = 0; i < j->choice_count; i++) {
+        if (j->choices[i].waits)
+            read_choice(&j->choices[i]);
+    }
+    free_if_ended(j);
+}
+
+void api_generate_on_tick(struct server *s, int64_t now_ns)
+{
+    for (struct job *j = s->jobs; j; j = j->next) {
+        if (!j->call || j->over || j->in_pool || !j->request.stream)
+            continue;
+        int64_t since = j->written_ns ? j->written_ns : j->call->begin_ns;
+        if (now_ns - since < (int64_t)s->opt->ping_ms * 1000000 || http_stream_unsent(j->call->x))
+            continue;
+        stream_begin(j);
+        strbuf_clear(&s->scratch);
+        sse_ping(&s->scratch);
+        stream_write(j, &s->scratch);
+    }
+}
+
+void api_generate_cut_all(struct server *s)
+{
+    for (struct job *j = s->jobs; j; j = j->next) {
+        j->over = true;
+        cancel_open(j);
+        if (j->call)
+            http_cut(j->call->x);
+    }
+}
+
+bool api_generate_release(struct server *s)
+{
+    bool busy = false;
+    struct job *next;
+    for (struct job *j = s->jobs; j; j = next) {
+        next = j->next;
+        j->open_count = 0; /* their terminal events will not be read any more */
+        busy |= j->in_pool;
+        free_if_ended(j);
+    }
+    return busy;
+}

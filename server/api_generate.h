@@ -1,0 +1,34 @@
+/* api_generate: POST /v1/chat/completions and /v1/completions, from the whole body to the last byte
+ * of the answer.
+ *
+ * A job is one such request. It is prepared on a pool thread (parse, template, tokens), becomes one
+ * engine request for each choice, and turns the engine's events into one object or a stream of
+ * chunks. It ends when the exchange is over, the pool let go and every choice had its terminal
+ * event; whoever is last frees it. Loop thread.
+ */
+#ifndef CHORUS_SERVER_API_GENERATE_H
+#define CHORUS_SERVER_API_GENERATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct call;
+struct server;
+
+void api_generate_chat(struct call *c, const char *tail);
+void api_generate_completion(struct call *c, const char *tail);
+
+/* The engine has events. */
+void api_generate_on_engine(struct server *s);
+/* The client of c left, or its stream has room again, or the exchange is over (c goes away). */
+void api_generate_on_gone(struct call *c);
+void api_generate_on_room(struct call *c);
+void api_generate_on_end(struct call *c);
+/* Now and then: comments into silent streams. */
+void api_generate_on_tick(struct server *s, int64_t now_ns);
+/* Cuts every job's connection and cancels its work: the drain took too long. */
+void api_generate_cut_all(struct server *s);
+/* After the last exchange: forgets the jobs. True while the pool still works on one. */
+bool api_generate_release(struct server *s);
+
+#endif

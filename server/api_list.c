@@ -1,0 +1,246 @@
+#include "server/api_list.h"
+
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "server/api_adapter.h"
+#include "server/api_error.h"
+#include "server/server_state.h"
+
+#define LIST_BYTES_MAX (64u << 20)
+
+static void put_string(struct strbuf *b, const char *s)
+{
+    strbuf_json_string(b, s, strlen(s));
+}
+
+/* A snapshot in name order; the caller frees *out. -1: out of memory. */
+static int snapshot(struct server *s, struct engine_adapter_info **out)
+{
+    *out = NULL;
+    int cap = engine_adapters(s->engine, NULL, 0);
+    if (cap == 0)
+        return 0;
+    struct engine_adapter_info *list = mem_calloc((size_t)cap, sizeof *list);
+    if (!list)
+        return -1;
+    int count = engine_adapters(s->engine, list, cap);
+    *out = list;
+    return count < cap ? count : cap; /* one that came meanwhile waits for the next call */
+}
+
+static void answer_no_memory(struct call *c)
+{
+    struct err e;
+    enum status st = err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
+    server_answer_error(c, api_error_of(st), &e);
+}
+
+static void put_model(struct strbuf *b, const struct server *s, const char *id,
+                      const struct engine_adapter_info *adapter)
+{
+    strbuf_puts(b, "{\"id\":");
+    put_string(b, id);
+    strbuf_printf(b, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"chorus\",\"root\":",
+                  (long long)s->started_unix_s);
+    put_string(b, adapter ? adapter->path : s->info.model_dir);
+    strbuf_puts(b, ",\"parent\":");
+    if (adapter)
+        put_string(b, s->base_names[0]);
+    else
+        strbuf_puts(b, "null");
+    strbuf_printf(b, ",\"max_model_len\":%d", s->info.ctx_max);
+    if (adapter)
+        strbuf_printf(b, ",\"adapter_generation\":%llu", (unsigned long long)adapter->generation);
+    strbuf_putc(b, '}');
+}
+
+void api_list_models(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct server *s = c->server;
+    struct engine_adapter_info *list;
+    int count = snapshot(s, &list);
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
+    for (int i = 0; i < s->api.base_count; i++) {
+        if (i)
+            strbuf_putc(&b, ',');
+        put_model(&b, s, s->base_names[i], NULL);
+    }
+    for (int i = 0; i < count; i++) {
+        if (list[i].draining)
+            continue;
+        strbuf_putc(&b, ',');
+        put_model(&b, s, list[i].name, &list[i]);
+    }
+    strbuf_puts(&b, "]}");
+    mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+static int hex(char ch)
+{
+    const char *digits = "0123456789abcdef";
+    char lower = (ch >= 'A' && ch <= 'F') ? (char)(ch - 'A' + 'a') : ch;
+    const char *at = lower ? strchr(digits, lower) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+/* Percent escapes of a path were checked to be whole (http_head.h). False: too long. */
+static bool decode(const char *s, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *s; s++) {
+        if (n + 1 >= size)
+            return false;
+        if (*s == '%') {
+            out[n++] = (char)(hex(s[1]) * 16 + hex(s[2]));
+            s += 2;
+        } else {
+            out[n++] = *s;
+        }
+    }
+    out[n] = '\0';
+    return true;
+}
+
+void api_list_model(struct call *c, const char *tail)
+{
+    struct server *s = c->server;
+    struct err e = {0};
+    char id[512];
+    const char *adapter = NULL;
+    enum status st = STATUS_OK;
+    if (!decode(tail, id, sizeof id))
+        st = err_set(&e, STATUS_MODEL_NOT_FOUND, "model", "there is no model of that name");
+    else
+        st = api_adapter_of_model(&s->api, id, &adapter, &e);
+    struct engine_adapter_info *list = NULL;
+    const struct engine_adapter_info *found = NULL;
+    int count = st == STATUS_OK && adapter ? snapshot(s, &list) : 0;
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        if (strcmp(list[i].name, adapter) == 0 && !list[i].draining)
+            found = &list[i];
+    }
+    if (st == STATUS_OK && adapter && !found)
+        st = err_set(&e, STATUS_ADAPTER_NOT_FOUND, "model", "adapter '%.64s' does not exist",
+                     adapter);
+    if (st != STATUS_OK) {
+        server_answer_error(c, api_error_of(st), &e);
+    } else {
+        struct strbuf b;
+        strbuf_init(&b, LIST_BYTES_MAX);
+        put_model(&b, s, id, found);
+        server_answer_json(c, 200, &b);
+    }
+    mem_free(list);
+}
+
+void api_list_adapters(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct engine_adapter_info *list;
+    int count = snapshot(c->server, &list);
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
+    for (int i = 0; i < count; i++) {
+        const struct engine_adapter_info *a = &list[i];
+        strbuf_puts(&b, i ? ",{\"name\":" : "{\"name\":");
+        put_string(&b, a->name);
+        strbuf_printf(&b, ",\"generation\":%llu,\"sha256\":", (unsigned long long)a->generation);
+        put_string(&b, a->sha256);
+        strbuf_puts(&b, ",\"path\":");
+        put_string(&b, a->path);
+        strbuf_printf(&b,
+                      ",\"rank\":%d,\"modules\":%d,\"scale_min\":%.9g,\"scale_max\":%.9g,"
+                      "\"bytes\":%zu,\"tier\":\"%s\",\"users\":%d,\"draining\":%s,\"last_used\":",
+                      a->rank_max, a->module_count, (double)a->scale_min, (double)a->scale_max,
+                      a->bytes, a->resident ? "device" : "host", a->users,
+                      a->draining ? "true" : "false");
+        if (a->last_used_unix_s)
+            strbuf_printf(&b, "%lld}", (long long)a->last_used_unix_s);
+        else
+            strbuf_puts(&b, "null}");
+    }
+    strbuf_puts(&b, "]}");
+    mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+/* As llama-server lists them: the index is what `lora` in a request means. */
+void api_list_lora_adapters(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct engine_adapter_info *list;
+    int count = snapshot(c->server, &list);
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_putc(&b, '[');
+    int id = 0;
+    for (int i = 0; i < count; i++) {
+        if (list[i].draining)
+            continue;
+        strbuf_printf(&b, id ? ",{\"id\":%d,\"path\":" : "{\"id\":%d,\"path\":", id);
+        id++;
+        put_string(&b, list[i].path);
+        strbuf_puts(&b, ",\"name\":");
+        put_string(&b, list[i].name);
+        strbuf_puts(&b, ",\"scale\":0.0}");
+    }
+    strbuf_putc(&b, ']');
+    mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+void api_list_health(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct server *s = c->server;
+    const char *status = "ok";
+    if (s->phase == SERVER_LOADING) {
+        status = "loading";
+    } else if (s->phase != SERVER_READY) {
+        status = "draining";
+    } else {
+        struct engine_stats stats;
+        engine_get_stats(s->engine, &stats);
+        if (server_is_stalled(s, &stats))
+            status = "stalled";
+    }
+    struct strbuf b;
+    strbuf_init(&b, 256);
+    strbuf_printf(&b, "{\"status\":\"%s\"}", status);
+    server_answer_json(c, strcmp(status, "ok") == 0 ? 200 : 503, &b);
+}
+
+void api_list_metrics(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct server *s = c->server;
+    struct engine_stats stats;
+    if (s->engine)
+        engine_get_stats(s->engine, &stats);
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    metrics_write(&s->metrics, s->engine ? &stats : NULL, http_connection_count(s->http), &b);
+    http_answer(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+}

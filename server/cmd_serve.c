@@ -1,0 +1,165 @@
+/* cmd_serve: the server from settings: what it prints at start, the port file, the exit code. */
+#include "server/cmd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config/options.h"
+#include "engine/base/limits.h"
+#include "engine/base/log.h"
+#include "engine/base/mem.h"
+#include "server/engine_setup.h"
+#include "server/server.h"
+
+#define ENGINE_STALL_MS 5000
+#define VOICES_SHOWN    12
+
+struct serving {
+    const struct options *options;
+};
+
+static enum status open_engine(void *ctx, void (*notify)(void *notify_ctx), void *notify_ctx,
+                               struct engine **out, struct err *e)
+{
+    const struct serving *s = ctx;
+    return engine_setup_open(s->options, notify, notify_ctx, out, e);
+}
+
+static void on_listening(void *ctx, int port)
+{
+    const struct serving *s = ctx;
+    LOG_INFO(LOG_WHAT("listening"), LOG_STR("host", s->options->host), LOG_INT("port", port));
+}
+
+/* Written beside and renamed, so that a reader never sees half a number. */
+static enum status write_port_file(const char *path, int port, struct err *e)
+{
+    char temp[4096];
+    int n = snprintf(temp, sizeof temp, "%s.tmp", path);
+    FILE *f = n > 0 && (size_t)n < sizeof temp ? fopen(temp, "we") : NULL;
+    if (!f)
+        return err_set(e, STATUS_IO, "port-file", "cannot write %s: %s", path, strerror(errno));
+    bool ok = fprintf(f, "%d\n", port) > 0;
+    ok = fclose(f) == 0 && ok;
+    if (!ok || rename(temp, path) != 0)
+        return err_set(e, STATUS_IO, "port-file", "cannot write %s: %s", path, strerror(errno));
+    return STATUS_OK;
+}
+
+/* What to paste: the first voice, or the base when there is none. */
+static void print_ready(const char *host, int port, struct engine *engine, const char *model)
+{
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    const char *name = any ? "127.0.0.1" : host;
+    bool v6 = strchr(name, ':') != NULL;
+    char url[300];
+    snprintf(url, sizeof url, v6 ? "http://[%s]:%d" : "http://%s:%d", name, port);
+    int count = engine_adapters(engine, NULL, 0);
+    struct engine_adapter_info *list = count ? mem_calloc((size_t)count, sizeof *list) : NULL;
+    if (!list)
+        count = 0;
+    int have = engine_adapters(engine, list, count);
+    count = have < count ? have : count;
+    printf("\nchorus serves %s on %s\n  voices: (base)", model, url);
+    for (int i = 0; i < count && i < VOICES_SHOWN; i++)
+        printf(", %s", list[i].name);
+    if (count > VOICES_SHOWN)
+        printf(" and %d more", count - VOICES_SHOWN);
+    printf("\n\n  curl -N %s/v1/chat/completions -H 'Content-Type: application/json' -d '{", url);
+    if (count)
+        printf("\"adapter\": \"%s\", ", list[0].name);
+    puts("\"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": "
+         "\"Tell me a story about a lantern.\"}]}'\n");
+    fflush(stdout);
+    mem_free(list);
+}
+
+static enum status on_ready(void *ctx, int port, struct engine *engine, const char *model,
+                            struct err *e)
+{
+    const struct serving *s = ctx;
+    print_ready(s->options->host, port, engine, model);
+    LOG_INFO(LOG_WHAT("ready"), LOG_INT("port", port), LOG_STR("model", model));
+    return *s->options->port_file ? write_port_file(s->options->port_file, port, e) : STATUS_OK;
+}
+
+static struct server_options server_options_of(const struct options *o, struct serving *serving)
+{
+    return (struct server_options){
+        .host = o->host,
+        .port = (int)o->port,
+        .http =
+            {
+                .header_bytes = LIMIT_HTTP_HEADER_BYTES,
+                .body_bytes = (size_t)o->max_body,
+                .bodies_bytes = LIMIT_HTTP_BODIES_BYTES + (size_t)o->max_body,
+                .unsent_bytes = LIMIT_HTTP_UNSENT_BYTES,
+                .header_ms = (int)o->header_timeout,
+                .body_ms = (int)o->body_timeout,
+                .idle_ms = (int)o->idle_timeout,
+                .stall_ms = (int)o->stall_timeout,
+                .connections = (int)o->max_connections,
+                .reserved = LIMIT_HTTP_RESERVED,
+                .connections_peer = (int)o->max_connections_peer,
+            },
+        .hosts = (const char *const *)o->allow_host.items,
+        .host_count = o->allow_host.count,
+        .origins = (const char *const *)o->allow_origin.items,
+        .origin_count = o->allow_origin.count,
+        .api_key_file = o->api_key_file,
+        .served_name = o->served_name,
+        .drain_ms = (int)o->drain_timeout,
+        .ping_ms = LIMIT_HTTP_PING_MS,
+        .stall_ms = ENGINE_STALL_MS,
+        .open = open_engine,
+        .on_listening = on_listening,
+        .on_ready = on_ready,
+        .ctx = serving,
+    };
+}
+
+static int print_text(struct strbuf *text)
+{
+    fputs(strbuf_str(text), stdout);
+    strbuf_deinit(text);
+    return CMD_EXIT_OK;
+}
+
+static int serve(const struct options *o)
+{
+    struct strbuf text;
+    strbuf_init(&text, 1 << 20);
+    if (o->help) {
+        strbuf_puts(&text, "usage: chorus serve --model DIR [options]\n\n");
+        options_help(OPTION_SERVE, &text);
+        return print_text(&text);
+    }
+    if (o->print_config) {
+        options_print(o, &text);
+        return print_text(&text);
+    }
+    if (o->print_limits) {
+        options_print_limits(&text);
+        return print_text(&text);
+    }
+    struct err e = {0};
+    if (!*o->model) {
+        err_set(&e, STATUS_INVALID, "model", "--model DIR is needed");
+        return cmd_fail("serve", &e);
+    }
+    engine_setup_log(o);
+    struct serving serving = {.options = o};
+    struct server_options server = server_options_of(o, &serving);
+    return server_run(&server, &e) == STATUS_OK ? CMD_EXIT_OK : cmd_fail("serve", &e);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct options o;
+    struct err e;
+    int code = options_load(OPTION_SERVE, argc, argv, &o, &e) == STATUS_OK ? serve(&o)
+                                                                           : cmd_fail("serve", &e);
+    options_deinit(&o);
+    return code;
+}

@@ -1,0 +1,46 @@
+/* server: a model behind HTTP. One call that returns when the server ended.
+ *
+ * It listens first (GET /health says 503 while the model loads), opens the engine on a thread of
+ * its own, serves, and on SIGINT or SIGTERM drains: running answers finish, waiting ones get an
+ * error. A second signal ends it at once.
+ */
+#ifndef CHORUS_SERVER_SERVER_H
+#define CHORUS_SERVER_SERVER_H
+
+#include <stddef.h>
+
+#include "engine/base/status.h"
+#include "engine/engine.h"
+#include "server/http.h"
+
+/* Borrowed until server_run returns. */
+struct server_options {
+    const char *host;
+    int port; /* 0: the system chooses */
+    struct http_limits http;
+    const char *const *hosts; /* more names for Host */
+    int host_count;
+    const char *const *origins; /* web origins that may call */
+    int origin_count;
+    const char *api_key_file;    /* "" or NULL: no key is asked for */
+    const char *served_name;     /* "" or NULL: the model directory's name */
+    const char *default_adapter; /* "" or NULL: the base */
+    int drain_ms;
+    int ping_ms;  /* silence of a stream before a comment */
+    int stall_ms; /* age of the engine's last beat that makes /health 503 */
+    /* Opens the engine with its adapters; called once, on a thread of its own. `notify` goes into
+     * engine_options. */
+    enum status (*open)(void *ctx, void (*notify)(void *notify_ctx), void *notify_ctx,
+                        struct engine **out, struct err *e);
+    /* The port is bound; the model is not loaded yet. May be NULL. Loop thread, as all below. */
+    void (*on_listening)(void *ctx, int port);
+    /* Requests are served from now on. May be NULL. A failure ends the server. */
+    enum status (*on_ready)(void *ctx, int port, struct engine *engine, const char *model,
+                            struct err *e);
+    void *ctx;
+};
+
+/* STATUS_OK: ended by a signal. Else the reason, found at start. */
+WARN_UNUSED enum status server_run(const struct server_options *opt, struct err *e);
+
+#endif

@@ -1,0 +1,80 @@
+/* server_state: the parts of a running server that its own files share. Private to server/; loop
+ * thread only, but for what api_context lends to pool threads (constant after the start).
+ */
+#ifndef CHORUS_SERVER_SERVER_STATE_H
+#define CHORUS_SERVER_SERVER_STATE_H
+
+#include "engine/engine.h"
+#include "engine/engine_text.h"
+#include "server/api_key.h"
+#include "server/api_request.h"
+#include "server/guard.h"
+#include "server/http.h"
+#include "server/id_map.h"
+#include "server/ident.h"
+#include "server/metrics.h"
+#include "server/server.h"
+
+struct job;
+
+enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_ENDED };
+
+#define SERVER_BASE_NAMES 2
+#define SERVER_EVENTS     8 /* read from the engine at once */
+
+struct server {
+    const struct server_options *opt;
+    struct loop *loop;
+    struct http_server *http;
+    struct listener listener;
+    struct guard guard;
+    struct api_keys keys;
+    struct engine *engine; /* NULL while loading */
+    const struct engine_text *text;
+    struct engine_info info;
+    struct api_context api;
+    char *base_name; /* owned */
+    const char *base_names[SERVER_BASE_NAMES];
+    char fingerprint[IDENT_BYTES];
+    int64_t started_unix_s;
+    enum server_phase phase;
+    struct metrics metrics;
+    struct job *jobs;      /* every generation that is not over */
+    struct id_map choices; /* engine id -> struct choice */
+    struct strbuf scratch;
+    struct engine_event events[SERVER_EVENTS];
+    struct loop_waker *engine_waker;
+    struct loop_timer *tick;
+    struct loop_timer *drain_timer;
+    struct loader *loader; /* owned until the engine is open */
+    enum status result;
+    struct err result_err;
+};
+
+/* One request from its headers to its access-log line. */
+struct call {
+    struct server *server;
+    struct http_exchange *x;
+    const struct route *route; /* NULL: refused before a route was found */
+    const char *tail;
+    struct job *job; /* while it generates */
+    int64_t begin_ns;
+    int64_t first_token_ns; /* 0: none */
+    int64_t tokens_in;
+    int64_t tokens_out;
+    char adapter[LIMIT_NAME_BYTES * 2];
+    char request_id[129];
+};
+
+/* Answers with an OpenAI error; `k` is one of api_error. */
+struct api_error_kind;
+void server_answer_error(struct call *c, const struct api_error_kind *k, const struct err *e);
+void server_answer_json(struct call *c, int status, struct strbuf *body);
+/* The device failed: streams get their errors, the server ends and says so. */
+void server_device_lost(struct server *s, const struct err *e);
+/* Whether the engine thread shows no life although there is work. */
+bool server_is_stalled(const struct server *s, const struct engine_stats *stats);
+/* The last exchange or job of a draining server ended: go on. */
+void server_check_drained(struct server *s);
+
+#endif
