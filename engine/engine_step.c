@@ -223,12 +223,20 @@ static void fill_window(struct engine *e)
     }
 }
 
+static bool somebody_paused(const struct engine *e)
+{
+    for (int i = 0; i < e->running_count; i++)
+        if (e->running[i]->room < e->room_need)
+            return true;
+    return false;
+}
+
 static void plan(struct engine *e, bool admit)
 {
     e->window_count = 0;
     for (int i = 0; i < e->running_count; i++)
         summarise(e, e->running[i], &e->sched_running[i]);
-    if (admit && e->running_count < e->opt.seqs_max)
+    if (admit && (e->running_count < e->opt.seqs_max || somebody_paused(e)))
         fill_window(e);
     for (int i = 0; i < e->opt.slots_max; i++) {
         const struct adapter_slot *slot = &e->store.slots[i];
@@ -352,7 +360,8 @@ static void carry_out(struct engine *e)
         admit(e, e->window[e->plan.admit[i]]);
 }
 
-static void schedule(struct engine *e)
+/* True: something was preempted, so that the next turn may find more to do. */
+static bool schedule(struct engine *e)
 {
     e->step_begin_ns = engine_now(e);
     e->step_count = 0;
@@ -366,10 +375,11 @@ static void schedule(struct engine *e)
             settled = bring_in_adapters(e);
         }
     }
-    if (e->lost != STATUS_OK)
-        return;
-    count_overtaken(e);
-    carry_out(e);
+    if (e->lost == STATUS_OK) {
+        count_overtaken(e);
+        carry_out(e);
+    }
+    return !admit_new;
 }
 
 /* ---- pack, launch, finish: the step on the device ---- */
@@ -578,8 +588,7 @@ static void check(struct engine *e)
 bool engine_turn(struct engine *e)
 {
     drain(e);
-    schedule(e);
-    bool step = e->step_count > 0;
+    bool again = schedule(e), step = e->step_count > 0;
     if (step) {
         pack(e);
         launch(e);
@@ -590,7 +599,7 @@ bool engine_turn(struct engine *e)
         account_step(e);
     }
     check(e);
-    return step;
+    return step || again;
 }
 
 void engine_check(struct engine *e)

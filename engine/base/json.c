@@ -37,6 +37,7 @@ struct scan {
     size_t raw_count;
     size_t raw_cap;
     const char *why;
+    bool no_memory;
 };
 
 static bool fail(struct scan *s, const char *why)
@@ -139,8 +140,10 @@ static size_t scan_digits(struct scan *s)
 
 static bool keep_raw(struct scan *s, size_t from)
 {
-    if (!VEC_RESERVE(s->raws, s->raw_cap, s->raw_count + 1))
-        return fail(s, "out of memory");
+    if (!VEC_RESERVE(s->raws, s->raw_cap, s->raw_count + 1)) {
+        s->no_memory = true;
+        return false;
+    }
     s->raws[s->raw_count++] = (struct raw_number){s->numbers, s->text + from, s->i - from};
     return true;
 }
@@ -351,7 +354,9 @@ enum status json_parse(const char *text, size_t n, const struct json_limits *lim
     enum status st = STATUS_OK;
     cJSON *root = NULL;
     if (!scan_text(&s, limits)) {
-        st = err_set(e, STATUS_INVALID, NULL, "invalid JSON at byte %zu: %s", s.i, s.why);
+        st = s.no_memory
+                 ? err_set(e, STATUS_NO_MEMORY, NULL, "out of memory while parsing JSON")
+                 : err_set(e, STATUS_INVALID, NULL, "invalid JSON at byte %zu: %s", s.i, s.why);
         goto done;
     }
     root = cJSON_ParseWithLength(text, n);

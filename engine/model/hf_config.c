@@ -295,7 +295,7 @@ static enum status parse_window(const cJSON *text, struct model_shape *s, struct
 static const cJSON *rope_block(const cJSON *text, const struct model_shape *s)
 {
     const cJSON *block = json_member(text, "rope_scaling");
-    if (!block || !block->child)
+    if (!block || (cJSON_IsObject(block) && !block->child))
         block = json_member(text, "rope_parameters");
     if (!cJSON_IsObject(block))
         return block;

@@ -68,13 +68,19 @@ static void run(struct sched_plan *out, struct budget *left, const struct sched_
         left->scores -= rows;
 }
 
-/* The youngest paused sequence, else the youngest. Lists are in order of arrival. */
+/* Lists are in order of arrival. -1: nobody is paused. */
+static int youngest_paused(const struct sched_in *in)
+{
+    int i = in->running_count - 1;
+    while (i >= 0 && in->running[i].rows_cap > 0)
+        i--;
+    return i;
+}
+
 static int choose_victim(const struct sched_in *in)
 {
-    for (int i = in->running_count - 1; i >= 0; i--)
-        if (in->running[i].rows_cap == 0)
-            return i;
-    return in->running_count - 1;
+    int paused = youngest_paused(in);
+    return paused >= 0 ? paused : in->running_count - 1;
 }
 
 /* False: a page is missing, somebody has to be preempted. */
@@ -225,6 +231,13 @@ static void plan_admissions(const struct sched_limits *l, const struct sched_in 
             break;
 }
 
+/* The oldest that waits lacks more than rows. */
+static bool head_is_blocked(const struct sched_limits *l, const struct sched_in *in,
+                            const struct sched_plan *out, const struct budget *left)
+{
+    return in->waiting_count > 0 && !out->taken[0] && rows_for(l, &in->waiting[0], left) > 0;
+}
+
 /* Lists the admitted in order of arrival and marks whom they overtook. */
 static void list_admitted(const struct sched_in *in, struct sched_plan *out)
 {
@@ -253,12 +266,15 @@ void sched_plan_step(const struct sched_limits *limits, const struct sched_in *i
     memset(out->taken, 0, (size_t)in->waiting_count * sizeof *out->taken);
     memcpy(out->slots, in->slots, (size_t)limits->slots_max * sizeof *out->slots);
 
-    if (!plan_decode(in, out, &left)) {
-        out->run_count = 0;
-        return;
+    if (plan_decode(in, out, &left)) {
+        plan_prefill(limits, in, out, &left);
+        if (in->admit)
+            plan_admissions(limits, in, out, &left);
+        if (in->admit && head_is_blocked(limits, in, out, &left))
+            out->preempt = youngest_paused(in);
     }
-    plan_prefill(limits, in, out, &left);
-    if (in->admit)
-        plan_admissions(limits, in, out, &left);
-    list_admitted(in, out);
+    if (out->preempt >= 0)
+        out->run_count = out->load_count = 0;
+    else
+        list_admitted(in, out);
 }

@@ -13,6 +13,8 @@
  * order of arrival. One that does not fit may be overtaken, but from the step in which that first
  * happens it is overtaken for at most wait_bound_steps steps: then nobody who came later is
  * admitted before.
+ * 4. A paused sequence keeps its seat, pages and slots only while nobody needs them: when the
+ * oldest that waits does not fit, the youngest paused one is preempted.
  *
  * Numbers: an adapter is its generation (never 0). Rows of a waiting sequence are counted after the
  * prefix cache's share.

@@ -7,9 +7,14 @@
  *
  *   test_engine_sim [--seeds N] [--first SEED] [--events N]
  */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <cmocka.h>
 
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
@@ -96,7 +101,7 @@ struct coverage {
     uint64_t accepted, done, cancelled, failed, refused_busy, refused_length, refused_adapter;
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
-    uint64_t chunked, waited_cancelled;
+    uint64_t chunked, waited_cancelled, blocked;
 };
 
 static struct coverage seen;
@@ -115,6 +120,7 @@ struct world {
     int32_t streams[STREAMS][CTX_MAX];
     int64_t now_ns;
     uint64_t step;
+    int blocked_turns;
     bool draining;
     bool lost;        /* a fault that ends everything has struck */
     bool load_failed; /* a fault that ends who needed the adapter has struck */
@@ -570,6 +576,24 @@ static void check_step(struct world *w)
     seen.rows += (uint64_t)e->batch.batch.rows;
 }
 
+/* Who is paused does not keep others waiting: it leaves, one a turn, until the oldest that waits
+ * fits or nobody is paused. */
+static void check_paused_yield(struct world *w)
+{
+    const struct engine *e = w->e;
+    bool paused = false, blocked = false;
+    for (int i = 0; i < e->running_count; i++)
+        paused = paused || e->running[i]->room < e->room_need;
+    for (int i = 0; i < e->waiting_count && !blocked; i++)
+        blocked = e->waiting[i]->room >= e->room_need;
+    w->blocked_turns =
+        paused && blocked && e->batch.batch.rows < w->opt.rows_max && e->plan.admit_count == 0
+            ? w->blocked_turns + 1
+            : 0;
+    EXPECT(w->blocked_turns <= w->opt.seqs_max + 1);
+    seen.blocked += w->blocked_turns > 0;
+}
+
 static void note_faults(struct world *w)
 {
     if (w->f->fault == FAKE_FAULT_NONE || w->f->fault_in > 0)
@@ -592,7 +616,8 @@ static bool event_turn(struct world *w)
         evictions += w->e->store.slots[i].adapter != NULL;
     uint64_t allocations = mem_alloc_count(), preemptions = w->e->now.preemptions;
     w->now_ns += between(1, 20) * 1000000;
-    bool worked = engine_turn(w->e);
+    engine_turn(w->e);
+    bool worked = w->e->step_count > 0;
     w->step += worked;
     EXPECT(mem_alloc_count() == allocations);
     note_faults(w);
@@ -601,6 +626,7 @@ static bool event_turn(struct world *w)
     if (worked && !w->lost) {
         check_overtaking(w);
         check_step(w);
+        check_paused_yield(w);
         seen.evictions += evictions == (uint64_t)w->opt.slots_max && w->e->plan.load_count > 0;
     }
     return worked;
@@ -715,7 +741,8 @@ static uint64_t run_history(uint64_t seed, int events)
     return hash;
 }
 
-static int expect_covered(void)
+/* Prints the figures; returns how many kinds of events never happened. */
+static int print_coverage(void)
 {
     const struct {
         const char *name;
@@ -745,45 +772,62 @@ static int expect_covered(void)
         {"replaced", seen.replaced},
         {"blends", seen.blends},
         {"prompt scores", seen.prompt_scores},
+        {"blocked by paused", seen.blocked},
     };
     int missing = 0;
+    printf("figure: sim met");
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        printf("%s%s %llu", i ? ", " : "", all[i].name, (unsigned long long)all[i].count);
+        printf(" %s %llu,", all[i].name, (unsigned long long)all[i].count);
         missing += all[i].count == 0;
     }
-    printf("\n");
+    printf(" %d kinds never\n", missing);
     return missing;
 }
 
-static uint64_t flag(int argc, char **argv, const char *name, uint64_t fallback)
+static uint64_t seeds = 500, first_seed = 1;
+static int events = 2000;
+
+static void test_engine_sim_histories(void **state)
 {
-    for (int i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], name) == 0)
-            return strtoull(argv[i + 1], NULL, 10);
-    return fallback;
+    (void)state;
+    uint64_t all = 0;
+    for (uint64_t s = first_seed; s < first_seed + seeds; s++)
+        all = all * 31 + run_history(s, events);
+    printf("figure: sim seeds %llu..%llu x %d events, trace %016llx\n",
+           (unsigned long long)first_seed, (unsigned long long)(first_seed + seeds - 1), events,
+           (unsigned long long)all);
+    int missing = print_coverage();
+    if (seeds >= 300)
+        assert_int_equal(missing, 0);
+}
+
+static void test_engine_sim_same_seed_same_trace(void **state)
+{
+    (void)state;
+    for (uint64_t s = first_seed; s < first_seed + 20; s++)
+        assert_true(run_history(s, events) == run_history(s, events));
+}
+
+static void read_flags(int argc, char **argv)
+{
+    for (int i = 1; i + 1 < argc; i += 2) {
+        uint64_t v = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--seeds") == 0)
+            seeds = v;
+        else if (strcmp(argv[i], "--first") == 0)
+            first_seed = v;
+        else if (strcmp(argv[i], "--events") == 0)
+            events = (int)v;
+    }
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = flag(argc, argv, "--seeds", 500);
-    uint64_t first = flag(argc, argv, "--first", 1);
-    int events = (int)flag(argc, argv, "--events", 2000);
-    uint64_t all = 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_engine_sim_histories),
+        cmocka_unit_test(test_engine_sim_same_seed_same_trace),
+    };
+    read_flags(argc, argv);
     log_setup(LOG_LEVEL_ERROR + 1, false);
-    for (uint64_t s = first; s < first + seeds; s++) {
-        uint64_t hash = run_history(s, events);
-        if (s < first + 10 && run_history(s, events) != hash) {
-            fprintf(stderr, "seed %llu: two runs differ\n", (unsigned long long)s);
-            return 1;
-        }
-        all = all * 31 + hash;
-    }
-    printf("sim: seeds %llu..%llu x %d events, trace %016llx\n", (unsigned long long)first,
-           (unsigned long long)(first + seeds - 1), events, (unsigned long long)all);
-    int missing = expect_covered();
-    if (seeds >= 100 && missing) {
-        fprintf(stderr, "sim: %d kinds of events never happened\n", missing);
-        return 1;
-    }
-    return 0;
+    return cmocka_run_group_tests_name("engine_sim", tests, NULL, NULL);
 }
