@@ -99,6 +99,10 @@ fuzz-programs: $(FUZZ_BIN)
 fuzz: fuzz-bins ## run each fuzz target for SECONDS=60
 	@python3 scripts/run_tests.py --only fuzz --fuzz-seconds $${SECONDS:-60}
 
+sim: ## a longer simulation of the engine: SEEDS=10000, FIRST=1
+	@$(MAKE) --no-print-directory $(BUILD)/tests/sim/test_engine_sim
+	@$(BUILD)/tests/sim/test_engine_sim --seeds $${SEEDS:-10000} --first $${FIRST:-1}
+
 bench: all ## load on the demo model over HTTP: one stream, then 16 over its voices
 	@scripts/bench-demo.sh
 
@@ -117,5 +121,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all deps test-deps run test unit unit-bins asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all deps test-deps run test unit unit-bins sim asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -47,6 +47,7 @@ static void wait_for_work(struct engine *e)
 static void *thread_main(void *arg)
 {
     struct engine *e = arg;
+    pthread_setname_np(pthread_self(), "engine");
     while (!e->closed)
         if (!engine_turn(e) && !e->closed)
             wait_for_work(e);

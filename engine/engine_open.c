@@ -14,6 +14,8 @@
 struct opened {
     struct model *model;
     struct engine_text *text;
+    int32_t eos[MODEL_EOS_MAX];
+    int eos_count;
 };
 
 static void release_opened(void *ctx)
@@ -57,6 +59,16 @@ static size_t text_max_of(const struct engine_text *t)
     return 3 * (longest + sizeof((struct detok *)0)->held);
 }
 
+/* What the model's files say ends an answer; where they are silent, the tokenizer's end token. */
+static void fill_eos(struct opened *o)
+{
+    int32_t own = tokenizer_eos_id(engine_text_tokenizer(o->text));
+    o->eos_count = o->model->eos_count;
+    memcpy(o->eos, o->model->eos, sizeof o->eos);
+    if (o->eos_count == 0 && own >= 0)
+        o->eos[o->eos_count++] = own;
+}
+
 static enum status open_backend(const struct engine_options *opt, struct backend **out,
                                 struct err *e)
 {
@@ -92,9 +104,12 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
         mem_free(o);
         return st;
     }
+    fill_eos(o);
     struct engine_parts parts = {
         .model = o->model,
         .text = o->text,
+        .eos = o->eos,
+        .eos_count = o->eos_count,
         .detok = {.ctx = o->text,
                   .state_bytes = sizeof(struct detok),
                   .text_max = text_max_of(o->text),

@@ -31,6 +31,8 @@ struct engine_parts {
     struct backend *backend;        /* opened, not loaded; taken only on success */
     const struct engine_text *text; /* borrowed; NULL: engine_get_text has none */
     struct engine_detok detok;
+    const int32_t *eos; /* borrowed, [eos_count] ids that end an answer */
+    int eos_count;
     struct adapter_source adapters;
     size_t memory_bytes;          /* memory that may be used: of MemAvailable */
     int64_t (*now_ns)(void *ctx); /* NULL: clock_now_ns */

@@ -221,12 +221,11 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     if (st != STATUS_OK)
         return st;
 
-    const struct model *m = e->parts.model;
     struct seq_setup setup = {
         .request = r,
         .max_new = max_new,
-        .eos = m->eos,
-        .eos_count = m->eos_count,
+        .eos = e->parts.eos,
+        .eos_count = e->parts.eos_count,
         .prefix_cache = e->opt.prefix_cache,
         .detok_bytes = e->parts.detok.state_bytes,
         .text_bytes = (size_t)e->text_bytes,

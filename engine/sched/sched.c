@@ -59,6 +59,13 @@ static int rows_for(const struct sched_limits *l, const struct sched_seq *q,
     return q->scores ? least(n, left->scores) : n;
 }
 
+/* Half of the rows while others come after. */
+static int share_for(const struct sched_limits *l, const struct sched_seq *q,
+                     const struct budget *left, bool others)
+{
+    return least(rows_for(l, q, left), others ? (left->rows + 1) / 2 : left->rows);
+}
+
 static void run(struct sched_plan *out, struct budget *left, const struct sched_seq *q, int seq,
                 int rows)
 {
@@ -101,14 +108,44 @@ static bool plan_decode(const struct sched_in *in, struct sched_plan *out, struc
     return true;
 }
 
+static bool is_prefill(const struct sched_seq *q)
+{
+    return q->tokens - q->computed > 1 && q->rows_cap > 0;
+}
+
 static void plan_prefill(const struct sched_limits *l, const struct sched_in *in,
                          struct sched_plan *out, struct budget *left)
 {
+    int others = in->admit && left->seats > 0 ? in->waiting_count : 0;
+    for (int i = 0; i < in->running_count; i++)
+        others += is_prefill(&in->running[i]);
     for (int i = 0; i < in->running_count; i++) {
         const struct sched_seq *q = &in->running[i];
-        int rows = q->tokens - q->computed > 1 ? rows_for(l, q, left) : 0;
+        if (!is_prefill(q))
+            continue;
+        int rows = share_for(l, q, left, --others > 0);
         if (rows > 0)
             run(out, left, q, i, rows);
+    }
+}
+
+/* Gives the rows that are left to those that run already, oldest first. */
+static void top_up(const struct sched_limits *l, const struct sched_in *in, struct sched_plan *out,
+                   struct budget *left)
+{
+    for (int i = 0; i < out->run_count && left->rows > 0; i++) {
+        struct sched_run *r = &out->run[i];
+        struct sched_seq q = r->seq < in->running_count ? in->running[r->seq]
+                                                        : in->waiting[r->seq - in->running_count];
+        struct sched_limits rest = *l;
+        q.computed += r->rows;
+        q.rows_cap -= r->rows;
+        rest.chunk_max -= r->rows;
+        int more = rows_for(&rest, &q, left);
+        r->rows += more;
+        left->rows -= more;
+        if (q.scores)
+            left->scores -= more;
     }
 }
 
@@ -214,7 +251,8 @@ static bool admit(const struct sched_limits *l, const struct sched_in *in, struc
     if (!try_admit(l, in, out, left, i))
         return false;
     const struct sched_seq *q = &in->waiting[i];
-    run(out, left, q, in->running_count + i, rows_for(l, q, left));
+    bool others = i + 1 < in->waiting_count && left->seats > 0;
+    run(out, left, q, in->running_count + i, share_for(l, q, left, others));
     return true;
 }
 
@@ -272,6 +310,7 @@ void sched_plan_step(const struct sched_limits *limits, const struct sched_in *i
             plan_admissions(limits, in, out, &left);
         if (in->admit && head_is_blocked(limits, in, out, &left))
             out->preempt = youngest_paused(in);
+        top_up(limits, in, out, &left);
     }
     if (out->preempt >= 0)
         out->run_count = out->load_count = 0;

@@ -7,7 +7,9 @@
  * youngest paused one, else the youngest) and nothing else; the caller takes its pages back, to be
  *    recomputed later, and asks again. The oldest that can run never gives way while there is
  *    another, so something always moves forward.
- * 2. Running sequences with more to compute (prefill) share the rest of the rows, oldest first.
+ * 2. Sequences with more to compute (prefill) share the rest of the rows, oldest first: each takes
+ * at most half of what is left while others come after it, so that a short prompt does not wait for
+ * a long one; what nobody wants goes to the oldest.
  * 3. Waiting sequences are admitted while seats, rows, pages and adapter slots last: first those
  * whose adapters are all in use already (their weights are read once a step for everybody), then in
  * order of arrival. One that does not fit may be overtaken, but from the step in which that first

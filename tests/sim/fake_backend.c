@@ -356,15 +356,14 @@ struct fake_backend *fake_backend_open(void)
     return f;
 }
 
+const int32_t fake_eos[FAKE_EOS_COUNT] = {FAKE_EOS, FAKE_EOS_2};
+
 void fake_model_init(struct model *m, int ctx_max)
 {
     memset(m, 0, sizeof *m);
     m->shape.layers = 2;
     m->shape.vocab = FAKE_VOCAB;
     m->shape.ctx_max = ctx_max;
-    m->eos[0] = FAKE_EOS;
-    m->eos[1] = FAKE_EOS_2;
-    m->eos_count = 2;
     m->weight_bytes = 1 << 20;
 }
 

@@ -14,9 +14,10 @@
 #include "engine/adapter/adapter_store.h"
 #include "engine/backend.h"
 
-#define FAKE_VOCAB 64
-#define FAKE_EOS   0
-#define FAKE_EOS_2 1
+#define FAKE_VOCAB     64
+#define FAKE_EOS       0
+#define FAKE_EOS_2     1
+#define FAKE_EOS_COUNT 2
 
 enum fake_fault {
     FAKE_FAULT_NONE,
@@ -51,7 +52,8 @@ struct fake_backend {
 };
 
 struct fake_backend *fake_backend_open(void);
-/* A model for it: 2 layers, FAKE_VOCAB tokens, two eos. */
+extern const int32_t fake_eos[FAKE_EOS_COUNT];
+/* A model for it: 2 layers, FAKE_VOCAB tokens. */
 void fake_model_init(struct model *m, int ctx_max);
 /* Adapters whose bytes are their path; a path that begins with "bad" is refused. */
 extern const struct adapter_source fake_adapters;

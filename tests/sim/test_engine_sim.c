@@ -165,6 +165,8 @@ static struct world *world_open(void)
     w->adapter_percent = between(0, 6);
     w->f = fake_backend_open();
     struct engine_parts parts = {.model = &w->model,
+                                 .eos = fake_eos,
+                                 .eos_count = FAKE_EOS_COUNT,
                                  .backend = &w->f->base,
                                  .detok = fake_detok,
                                  .adapters = fake_adapters,

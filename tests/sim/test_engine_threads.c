@@ -255,6 +255,8 @@ static void test_engine_threads_answers(void **state)
     pthread_t readers[READERS], adapters;
     fake_model_init(&model, 256);
     struct engine_parts parts = {.model = &model,
+                                 .eos = fake_eos,
+                                 .eos_count = FAKE_EOS_COUNT,
                                  .backend = &f->base,
                                  .detok = fake_detok,
                                  .adapters = fake_adapters,

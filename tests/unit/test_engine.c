@@ -50,8 +50,12 @@ static void rig_open(struct rig *rig, struct engine_options opt)
     rig->f = fake_backend_open();
     opt.notify = on_notify;
     opt.notify_ctx = rig;
-    struct engine_parts parts = {
-        .model = &model, .backend = &rig->f->base, .detok = fake_detok, .adapters = fake_adapters};
+    struct engine_parts parts = {.model = &model,
+                                 .eos = fake_eos,
+                                 .eos_count = FAKE_EOS_COUNT,
+                                 .backend = &rig->f->base,
+                                 .detok = fake_detok,
+                                 .adapters = fake_adapters};
     assert_int_equal(engine_create(&opt, &parts, &rig->e, &err), STATUS_OK);
 }
 
@@ -755,8 +759,12 @@ static void test_engine_create_without_memory(void **state)
     for (enum status got = STATUS_NO_MEMORY; got != STATUS_OK; k++) {
         struct err err = {0};
         struct fake_backend *f = fake_backend_open();
-        struct engine_parts parts = {
-            .model = &model, .backend = &f->base, .detok = fake_detok, .adapters = fake_adapters};
+        struct engine_parts parts = {.model = &model,
+                                     .eos = fake_eos,
+                                     .eos_count = FAKE_EOS_COUNT,
+                                     .backend = &f->base,
+                                     .detok = fake_detok,
+                                     .adapters = fake_adapters};
         mem_fail_at(k);
         got = engine_create(&opt, &parts, &e, &err);
         mem_fail_at(0);
@@ -779,8 +787,12 @@ static void test_engine_survives_too_much_text(void **state)
     struct err err;
     fake_model_init(&model, 512);
     rig.f = fake_backend_open();
-    struct engine_parts parts = {
-        .model = &model, .backend = &rig.f->base, .detok = fake_detok, .adapters = fake_adapters};
+    struct engine_parts parts = {.model = &model,
+                                 .eos = fake_eos,
+                                 .eos_count = FAKE_EOS_COUNT,
+                                 .backend = &rig.f->base,
+                                 .detok = fake_detok,
+                                 .adapters = fake_adapters};
     parts.detok.text_max = 100;
     assert_int_equal(engine_create(&opt, &parts, &rig.e, &err), STATUS_OK);
     struct engine_request r = request(10, 1, 0);
@@ -881,6 +893,8 @@ static enum status try_open(struct engine_options opt, size_t memory_bytes,
     fake_model_init(&model, 512);
     struct fake_backend *f = fake_backend_open();
     struct engine_parts parts = {.model = &model,
+                                 .eos = fake_eos,
+                                 .eos_count = FAKE_EOS_COUNT,
                                  .backend = &f->base,
                                  .detok = fake_detok,
                                  .adapters = fake_adapters,

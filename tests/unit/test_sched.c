@@ -104,8 +104,37 @@ static void test_sched_decode_comes_first(void **state)
     make_plan(&m);
     assert_int_equal(plan.preempt, -1);
     assert_int_equal(rows_of(1), 1);
+    assert_int_equal(rows_of(0), 5); /* half of the nine that are left */
+    assert_int_equal(rows_of(2), 4);
+    end_plan();
+
+    m.limits.rows_max = 50;
+    make_plan(&m);
     assert_int_equal(rows_of(0), 6); /* a chunk */
-    assert_int_equal(rows_of(2), 3); /* what is left of ten rows */
+    assert_int_equal(rows_of(2), 6);
+    end_plan();
+}
+
+/* A long prompt does not keep a short one waiting, and no row is left over that somebody could use.
+ */
+static void test_sched_shares_rows_between_prompts(void **state)
+{
+    (void)state;
+    struct moment m = {.limits = wide, .running_count = 1, .waiting_count = 1, .pages_free = 1000};
+    m.running[0] = prefilling(1, 5000, 100);
+    m.waiting[0] = waiting(2, 8, 0);
+    make_plan(&m);
+    assert_int_equal(rows_of(0), 92);
+    assert_int_equal(rows_of(1), 8);
+    end_plan();
+    m.waiting[0] = waiting(2, 5000, 0); /* as long itself */
+    make_plan(&m);
+    assert_int_equal(rows_of(0), 50);
+    assert_int_equal(rows_of(1), 50);
+    end_plan();
+    m.pages_free = 3; /* it does not fit */
+    make_plan(&m);
+    assert_int_equal(rows_of(0), 100);
     end_plan();
 }
 
@@ -186,11 +215,12 @@ static void test_sched_admits_in_order_while_it_fits(void **state)
     m.running[0] = decoding(1, 20);
     for (int i = 0; i < 4; i++)
         m.waiting[i] = waiting(2 + (uint64_t)i, 40, 0);
-    m.limits.rows_max = 90;
-    make_plan(&m); /* 1 + 40 + 40 + 9 rows */
-    assert_int_equal(plan.admit_count, 3);
-    assert_int_equal(rows_of(3), 9);
-    assert_false(plan.overtaken[3]);
+    make_plan(&m); /* of the 99 rows beside the first's: half, half of the rest ... */
+    assert_int_equal(plan.admit_count, 4);
+    assert_int_equal(rows_of(1), 40);
+    assert_int_equal(rows_of(2), 30);
+    assert_int_equal(rows_of(3), 15);
+    assert_int_equal(rows_of(4), 14);
     end_plan();
 
     m.limits.seqs_max = 2;
@@ -440,6 +470,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sched_pages_for),
         cmocka_unit_test(test_sched_decode_comes_first),
+        cmocka_unit_test(test_sched_shares_rows_between_prompts),
         cmocka_unit_test(test_sched_leaves_paused_out),
         cmocka_unit_test(test_sched_bounds_scored_rows),
         cmocka_unit_test(test_sched_preempts_the_youngest_for_a_page),
