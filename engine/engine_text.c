@@ -7,7 +7,7 @@
 
 struct engine_text {
     struct tokenizer *tokenizer;
-    struct chat_template *template; /* owned; NULL: the model has none */
+    struct chat_template *chat; /* NULL: the directory has none */
 };
 
 enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e)
@@ -17,9 +17,12 @@ enum status engine_text_open(const char *dir, struct engine_text **out, struct e
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     enum status st = tokenizer_open(dir, &t->tokenizer, e);
     if (st == STATUS_OK) {
-        st = chat_template_load(dir, NULL, &t->template, e);
+        struct err why;
+        st = chat_template_load(dir, NULL, &t->chat, &why);
         if (st == STATUS_NOT_FOUND)
             st = STATUS_OK;
+        else if (st != STATUS_OK)
+            st = err_set(e, why.code, "chat_template", "%s", why.msg);
     }
     if (st != STATUS_OK) {
         engine_text_close(t);
@@ -33,7 +36,7 @@ void engine_text_close(struct engine_text *t)
 {
     if (!t)
         return;
-    chat_template_free(t->template);
+    chat_template_free(t->chat);
     tokenizer_close(t->tokenizer);
     mem_free(t);
 }
@@ -45,38 +48,40 @@ const struct tokenizer *engine_text_tokenizer(const struct engine_text *t)
 
 bool engine_text_has_template(const struct engine_text *t)
 {
-    return t->template != NULL;
+    return t->chat != NULL;
 }
 
-static enum status no_template(struct err *e)
+/* Renders; `from_input` may be NULL. */
+static enum status render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
+                          struct strbuf *from_input, struct err *e)
 {
-    return err_set(e, STATUS_UNSUPPORTED, "messages", "this model has no chat template");
+    if (!t->chat)
+        return err_set(e, STATUS_UNSUPPORTED, "messages",
+                       "this model has no chat template; use /v1/completions");
+    return chat_template_render(t->chat, vars, out, from_input, e);
 }
 
 enum status engine_text_render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
                                struct err *e)
 {
-    if (!t->template)
-        return no_template(e);
-    return chat_template_render(t->template, vars, out, NULL, e);
+    return render(t, vars, out, NULL, e);
 }
 
 enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
                              struct err *e)
 {
-    if (!t->template)
-        return no_template(e);
     struct strbuf text;
     struct strbuf from_input;
     strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
     strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = chat_template_render(t->template, vars, &text, &from_input, e);
+    enum status st = render(t, vars, &text, &from_input, e);
+    /* The template writes bos itself where the model wants one, so nothing is added here. */
     if (st == STATUS_OK)
         st = tokenizer_encode(t->tokenizer, strbuf_str(&text), text.len,
                               (const uint8_t *)strbuf_str(&from_input), ENCODE_PARSE_SPECIAL, out,
                               e);
-    strbuf_deinit(&from_input);
     strbuf_deinit(&text);
+    strbuf_deinit(&from_input);
     return st;
 }
 

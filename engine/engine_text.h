@@ -29,8 +29,8 @@ bool engine_text_has_template(const struct engine_text *t);
 const struct tokenizer *engine_text_tokenizer(const struct engine_text *t);
 
 /* Renders the chat template over `vars` (messages, tools, add_generation_prompt, template kwargs
- * ...); bos_token and eos_token are added when absent. A template that raises is STATUS_INVALID
- * with its message. */
+ * ...; from json_parse). A template that raises is STATUS_INVALID with its message. Variables whose
+ * name ends in _token are the model's: a request must not choose them. */
 WARN_UNUSED enum status engine_text_render(const struct engine_text *t, const cJSON *vars,
                                            struct strbuf *out, struct err *e);
 /* Renders and tokenises. Special tokens come from the template only. */

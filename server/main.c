@@ -14,6 +14,7 @@ static const struct command {
     {"serve", cmd_serve, "answer OpenAI's API over HTTP"},
     {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
     {"render", cmd_render, "a chat template over variables from stdin"},
+    {"run", cmd_run, "chat in the terminal"},
     {"bench", cmd_bench, "measure a server under load"},
     {NULL, NULL, NULL},
 };
