@@ -440,6 +440,16 @@ static bool is_linear(const char *name)
     return dot && LISTED(linears, dot + 1);
 }
 
+/* A name that stands in the list whole is taken without a look at its layer. */
+static bool listed_whole(const struct lora_config *c, const char *name)
+{
+    for (const cJSON *v = c->target.list ? c->target.list->child : NULL; v; v = v->next) {
+        if (strcmp(v->valuestring, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 enum status lora_config_targets(const struct lora_config *c, const char *name, bool *out,
                                 struct err *e)
 {
@@ -457,7 +467,7 @@ enum status lora_config_targets(const struct lora_config *c, const char *name, b
         yes = has_suffix(name, "q_proj") || has_suffix(name, "v_proj");
     else
         st = names_match(&c->target, "target_modules", name, &yes, e);
-    if (st == STATUS_OK && yes && c->layers)
+    if (st == STATUS_OK && yes && c->layers && !listed_whole(c, name))
         st = layer_match(c, name, &yes, e);
     *out = yes;
     return st;
