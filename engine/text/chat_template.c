@@ -211,7 +211,8 @@ static bool run_program(struct jinja_run *r, const struct chat_template *t, cons
             return false;
     }
     struct jinja_scope *scope = jinja_scope_new(r, NULL);
-    return scope && jinja_exec(r, scope, program->body, &flow);
+    return scope && jinja_scope_begin(r, scope, program->unbound) &&
+           jinja_exec(r, scope, program->body, &flow);
 }
 
 enum status chat_template_render(const struct chat_template *t, const cJSON *vars,

@@ -89,6 +89,12 @@ struct jinja_name {
     struct jinja_name *next; /* in its hash chain */
 };
 
+/* Names that a scope binds without a value from its begin (jinja_bind.h). */
+struct jinja_unbound {
+    const struct jinja_name *name;
+    const struct jinja_unbound *next;
+};
+
 struct jinja_node {
     uint8_t kind; /* enum jinja_kind */
     uint8_t op;   /* enum jinja_op */
@@ -102,12 +108,15 @@ struct jinja_node {
     const struct jinja_str *attr;
     const struct jinja_builtin *fn;
     struct jinja_value value;
+    const struct jinja_unbound *unbound;      /* of the scope that d is */
+    const struct jinja_unbound *unbound_else; /* of the scope that e is */
 };
 
 struct jinja_template {
     struct arena arena; /* owns everything below */
     struct jinja_node *body;
-    struct jinja_name **names; /* [name_count] */
+    const struct jinja_unbound *unbound; /* of the outermost scope */
+    struct jinja_name **names;           /* [name_count] */
     size_t name_count;
     /* Names with a meaning, NULL where the template has none of that name. */
     const struct jinja_name *loop, *caller, *kwargs, *varargs;

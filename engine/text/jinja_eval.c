@@ -41,6 +41,18 @@ bool jinja_scope_set(struct jinja_run *r, struct jinja_scope *scope, const struc
     return true;
 }
 
+bool jinja_scope_begin(struct jinja_run *r, struct jinja_scope *scope,
+                       const struct jinja_unbound *unbound)
+{
+    struct jinja_value none = {.type = JINJA_MISSING};
+    scope->count = 0;
+    for (; unbound; unbound = unbound->next) {
+        if (!jinja_scope_set(r, scope, unbound->name, none))
+            return false;
+    }
+    return true;
+}
+
 /* Innermost binding, else the variable given to the render, else undefined. */
 static bool eval_name(struct jinja_run *r, const struct jinja_scope *scope,
                       const struct jinja_name *name, struct jinja_value *out)

@@ -22,6 +22,9 @@ struct jinja_scope {
 
 /* NULL: raised. */
 struct jinja_scope *jinja_scope_new(struct jinja_run *r, struct jinja_scope *parent);
+/* Empties a scope and binds the names it has without a value. */
+WARN_UNUSED bool jinja_scope_begin(struct jinja_run *r, struct jinja_scope *scope,
+                                   const struct jinja_unbound *unbound);
 WARN_UNUSED bool jinja_scope_set(struct jinja_run *r, struct jinja_scope *scope,
                                  const struct jinja_name *name, struct jinja_value value);
 

@@ -167,7 +167,8 @@ static bool run_for(struct jinja_run *r, const struct jinja_node *node, struct j
             return false;
         if (done)
             break;
-        scope->count = 0;
+        if (!jinja_scope_begin(r, scope, node->unbound))
+            return false;
         if (name && !jinja_scope_set(r, scope, name,
                                      (struct jinja_value){.type = JINJA_LOOP, .loop = loop}))
             return false;
@@ -180,7 +181,8 @@ static bool run_for(struct jinja_run *r, const struct jinja_node *node, struct j
     if (ran || !node->e)
         return true;
     scope = jinja_scope_new(r, outer);
-    return scope && jinja_exec(r, scope, node->e, flow);
+    return scope && jinja_scope_begin(r, scope, node->unbound_else) &&
+           jinja_exec(r, scope, node->e, flow);
 }
 
 bool jinja_exec_recursive(struct jinja_run *r, const struct jinja_loop *loop,
@@ -234,13 +236,22 @@ bool jinja_exec_captured(struct jinja_run *r, struct jinja_scope *scope,
     return true;
 }
 
+/* What a filter or call block yields is joined to the output, so it must be text. */
+static bool emit_text(struct jinja_run *r, struct jinja_value v)
+{
+    if (v.type == JINJA_STR)
+        return jinja_emit(r, v.s);
+    return jinja_raise(r, "expected str instance, %s found", jinja_type_name(v));
+}
+
 /* set and filter blocks: the text of the body through filters; a jump out of the body drops it. */
 static bool exec_block(struct jinja_run *r, struct jinja_scope *scope,
                        const struct jinja_node *node, enum jinja_flow *flow)
 {
     struct jinja_value v;
     struct jinja_scope *inner = jinja_scope_new(r, scope);
-    if (!inner || !jinja_exec_captured(r, inner, node->d, flow, &v))
+    if (!inner || !jinja_scope_begin(r, inner, node->unbound) ||
+        !jinja_exec_captured(r, inner, node->d, flow, &v))
         return false;
     if (*flow != JINJA_FLOW_NEXT)
         return true;
@@ -248,15 +259,14 @@ static bool exec_block(struct jinja_run *r, struct jinja_scope *scope,
         return false;
     if (node->kind == JINJA_N_SET_BLOCK)
         return assign(r, scope, node->a, v);
-    const struct jinja_str *s;
-    return jinja_to_str(r, v, &s) && jinja_emit(r, s);
+    return emit_text(r, v);
 }
 
 static bool exec_with(struct jinja_run *r, struct jinja_scope *scope, const struct jinja_node *node,
                       enum jinja_flow *flow)
 {
     struct jinja_scope *inner = jinja_scope_new(r, scope);
-    if (!inner)
+    if (!inner || !jinja_scope_begin(r, inner, node->unbound))
         return false;
     for (const struct jinja_node *set = node->a; set; set = set->next) {
         struct jinja_value v;
@@ -282,9 +292,8 @@ static bool exec_call_block(struct jinja_run *r, struct jinja_scope *scope,
 {
     struct jinja_value caller;
     struct jinja_value v;
-    const struct jinja_str *s;
     return make_macro(r, scope, node, &caller) && jinja_eval_call(r, scope, node->b, &caller, &v) &&
-           jinja_to_str(r, v, &s) && jinja_emit(r, s);
+           emit_text(r, v);
 }
 
 /* The body is called once, as a macro without parameters. */

@@ -144,8 +144,11 @@ static bool filter_int(struct jinja_run *r, const struct jinja_call *c, struct j
     int64_t i;
     double f;
     bool big;
-    if (!jinja_arg_int(r, c, 1, 10, &base))
-        return false;
+    /* a base that is no integer makes the first attempt fail, and only that */
+    if (c->a[1].type == JINJA_MISSING)
+        base = 10;
+    else if (!jinja_as_index(c->a[1], &base))
+        base = -1;
     switch ((enum jinja_type)c->self.type) {
     case JINJA_UNDEFINED:
         return jinja_raise_undefined(r, c->self);
@@ -162,9 +165,7 @@ static bool filter_int(struct jinja_run *r, const struct jinja_call *c, struct j
             return false;
         break;
     case JINJA_STR:
-        if (base != 0 && (base < 2 || base > 36))
-            *out = missing;
-        else if (parse_int(c->self.s, (int)base, &i, &big)) {
+        if ((base == 0 || (base >= 2 && base <= 36)) && parse_int(c->self.s, (int)base, &i, &big)) {
             if (big)
                 return too_big(r);
             *out = jinja_int(i);

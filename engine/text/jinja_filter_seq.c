@@ -202,32 +202,39 @@ static bool filter_max(struct jinja_run *r, const struct jinja_call *c, struct j
     return extreme(r, c, true, out);
 }
 
-/* State of batch: how many items a list takes, and what fills the last. */
+/* State of batch. As the reference, a list is given once the item behind it was drawn. */
 struct batch {
     int64_t size;
     struct jinja_value fill;
+    struct jinja_value drawn; /* belongs to the next list; MISSING: none */
 };
 
 static bool next_batch(struct jinja_run *r, struct jinja_iter *it, struct jinja_value *out,
                        bool *done)
 {
-    const struct batch *b = it->state;
+    struct batch *b = it->state;
     struct jinja_items items = {.items = NULL};
-    struct jinja_value v;
     bool end = false;
     if (!jinja_iter_source(r, it))
         return false;
-    /* the reference closes a list when the next item comes, so a size below 1 never closes one */
-    while (b->size < 1 || (int64_t)items.count < b->size) {
+    if (b->drawn.type != JINJA_MISSING && !jinja_items_add(r, &items, b->drawn))
+        return false;
+    b->drawn.type = JINJA_MISSING;
+    for (;;) {
+        struct jinja_value v;
         if (!jinja_iter_next(r, it->inner, &v, &end))
             return false;
         if (end)
             break;
+        if ((int64_t)items.count == b->size) {
+            b->drawn = v;
+            break;
+        }
         if (!jinja_items_add(r, &items, v))
             return false;
     }
-    *done = items.count == 0;
-    while (end && items.count > 0 && b->fill.type != JINJA_NONE && (int64_t)items.count < b->size) {
+    *done = end && items.count == 0;
+    while (end && !*done && b->fill.type != JINJA_NONE && (int64_t)items.count < b->size) {
         if (!jinja_charge(r, 1) || !jinja_items_add(r, &items, b->fill))
             return false;
     }

@@ -19,6 +19,7 @@ struct spec {
     char sign;
     bool alternate;
     bool zero;
+    bool no_minus_zero; /* z */
     int64_t width;
     char grouping;
     int64_t precision; /* -1: none */
@@ -71,6 +72,7 @@ static bool parse_spec(struct jinja_run *r, const struct jinja_str *s, struct sp
     if (is_align(s, at))
         out->align = s->data[at++];
     take(s, &at, "+- ", &out->sign);
+    out->no_minus_zero = take(s, &at, "z", &c);
     out->alternate = take(s, &at, "#", &c);
     out->zero = take(s, &at, "0", &c);
     if (!spec_number(r, s, &at, &out->width))
@@ -128,7 +130,8 @@ static bool put_aligned(struct jinja_run *r, const struct spec *f, const char *p
 static bool format_text(struct jinja_run *r, const struct jinja_str *s, const struct spec *f,
                         struct jinja_buf *b)
 {
-    if ((f->type && f->type != 's') || f->sign || f->alternate || f->grouping || f->align == '=')
+    if ((f->type && f->type != 's') || f->sign || f->alternate || f->no_minus_zero || f->grouping ||
+        f->align == '=')
         return jinja_raise(r, "format specifier does not fit 'str'");
     if (f->precision >= 0 && (size_t)f->precision < jinja_str_cps(s))
         s = jinja_str_sub(r, s, 0, jinja_str_offset(s, (size_t)f->precision));
@@ -188,6 +191,8 @@ static bool format_numeric(struct jinja_run *r, struct jinja_value v, const stru
     if (type && !strchr(whole ? "bdoxXeEfFgG%" : "eEfFgG%", type))
         return jinja_raise(r, "Unknown format code '%c' for object of type '%s'", type,
                            jinja_type_name(v));
+    if (f->no_minus_zero && (whole && strchr("bdoxX", type)))
+        return jinja_raise(r, "Negative zero coercion (z) not allowed in integer format specifier");
     if (whole && f->precision >= 0 && strchr("bdoxX", type))
         return jinja_raise(r, "Precision not allowed in integer format specifier");
     if (percent)
@@ -197,6 +202,8 @@ static bool format_numeric(struct jinja_run *r, struct jinja_value v, const stru
     if (!(type ? jinja_format_number(r, v, percent ? 'f' : type, precision, f->alternate, &n)
                : plain_float(r, v, f, &n)))
         return false;
+    if (f->no_minus_zero && !strpbrk(n.text, "123456789in"))
+        n.minus = false;
     char prefix[4] = "";
     size_t k = 0;
     if (n.minus || (f->sign && f->sign != '-'))

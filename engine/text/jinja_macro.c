@@ -113,6 +113,17 @@ static bool fill_defaults(struct jinja_run *r, const struct jinja_node *node,
     return true;
 }
 
+static bool bind_unbound(struct jinja_run *r, const struct jinja_node *node,
+                         struct jinja_scope *scope)
+{
+    struct jinja_value none = {.type = JINJA_MISSING};
+    for (const struct jinja_unbound *u = node->unbound; u; u = u->next) {
+        if (!jinja_scope_set(r, scope, u->name, none))
+            return false;
+    }
+    return true;
+}
+
 bool jinja_macro_call(struct jinja_run *r, const struct jinja_macro *m,
                       const struct jinja_args *args, struct jinja_value *out)
 {
@@ -128,7 +139,8 @@ bool jinja_macro_call(struct jinja_run *r, const struct jinja_macro *m,
     if ((node->uses & JINJA_USES_CALLER) && !found_caller && !bind_caller(r, scope, &kw))
         return false;
     if (!bind_kwargs(r, node, scope, &kw) || !bind_varargs(r, node, scope, args, param_count) ||
-        !fill_defaults(r, node, scope) || !jinja_exec_captured(r, scope, node->d, &flow, out))
+        !fill_defaults(r, node, scope) || !bind_unbound(r, node, scope) ||
+        !jinja_exec_captured(r, scope, node->d, &flow, out))
         return false;
     r->calls--;
     return true;

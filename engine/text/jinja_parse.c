@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/text/jinja_args.h"
+#include "engine/text/jinja_bind.h"
 #include "engine/text/jinja_parser.h"
 
 struct jinja_node *jinja_parser_fail(struct jinja_parser *p, int line, const char *fmt, ...)
@@ -701,6 +702,10 @@ enum status jinja_parse(const char *source, size_t n, struct jinja_template *t, 
         !check_known(&p, t->body, false))
         return p.err->code;
     find_special(t);
+    if (!jinja_bind_names(t)) {
+        no_memory(&p);
+        return p.err->code;
+    }
     return STATUS_OK;
 }
 

@@ -24,12 +24,18 @@ static uint32_t cp_before(const struct jinja_str *s, size_t *at)
     return jinja_str_cp(s, *at, &n);
 }
 
+/* A part of a text that is mapped for itself. */
+struct span {
+    size_t from;
+    size_t to;
+};
+
 /* Whether the sigma at byte `at` ends a word: a letter before it, none behind. */
-static bool is_final_sigma(const struct jinja_str *s, size_t at)
+static bool is_final_sigma(const struct jinja_str *s, struct span span, size_t at)
 {
     size_t n;
     bool before = false;
-    for (size_t i = at; i > 0;) {
+    for (size_t i = at; i > span.from;) {
         uint32_t cp = cp_before(s, &i);
         if (!jinja_char_is_case_ignorable(cp)) {
             before = jinja_char_is_cased(cp);
@@ -37,7 +43,7 @@ static bool is_final_sigma(const struct jinja_str *s, size_t at)
         }
     }
     jinja_str_cp(s, at, &n);
-    for (size_t i = at + n; i < s->len; i += n) {
+    for (size_t i = at + n; i < span.to; i += n) {
         uint32_t cp = jinja_str_cp(s, i, &n);
         if (!jinja_char_is_case_ignorable(cp))
             return before && !jinja_char_is_cased(cp);
@@ -45,10 +51,11 @@ static bool is_final_sigma(const struct jinja_str *s, size_t at)
     return before;
 }
 
-static size_t lower_at(const struct jinja_str *s, size_t at, uint32_t cp, uint32_t out[3])
+static size_t lower_at(const struct jinja_str *s, struct span span, size_t at, uint32_t cp,
+                       uint32_t out[3])
 {
     if (cp == 0x3A3) {
-        out[0] = is_final_sigma(s, at) ? 0x3C2 : 0x3C3;
+        out[0] = is_final_sigma(s, span, at) ? 0x3C2 : 0x3C3;
         return 1;
     }
     return jinja_char_lower(cp, out);
@@ -59,26 +66,35 @@ static bool splits_title_words(uint32_t cp)
     return cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<' || jinja_char_is_space(cp);
 }
 
-static size_t map_cp(const struct jinja_str *s, size_t at, uint32_t cp, enum jinja_case how,
-                     bool first, uint32_t out[3])
+/* End of the title word that `at` lies in. */
+static size_t word_end(const struct jinja_str *s, size_t at)
+{
+    size_t n;
+    while (at < s->len && !splits_title_words(jinja_str_cp(s, at, &n)))
+        at += n;
+    return at;
+}
+
+static size_t map_cp(const struct jinja_str *s, struct span span, size_t at, uint32_t cp,
+                     enum jinja_case how, bool first, uint32_t out[3])
 {
     switch (how) {
     case JINJA_UPPER:
         return jinja_char_upper(cp, out);
     case JINJA_CAPITALIZE:
     case JINJA_TITLE:
-        return first ? jinja_char_title(cp, out) : lower_at(s, at, cp, out);
+        return first ? jinja_char_title(cp, out) : lower_at(s, span, at, cp, out);
     case JINJA_TITLE_WORDS:
-        return first ? jinja_char_upper(cp, out) : lower_at(s, at, cp, out);
+        return first ? jinja_char_upper(cp, out) : lower_at(s, span, at, cp, out);
     case JINJA_SWAPCASE:
         if (jinja_char_is_upper(cp))
-            return lower_at(s, at, cp, out);
+            return lower_at(s, span, at, cp, out);
         if (jinja_char_is_lower(cp))
             return jinja_char_upper(cp, out);
         out[0] = cp;
         return 1;
     default:
-        return lower_at(s, at, cp, out);
+        return lower_at(s, span, at, cp, out);
     }
 }
 
@@ -90,12 +106,15 @@ bool jinja_text_case(struct jinja_run *r, const struct jinja_str *s, enum jinja_
     if (!jinja_charge(r, s->len / 32 + 1))
         return false;
     bool first = true;
+    struct span span = {.to = s->len};
     for (size_t i = 0, n; i < s->len && !b.failed; i += n) {
         uint32_t cp = jinja_str_cp(s, i, &n);
         uint32_t mapped[3];
         char text[12];
         size_t k = 0;
-        size_t count = map_cp(s, i, cp, how, first, mapped);
+        if (how == JINJA_TITLE_WORDS && first)
+            span = (struct span){i + n, word_end(s, i + n)};
+        size_t count = map_cp(s, span, i, cp, how, first, mapped);
         for (size_t j = 0; j < count; j++)
             k += utf8_encode(mapped[j], text + k);
         jinja_buf_add(&b, text, k,
@@ -286,16 +305,8 @@ static bool split_space(struct jinja_run *r, const struct jinja_str *s, int64_t 
         if (i == s->len)
             return true;
         size_t from = i;
-        if (max >= 0 && (int64_t)out->count == max) {
-            size_t to = s->len;
-            while (to > from) {
-                size_t at = to;
-                if (!jinja_char_is_space(cp_before(s, &at)))
-                    break;
-                to = at;
-            }
-            return add_sub(r, s, from, to, out);
-        }
+        if (max >= 0 && (int64_t)out->count == max)
+            return add_sub(r, s, from, s->len, out);
         while (i < s->len && !jinja_char_is_space(jinja_str_cp(s, i, &n)))
             i += n;
         if (!add_sub(r, s, from, i, out))
@@ -315,11 +326,7 @@ static bool rsplit_space(struct jinja_run *r, const struct jinja_str *s, int64_t
             break;
         size_t from = end;
         if (max >= 0 && (int64_t)out->count == max) {
-            size_t begin = 0;
-            size_t n;
-            while (begin < end && jinja_char_is_space(jinja_str_cp(s, begin, &n)))
-                begin += n;
-            if (!add_sub(r, s, begin, end, out))
+            if (!add_sub(r, s, 0, end, out))
                 return false;
             break;
         }
