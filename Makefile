@@ -72,7 +72,7 @@ test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
 	@build/venv/bin/python scripts/run_tests.py $(ARGS)
 
-unit-bins: $(UNIT_BIN)
+unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server
 
 unit: unit-bins ## C unit tests, simulations and goldens only
 	@python3 scripts/run_tests.py --only unit $(ARGS)

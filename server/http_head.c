@@ -143,14 +143,19 @@ static bool adds_up(const struct http_head *h)
     return sum + 2 == h->read_bytes;
 }
 
-static int check_length(const char *s, struct http_framing *out, struct err *e)
+bool http_head_is_length(const char *s)
 {
     size_t n = strlen(s);
-    if (n < 1 || n > 18 || strspn(s, "0123456789") != n)
+    return n >= 1 && n <= 18 && strspn(s, "0123456789") == n;
+}
+
+static int check_length(const char *s, struct http_framing *out, struct err *e)
+{
+    if (!http_head_is_length(s))
         return refuse(e, 400, "Content-Length is not a decimal number");
     uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v * 10 + (uint64_t)(s[i] - '0');
+    for (; *s; s++)
+        v = v * 10 + (uint64_t)(*s - '0');
     out->content_length = v;
     return 0;
 }

@@ -42,6 +42,9 @@ struct http_framing {
 /* HTTP status: 0 is accepted and *out is set; else *e says what is wrong. */
 int http_head_check(const struct http_head *h, struct http_framing *out, struct err *e);
 
+/* 1 to 18 decimal digits. */
+bool http_head_is_length(const char *s);
+
 /* A host of a Host or Origin field: name, IPv4 or [IPv6], then an optional port of 1-5 digits.
  * On true *host_len is the length without the port. */
 bool http_head_split_host(const char *s, size_t *host_len);
