@@ -68,29 +68,41 @@ enum status added_tokens_add(struct added_set *s, const char *pattern, size_t n,
 void added_tokens_start(struct added_scan *scan, const char *text, size_t n, const uint8_t *marks,
                         bool specials)
 {
-    *scan = (struct added_scan){text, n, marks, specials, 0, 0};
+    *scan = (struct added_scan){.text = text, .n = n, .marks = marks, .specials = specials};
 }
 
-/* The longest token that begins at `at` and may match there; *to is its end. */
-static const struct added_token *longest(const struct added_set *s, const struct added_scan *scan,
-                                         size_t at, size_t *to)
+/* Candidates that begin at one place. */
+struct candidates {
+    const struct added_token *best; /* the longest that may match, NULL for none */
+    size_t best_to;
+    size_t barred_to; /* end of a longer special token that lies in marked text alone, 0 for none */
+};
+
+static struct candidates find_at(const struct added_set *s, const struct added_scan *scan,
+                                 size_t at)
 {
-    const struct added_token *best = NULL;
-    bool specials = scan->specials;
+    struct candidates c = {0};
+    bool marked = !scan->specials; /* some byte so far */
+    bool unmarked = scan->specials && !scan->marks;
     uint32_t node = 0;
     for (size_t i = at; i < scan->n; i++) {
         node = find_child(s, node, (uint8_t)scan->text[i]);
         if (!node)
             break;
-        if (scan->marks && scan->marks[i])
-            specials = false;
+        if (scan->specials && scan->marks) {
+            marked |= scan->marks[i] != 0;
+            unmarked |= scan->marks[i] == 0;
+        }
         uint32_t k = s->nodes[node].token;
-        if (k && (specials || !s->tokens[k - 1].special)) {
-            best = &s->tokens[k - 1];
-            *to = i + 1;
+        if (k && !(marked && s->tokens[k - 1].special)) {
+            c.best = &s->tokens[k - 1];
+            c.best_to = i + 1;
+            c.barred_to = 0;
+        } else if (k) {
+            c.barred_to = unmarked ? 0 : i + 1;
         }
     }
-    return best;
+    return c;
 }
 
 static bool stands_alone(const struct added_scan *scan, size_t from, size_t to)
@@ -103,21 +115,39 @@ static bool stands_alone(const struct added_scan *scan, size_t from, size_t to)
            !unicode_is_word(cp);
 }
 
-static void take_spaces(const struct added_scan *scan, struct added_match *m)
+/* Remembers the run of white space it saw last, so that many matches inside one run stay linear. */
+static size_t end_of_spaces(struct added_scan *scan, size_t at)
 {
     size_t len;
     uint32_t cp;
-    while (m->token->lstrip && m->from > scan->taken &&
-           unicode_is_space(unicode_last(scan->text, m->from, &len)))
-        m->from -= len;
-    while (m->token->rstrip && m->to < scan->n &&
-           (len = utf8_decode(scan->text + m->to, scan->n - m->to, &cp)) > 0 &&
+    size_t to = at;
+    if (at >= scan->spaces_from && at < scan->spaces_to)
+        return scan->spaces_to;
+    while (to < scan->n && (len = utf8_decode(scan->text + to, scan->n - to, &cp)) > 0 &&
            unicode_is_space(cp))
-        m->to += len;
+        to += len;
+    scan->spaces_from = at;
+    scan->spaces_to = to;
+    return to;
 }
 
-/* Candidates are looked for behind the last match itself, not behind the white space it took: as in
- * the library, a token that lies in that white space matches once more, over nothing but itself. */
+static size_t begin_of_spaces(const struct added_scan *scan, size_t at)
+{
+    size_t len;
+    if (at <= scan->taken)
+        return scan->taken;
+    while (at > scan->taken && unicode_is_space(unicode_last(scan->text, at, &len)))
+        at -= len;
+    return at;
+}
+
+/* A special token that is written out in marked text is stepped over as a whole, as the library
+ * does when special tokens are off. Where its range also holds unmarked bytes only the token itself
+ * is barred, so that no input can hide a special token of the text around it.
+ *
+ * Candidates are looked for behind the last match itself, not behind the white space it took: as in
+ * the library, a token that lies in that white space matches once more, over nothing but itself,
+ * unless it takes white space before it and none is left. */
 bool added_tokens_next(const struct added_set *s, struct added_scan *scan, struct added_match *out)
 {
     if (s->count == 0)
@@ -128,19 +158,24 @@ bool added_tokens_next(const struct added_set *s, struct added_scan *scan, struc
             scan->at++;
             continue;
         }
-        size_t to = 0;
-        const struct added_token *token = longest(s, scan, from, &to);
-        if (!token) {
-            scan->at++;
+        struct candidates c = find_at(s, scan, from);
+        const struct added_token *token = c.best;
+        size_t to = c.best_to;
+        if (c.barred_to > 0 || !token) {
+            scan->at = c.barred_to > 0 ? c.barred_to : from + 1;
             continue;
         }
         scan->at = to;
         if (token->single_word && !stands_alone(scan, from, to))
             continue;
-        struct added_match m = {token, from, to};
-        take_spaces(scan, &m);
-        scan->taken = m.to;
-        *out = m;
+        if (token->lstrip)
+            from = begin_of_spaces(scan, from);
+        if (token->rstrip)
+            to = end_of_spaces(scan, to);
+        scan->taken = to;
+        if (from >= to)
+            continue;
+        *out = (struct added_match){token, from, to};
         return true;
     }
     return false;

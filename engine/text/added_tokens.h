@@ -46,6 +46,8 @@ struct added_scan {
     bool specials;        /* false: no special token at all */
     size_t at;            /* where to look next */
     size_t taken;         /* end of the last match with its white space */
+    size_t spaces_from;   /* [from, to): white space seen last */
+    size_t spaces_to;
 };
 
 struct added_match {

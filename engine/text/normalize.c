@@ -11,6 +11,7 @@
 #include "engine/text/config_steps.h"
 #include "engine/text/unicode_class.h"
 #include "engine/text/unicode_form.h"
+#include "engine/text/unicode_inert.h"
 
 enum norm_kind {
     NORM_FORM,
@@ -213,10 +214,40 @@ static enum status run_form(const struct norm_step *step, struct norm_scratch *s
     return st;
 }
 
+/* Lower case younger than utf8proc's tables: [first, last] -> + delta. */
+static const struct {
+    uint32_t first;
+    uint32_t last;
+    int32_t delta;
+} late_lower[] = {
+    {0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, -42343}, {0xA7CC, 0xA7CC, 1},
+    {0xA7CE, 0xA7CE, 1},      {0xA7D2, 0xA7D2, 1},      {0xA7D4, 0xA7D4, 1},
+    {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, -42561}, {0x10D50, 0x10D65, 0x20},
+    {0x16EA0, 0x16EB8, 0x1B},
+};
+
+static uint32_t lower(uint32_t cp)
+{
+    for (size_t k = 0; k < sizeof late_lower / sizeof late_lower[0] && cp >= 0x1C89; k++) {
+        if (cp >= late_lower[k].first && cp <= late_lower[k].last)
+            return (uint32_t)((int32_t)cp + late_lower[k].delta);
+    }
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+}
+
+/* Marks in the sense of Unicode 9.0. */
+static bool is_accent(uint32_t cp)
+{
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    if (c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME)
+        return !unicode_is_inert(cp);
+    return cp == 0x1CF2 || cp == 0x1CF3; /* letters since 12.0 */
+}
+
 static enum status put_lower(struct norm_text *out, uint32_t cp, bool mark, struct err *e)
 {
     if (cp != 0x130)
-        return put_code_point(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp), mark, e);
+        return put_code_point(out, lower(cp), mark, e);
     enum status st = put_code_point(out, 'i', mark, e); /* the one lower case of two characters */
     return st != STATUS_OK ? st : put_code_point(out, 0x307, mark, e);
 }
@@ -232,8 +263,10 @@ static enum status run_each_char(const struct norm_step *step, const struct norm
         bool mark = is_marked(in, i, i + len);
         if (step->kind == NORM_LOWERCASE)
             st = put_lower(out, cp, mark, e);
-        else if (utf8proc_category((utf8proc_int32_t)cp) != UTF8PROC_CATEGORY_MN)
+        else if (!is_accent(cp))
             st = copy(out, in, i, i + len, e);
+        else if (i == 0)
+            out->from_start = false;
         i += len;
     }
     return st;
@@ -251,6 +284,7 @@ static enum status run_strip(const struct norm_step *step, const struct norm_tex
         from += len;
     while (step->right && to > from && unicode_is_space(unicode_last(in->p, to, &len)))
         to -= len;
+    out->from_start &= from == 0;
     return copy(out, in, from, to, e);
 }
 
@@ -269,6 +303,9 @@ static enum status run_replace(const struct norm_step *step, struct regex_scan *
             return st;
         if (!found)
             return copy(out, in, done, in->n, e);
+        /* What replaces several characters counts as made from the last one. */
+        if (from == 0 && to > 0 && (n == 0 || to > utf8_valid_len(in->p, in->n)))
+            out->from_start = false;
         st = copy(out, in, done, from, e);
         if (st == STATUS_OK)
             st = put(out, step->content, n, is_marked(in, from, to), e);
@@ -292,6 +329,7 @@ static enum status run_step(const struct norm_step *step, struct norm_scratch *s
 {
     out->n = 0;
     out->has_marks = in->has_marks;
+    out->from_start = in->from_start;
     switch (step->kind) {
     case NORM_FORM:
         return run_form(step, s, in, out, e);
@@ -313,6 +351,7 @@ enum status normalize_run(const struct normalizer *z, struct norm_scratch *scrat
     struct norm_text *t = scratch->text;
     t[0].n = 0;
     t[0].has_marks = marks != NULL;
+    t[0].from_start = true;
     enum status st = put(&t[0], s, n, false, e);
     if (st == STATUS_OK && marks && n)
         memcpy(t[0].marks, marks, n);

@@ -28,6 +28,7 @@ struct norm_text {
     uint8_t *marks; /* owned; n bytes when has_marks */
     size_t mark_cap;
     bool has_marks;
+    bool from_start; /* its first character was made from the first one of the input */
 };
 
 /* Working memory of one thread. */

@@ -14,8 +14,9 @@
 
 #define GROUPS_MAX   100
 #define NAME_MAX_LEN 32
-/* In Oniguruma these count as word characters too. */
-#define WORD_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+#define WORD_CLASS   "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* In Oniguruma a \w outside a character class also takes these. */
+#define WORD_ODDITIES "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 /* White_Space. As ranges it is faster than \p{White_Space}, and unlike \s it leaves out U+180E. */
 #define SPACE_CLASS                                                                                \
     "\\x09-\\x0D\\x20\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"        \
@@ -28,7 +29,8 @@ struct translation {
     struct strbuf *out;
     size_t atom; /* where the output of the last atom begins */
     bool has_atom;
-    size_t groups[GROUPS_MAX];
+    size_t groups[GROUPS_MAX]; /* where the output of each open group begins */
+    bool caseless[GROUPS_MAX + 1];
     size_t depth;
     struct err *e;
 };
@@ -88,6 +90,7 @@ static const char *const category_names[][2] = {
     {"spaceseparator", "Zs"},
     {"lineseparator", "Zl"},
     {"paragraphseparator", "Zp"},
+    {"other", "C"},
     {"control", "Cc"},
     {"format", "Cf"},
     {"privateuse", "Co"},
@@ -165,7 +168,10 @@ static enum status put_property(struct translation *t, bool negated, bool in_cla
     char plain[NAME_MAX_LEN + 8];
     struct strbuf *out = t->out;
     bool alphabetic = strcmp(name, "alphabetic") == 0 || strcmp(name, "alpha") == 0;
-    if (find_category(name, category))
+    bool cased = find_category(name, category) && strchr("ult", category[1]) && category[0] == 'L';
+    if (cased && category[1] && t->caseless[t->depth])
+        return refuse(t, from - 2); /* there it takes letters of the other case too */
+    if (category[0])
         snprintf(plain, sizeof plain, "%s", category);
     else if (alphabetic)
         snprintf(plain, sizeof plain, "Alphabetic");
@@ -207,6 +213,8 @@ static enum status put_set(struct translation *t, char c, bool in_class)
             strbuf_puts(t->out, negated ? "[^" : "[");
         strbuf_puts(t->out, sets[k].members);
         if (c == 'w' || c == 'W') {
+            if (!in_class)
+                strbuf_puts(t->out, WORD_ODDITIES);
             put_late(t, "L");
             put_late(t, "M");
             put_late(t, "Nd");
@@ -386,6 +394,7 @@ static enum status put_group(struct translation *t)
         /* Later in a pattern it would change how alternatives group there. */
         if (from == 0 && t->n >= 4 && memcmp(t->p, "(?i)", 4) == 0) {
             strbuf_puts(t->out, "(?i)");
+            t->caseless[0] = true;
             t->i += 4;
             return STATUS_OK;
         }
@@ -401,6 +410,8 @@ static enum status put_group(struct translation *t)
         return refuse(t, from);
     }
     t->groups[t->depth++] = t->out->len;
+    t->caseless[t->depth] =
+        strcmp(open, "(?i:") == 0 || (t->caseless[t->depth - 1] && strcmp(open, "(?-i:") != 0);
     strbuf_puts(t->out, open);
     t->i += len;
     t->has_atom = false;

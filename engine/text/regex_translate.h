@@ -2,8 +2,8 @@
  * meaning.
  *
  * For PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE with newline LF. Groups that capture become groups
- * that do not; nothing can refer to them. Known difference: \P{...} inside a character class keeps
- * PCRE2's own Unicode version.
+ * that do not; nothing can refer to them. Known differences, all of them about characters younger
+ * than Unicode 14: \P{...} inside a character class, \p{C}, scripts, and marks in \p{Alphabetic}.
  */
 #ifndef CHORUS_TEXT_REGEX_TRANSLATE_H
 #define CHORUS_TEXT_REGEX_TRANSLATE_H

@@ -150,6 +150,7 @@ static enum status encode_piece(struct encoding *c, const char *s, size_t n, con
             return st;
         s = text->p;
         n = text->n;
+        first = first && text->from_start;
         marks = text->has_marks ? text->marks : NULL;
     }
     struct added_scan scan;

@@ -324,23 +324,18 @@ static bool read_added(struct json_reader *r, struct added_list *list)
     return !r->why && (a->content || json_reader_fail(r, "an added token without content"));
 }
 
-/* The library gives a token that the model lacks the next free id, whatever the file says. */
-static uint32_t next_added_id(const struct tokenizer *t, int64_t max_added)
-{
-    int64_t model = (int64_t)t->vocab.model_count;
-    return (uint32_t)(max_added >= model || (model == 0 && max_added >= 0) ? max_added + 1 : model);
-}
-
+/* As in the library (0.22), tokens that the model lacks are numbered behind it in the order of the
+ * file, whatever ids the file gives them. */
 static enum status place_added(struct tokenizer *t, struct added_list *list, struct err *e)
 {
-    int64_t max_added = -1;
+    uint32_t next = (uint32_t)t->vocab.model_count;
     for (size_t k = 0; k < list->count; k++) {
         struct added_entry *a = &list->items[k];
         if (a->n == 0)
             continue;
         int32_t id = vocab_find(&t->vocab, a->content, a->n);
         if (id < 0) {
-            id = (int32_t)next_added_id(t, max_added);
+            id = (int32_t)next++;
             enum status st = vocab_add(&t->vocab, a->content, a->n, (uint32_t)id, 0, e);
             if (st != STATUS_OK)
                 return st;
@@ -348,8 +343,6 @@ static enum status place_added(struct tokenizer *t, struct added_list *list, str
         a->token.id = id;
         if (a->token.special)
             t->vocab.flags[id] |= VOCAB_SPECIAL;
-        if (id > max_added)
-            max_added = id;
     }
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 
 #include "engine/base/status.h"
 #include "engine/base/utf8.h"
+#include "engine/text/unicode_inert.h"
 
 #define DECOMPOSED_MAX  32
 #define INSERT_SORT_MAX 16
@@ -20,6 +21,10 @@ static utf8proc_option_t options(const struct unicode_form *f)
 static size_t decompose(const struct unicode_form *f, uint32_t cp, int32_t out[DECOMPOSED_MAX])
 {
     int boundary = 0;
+    if (unicode_is_inert(cp)) {
+        out[0] = (int32_t)cp;
+        return 1;
+    }
     utf8proc_ssize_t n =
         utf8proc_decompose_char((utf8proc_int32_t)cp, out, DECOMPOSED_MAX, options(f), &boundary);
     CHECK(n >= 0 && n <= DECOMPOSED_MAX);
@@ -28,7 +33,8 @@ static size_t decompose(const struct unicode_form *f, uint32_t cp, int32_t out[D
 
 static int combining_class(int32_t cp)
 {
-    return utf8proc_get_property(cp)->combining_class;
+    int c = utf8proc_get_property(cp)->combining_class;
+    return c != 0 && unicode_is_inert((uint32_t)cp) ? 0 : c;
 }
 
 /* Vowels and finals of Hangul, and what utf8proc's tables know as the second half of a pair. */
@@ -37,7 +43,7 @@ static bool combines_back(int32_t cp)
     if (cp >= 0x1161 && cp <= 0x11C2)
         return true;
     unsigned index = utf8proc_get_property(cp)->comb_index;
-    return index >= 0x8000 && index != UINT16_MAX;
+    return index >= 0x8000 && index != UINT16_MAX && !unicode_is_inert((uint32_t)cp);
 }
 
 static bool begins_segment(const struct unicode_form *f, uint32_t cp)
@@ -75,7 +81,8 @@ bool unicode_form_is_stable(const struct unicode_form *f, const char *s, size_t 
         return false;
     if (cp >= 0xAC00 && cp <= 0xD7A3)
         return f->compose;
-    return utf8proc_get_property((int32_t)cp)->decomp_seqindex == UINT16_MAX;
+    return utf8proc_get_property((int32_t)cp)->decomp_seqindex == UINT16_MAX ||
+           unicode_is_inert(cp);
 }
 
 /* Stable sort of cp[0, n), all with a class above 0, by class; spare has room for n. */
@@ -126,6 +133,7 @@ size_t unicode_form_apply(const struct unicode_form *f, const char *s, size_t n,
         sort_marks(out + from, to - from, out + count);
         from = to + 1;
     }
+    /* An inert character can only be the first of its segment, where utf8proc leaves it alone. */
     if (!f->compose)
         return count;
     utf8proc_ssize_t composed = utf8proc_normalize_utf32(
