@@ -76,20 +76,30 @@ static const struct scenario scenarios[] = {
      .rounds = 2},
 };
 
+/* Under a sanitizer, which makes a step twenty times as slow, each voice takes one chat only. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ONE_CHAT_A_VOICE true
+#else
+#define ONE_CHAT_A_VOICE false
+#endif
+
 /* Each run twice: greedy, and sampled with its own seed and length. */
 static struct job *make_jobs(const struct golden *g, int *count)
 {
     struct job *jobs = mem_calloc((size_t)g->run_count * 2, sizeof *jobs);
     assert_non_null(jobs);
+    *count = 0;
     for (int i = 0; i < g->run_count; i++) {
-        jobs[2 * i] = golden_job(g, i);
-        jobs[2 * i + 1] = golden_job(g, i);
-        jobs[2 * i + 1].temperature = 0.9f;
-        jobs[2 * i + 1].top_p = 0.95f;
-        jobs[2 * i + 1].seed = 1000 + (uint64_t)i;
-        jobs[2 * i + 1].max_tokens = 3 + i * 11 % 45;
+        if (ONE_CHAT_A_VOICE && g->runs[i].chat != i / g->prompt_count % g->prompt_count)
+            continue;
+        jobs[(*count)++] = golden_job(g, i);
+        struct job *sampled = &jobs[(*count)++];
+        *sampled = golden_job(g, i);
+        sampled->temperature = 0.9f;
+        sampled->top_p = 0.95f;
+        sampled->seed = 1000 + (uint64_t)i;
+        sampled->max_tokens = 3 + i * 11 % 45;
     }
-    *count = g->run_count * 2;
     return jobs;
 }
 
