@@ -132,6 +132,7 @@ struct asker {
     pthread_mutex_t lock;  /* guards ready */
     pthread_cond_t wake;
     bool ready;
+    bool strangers; /* ids that are not ours may become ready */
 };
 
 static void wake_asker(void *ctx)
@@ -222,6 +223,11 @@ void asker_close(struct asker *a)
 struct engine *asker_engine(struct asker *a)
 {
     return a->engine;
+}
+
+void asker_expect_strangers(struct asker *a)
+{
+    a->strangers = true;
 }
 
 struct job golden_job(const struct golden *g, int run)
@@ -335,7 +341,10 @@ void asker_ask(struct asker *a, const struct job *jobs, const int *order, int co
                 int j = 0;
                 while (j < count && !(asked[j] && ids[j] == ready[i]))
                     j++;
-                assert_true(j < count); /* an id that nobody asked for, or one already ended */
+                if (j == count) {
+                    assert_true(a->strangers); /* an id nobody asked for, or one already ended */
+                    continue;
+                }
                 if (drain(a, ids[j], &jobs[j], &answers[j], usages ? &usages[j] : NULL)) {
                     asked[j] = false;
                     done++;

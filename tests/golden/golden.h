@@ -68,6 +68,8 @@ struct asker; /* an engine on the CPU backend with all adapters of one golden, a
 struct asker *asker_open(const struct golden *g, const struct golden_setup *setup);
 void asker_close(struct asker *a);
 struct engine *asker_engine(struct asker *a);
+/* Others ask the same engine: their wake-ups are no mistake from now on. */
+void asker_expect_strangers(struct asker *a);
 
 /* One question. */
 struct job {

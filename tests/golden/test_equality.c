@@ -2,13 +2,16 @@
  * sampled, is asked alone; then again in company, in other orders, with other chunks, page pools,
  * thread counts and a prefix cache. Token ids, log-probabilities and alternatives must be equal to
  * the bit. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "engine/base/log.h"
@@ -76,11 +79,12 @@ static const struct scenario scenarios[] = {
      .rounds = 2},
 };
 
-/* Under a sanitizer, which makes a step twenty times as slow, each voice takes one chat only. */
+/* A sanitizer makes a step twenty times as slow: then each voice takes one chat, greedy or sampled.
+ */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ONE_CHAT_A_VOICE true
+#define UNDER_SANITIZER true
 #else
-#define ONE_CHAT_A_VOICE false
+#define UNDER_SANITIZER false
 #endif
 
 /* Each run twice: greedy, and sampled with its own seed and length. */
@@ -90,9 +94,12 @@ static struct job *make_jobs(const struct golden *g, int *count)
     assert_non_null(jobs);
     *count = 0;
     for (int i = 0; i < g->run_count; i++) {
-        if (ONE_CHAT_A_VOICE && g->runs[i].chat != i / g->prompt_count % g->prompt_count)
+        if (UNDER_SANITIZER && g->runs[i].chat != i / g->prompt_count % g->prompt_count)
             continue;
-        jobs[(*count)++] = golden_job(g, i);
+        if (!UNDER_SANITIZER || i % 2 == 0)
+            jobs[(*count)++] = golden_job(g, i);
+        if (UNDER_SANITIZER && i % 2 == 0)
+            continue;
         struct job *sampled = &jobs[(*count)++];
         *sampled = golden_job(g, i);
         sampled->temperature = 0.9f;
@@ -262,13 +269,172 @@ static void test_equality_prefix_identity(void **state)
     printf("equality prefix identity: %d voices, 0 hits across voices\n", voices);
 }
 
+/* One name, many generations: after each replacement the name speaks with the new bytes, and with
+ * nothing that the cache kept of the old. */
+static void test_equality_replaced_name(void **state)
+{
+    (void)state;
+    struct golden g;
+    golden_load("llama", &g);
+    struct golden_setup setup = {.prefix_cache = true, .slots_max = 4};
+    struct asker *asker = asker_open(&g, &setup);
+    struct golden_run renamed;
+    int replacements = 0;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < g.run_count; i++) {
+            const struct golden_run *run = &g.runs[i];
+            if (run->adapter_count != 1 || strcmp(run->voice, run->adapters[0].name) != 0)
+                continue;
+            char path[256];
+            snprintf(path, sizeof path, GOLDEN_DATA "/%s/adapters/%s", g.arch, run->voice);
+            struct err e = {0};
+            uint64_t generation = 0;
+            if (engine_adapter_add(asker_engine(asker), "actor", path, &generation, &e))
+                fail_msg("%s: %s", path, e.msg);
+            struct job pair[2] = {golden_job(&g, i), golden_job(&g, i)};
+            renamed = *run;
+            snprintf(renamed.adapters[0].name, sizeof renamed.adapters[0].name, "actor");
+            pair[1].run = &renamed;
+            struct answer got[2];
+            asker_ask(asker, pair, NULL, 2, 1, got, NULL);
+            if (memcmp(&got[0], &got[1], sizeof got[0]) != 0)
+                fail_msg("round %d: \"actor\" as %s says token %d, %s says %d", round, run->voice,
+                         got[1].ids[0], run->voice, got[0].ids[0]);
+            replacements++;
+        }
+    }
+    asker_close(asker);
+    golden_free(&g);
+    printf("equality replaced name: %d replacements, 0 stale\n", replacements);
+}
+
+/* What goes on beside the answers that are compared: requests that are cancelled at any moment,
+ * under a name that is added, replaced and removed all the time. */
+struct visitor {
+    struct engine *engine;
+    const struct golden *g;
+    atomic_bool stop;
+    int requests;
+    int cancelled;
+    int refused; /* the name was gone */
+    const char *trouble;
+};
+
+static void follow(struct visitor *v, uint64_t id, int patience)
+{
+    static struct engine_event events[8];
+    for (int waited = 0;; waited++) {
+        int n = engine_read(v->engine, id, events, 8);
+        for (int i = 0; i < n; i++) {
+            v->cancelled += events[i].kind == ENGINE_EVENT_CANCELLED;
+            if (events[i].kind == ENGINE_EVENT_ERROR)
+                v->trouble = "a visitor's request ended in an error";
+            if (events[i].kind >= ENGINE_EVENT_DONE)
+                return;
+        }
+        if (waited == patience)
+            engine_cancel(v->engine, id);
+        if (n == 0)
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+}
+
+static void *visit(void *ctx)
+{
+    struct visitor *v = ctx;
+    static const char *const paths[] = {"bad/good", "llama/adapters/all-r8",
+                                        "llama/adapters/dora-r8", "llama/adapters/qv-r4"};
+    for (int i = 0; !atomic_load(&v->stop); i++) {
+        char path[256];
+        snprintf(path, sizeof path, GOLDEN_DATA "/%s", paths[i % 4]);
+        struct err e = {0};
+        uint64_t generation = 0, id = 0;
+        if (engine_adapter_add(v->engine, "visitor", path, &generation, &e) != STATUS_OK)
+            v->trouble = "a visitor's adapter was refused";
+        if (i % 7 == 3 && engine_adapter_remove(v->engine, "visitor", &e) != STATUS_OK)
+            v->trouble = "a visitor's adapter could not be removed";
+        const struct golden_prompt *prompt = &v->g->prompts[i % v->g->prompt_count];
+        struct engine_request r = {
+            .request_id = "visitor",
+            .prompt = prompt->ids,
+            .prompt_count = prompt->count,
+            .adapters = {{.name = "visitor", .weight = 0.5f}, {.name = "regex", .weight = 1}},
+            .adapter_count = 1 + i % 2,
+            .max_tokens = 60,
+            .ignore_eos = true,
+            .cache_prompt = true,
+            .sampling = {.temperature = 1,
+                         .top_p = 1,
+                         .typical_p = 1,
+                         .repetition_penalty = 1,
+                         .seed = (uint64_t)i,
+                         .logprobs = -1},
+        };
+        if (engine_submit(v->engine, &r, &id, NULL, &e) != STATUS_OK) {
+            v->refused++;
+            continue;
+        }
+        v->requests++;
+        follow(v, id, i * 5 % 13);
+    }
+    return NULL;
+}
+
+static void test_equality_disturbed(void **state)
+{
+    (void)state;
+    struct golden g;
+    golden_load("llama", &g);
+    struct golden_setup setup = {
+        .threads = 2, .prefix_cache = true, .slots_max = 8, .kv_pages = 160};
+    struct asker *asker = asker_open(&g, &setup);
+    int count = 0;
+    struct job *jobs = make_jobs(&g, &count);
+    struct answer *want = mem_calloc((size_t)count, sizeof *want);
+    struct answer *got = mem_calloc((size_t)count, sizeof *got);
+    assert_true(want && got);
+    asker_ask(asker, jobs, NULL, count, 1, want, NULL);
+    struct visitor v = {.engine = asker_engine(asker), .g = &g};
+    asker_expect_strangers(asker);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, visit, &v), 0);
+    int differ = 0;
+    char first[256] = "";
+    for (int round = 0; round < 3; round++) {
+        asker_ask(asker, jobs, NULL, count, 12, got, NULL);
+        differ += answers_differ(jobs, want, got, count, first, sizeof first);
+    }
+    atomic_store(&v.stop, true);
+    pthread_join(thread, NULL);
+    struct engine_stats stats;
+    engine_get_stats(asker_engine(asker), &stats);
+    asker_close(asker);
+    mem_free(got);
+    mem_free(want);
+    mem_free(jobs);
+    golden_free(&g);
+    printf("equality disturbed: %d jobs beside %d requests (%d cancelled, %d refused), %d "
+           "mismatches\n",
+           3 * count, v.requests, v.cancelled, v.refused, differ);
+    if (v.trouble)
+        fail_msg("%s", v.trouble);
+    if (differ)
+        fail_msg("%d mismatches, first: %s", differ, first);
+    assert_true(v.requests > 0 && v.cancelled > 0);
+    assert_int_equal(stats.kv_pages_used, 0);
+}
+
 int main(void)
 {
     log_setup(LOG_LEVEL_WARN, false);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equality_llama),           cmocka_unit_test(test_equality_mistral),
-        cmocka_unit_test(test_equality_qwen2),           cmocka_unit_test(test_equality_qwen3),
+        cmocka_unit_test(test_equality_llama),
+        cmocka_unit_test(test_equality_mistral),
+        cmocka_unit_test(test_equality_qwen2),
+        cmocka_unit_test(test_equality_qwen3),
         cmocka_unit_test(test_equality_prefix_identity),
+        cmocka_unit_test(test_equality_replaced_name),
+        cmocka_unit_test(test_equality_disturbed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
