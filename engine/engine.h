@@ -28,9 +28,9 @@ struct engine_options {
     int chunk_max;        /* prefill rows of one sequence in one step; 0 = rows_max */
     int kv_pages;         /* 0 = enough for seqs_max sequences of ctx_max, bounded by free memory */
     int slots_max;        /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */
-    int queue_max;        /* requests waiting; beyond it STATUS_BUSY */
-    int wait_bound_steps; /* a waiting request is passed over at most this many steps by later ones
-                           */
+    int queue_max;        /* requests beyond seqs_max that are accepted; one more is STATUS_BUSY */
+    int wait_bound_steps; /* steps from the first in which a later request is admitted before a
+                             waiting one, until none is any more */
     bool prefix_cache;
     void (*notify)(
         void *ctx); /* some outbox went from empty to not empty; called from the engine thread */
