@@ -556,6 +556,8 @@ static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err
     if (!id_map_reserve(&s->choices))
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     enum status st = engine_submit(s->engine, &r, &c->engine_id, j->uses, e);
+    if (st != STATUS_OK && j->kind == API_CHAT && strcmp(e->param, "prompt") == 0)
+        snprintf(e->param, sizeof e->param, "messages"); /* what the client calls it */
     if (st != STATUS_OK)
         return st;
     id_map_put(&s->choices, c->engine_id, c);

@@ -475,7 +475,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     else if (!q || e->stats.waiting >= e->opt.queue_max)
         st = err_set(err, STATUS_BUSY, NULL, "the queue is full");
     else if (r->prompt_count + (r->max_tokens ? r->max_tokens : 1) > fake_ctx)
-        st = err_set(err, STATUS_CONTEXT_LENGTH, "messages",
+        st = err_set(err, STATUS_CONTEXT_LENGTH, "prompt",
                      "%d tokens of prompt and %d of answer are more than the context of %d",
                      r->prompt_count, r->max_tokens, fake_ctx);
     for (int i = 0; i < r->adapter_count && st == STATUS_OK; i++) {
