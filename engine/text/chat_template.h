@@ -36,7 +36,8 @@ void chat_template_free(struct chat_template *t);
  * json_parse, so that 1.0 stays 1.0. bos_token and the like come from the model where `vars` has
  * none. `from_input`, unless NULL, gets one byte for each byte of text: 1 where the text came from
  * `vars`, 0 where the template or the model wrote it. Strings of `vars` whose name ends in _token
- * count as the model's: a server lets no request choose those.
+ * count as the model's: a server lets no request choose those. So do the values "system",
+ * "developer", "user", "assistant", "tool" and "function" of a member called role.
  *
  * STATUS_INVALID when the template raises: the message of raise_exception alone, else with the
  * line. STATUS_LIMIT names the budget that ran out. STATUS_NO_MEMORY. On failure the buffers hold

@@ -273,6 +273,21 @@ static bool from_array(struct jinja_run *r, const cJSON *json, struct jinja_valu
     return true;
 }
 
+/* Roles are words of the API, and some templates build a special token around one ('<|' + role +
+ * '|>'), so the known ones count as template text. */
+static bool is_role(const char *key, const cJSON *v)
+{
+    static const char *const roles[] = {"system",    "developer", "user",
+                                        "assistant", "tool",      "function"};
+    if (!key || strcmp(key, "role") != 0 || !cJSON_IsString(v))
+        return false;
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (strcmp(v->valuestring, roles[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool from_object(struct jinja_run *r, const cJSON *json, struct jinja_value *out)
 {
     struct jinja_dict *d = jinja_dict_new(r);
@@ -283,7 +298,8 @@ static bool from_object(struct jinja_run *r, const cJSON *json, struct jinja_val
         struct jinja_value key;
         struct jinja_value value;
         if (!from_string(r, m->string ? m->string : "", false, &key) ||
-            !jinja_from_json(r, m, false, &value) || !jinja_dict_put(r, d, key, value))
+            !jinja_from_json(r, m, is_role(m->string, m), &value) ||
+            !jinja_dict_put(r, d, key, value))
             return false;
     }
     *out = (struct jinja_value){.type = JINJA_DICT, .dict = d};

@@ -272,7 +272,9 @@ static bool filter_round(struct jinja_run *r, const struct jinja_call *c, struct
         double scaled = jinja_as_double(c->self) * unit;
         if (!isfinite(scaled))
             return jinja_raise(r, "cannot convert float to integer");
-        *out = jinja_float((jinja_str_is(method, "ceil") ? ceil(scaled) : floor(scaled)) / unit);
+        /* an integer in Python, so there is no minus zero */
+        double whole = (jinja_str_is(method, "ceil") ? ceil(scaled) : floor(scaled)) + 0.0;
+        *out = jinja_float(whole / unit);
         return true;
     }
     int64_t i;

@@ -95,6 +95,8 @@ static bool build_dict(struct jinja_run *r, const struct jinja_call *c, struct j
         return jinja_raise(r, "dict expected at most 1 argument, got %zu", args->pos_count);
     if (args->pos_count == 1) {
         struct jinja_value from = args->pos[0];
+        if (from.type == JINJA_UNDEFINED)
+            return jinja_raise_undefined(r, from);
         if (!(from.type == JINJA_DICT ? copy_entries(r, from.dict, d) : put_pairs(r, from, d)))
             return false;
     }

@@ -127,6 +127,14 @@ static size_t measure(const char *s, size_t n)
     return cps;
 }
 
+char *jinja_parser_text(struct jinja_parser *p, size_t n)
+{
+    char *text = arena_alloc(&p->t->arena, n, 1);
+    if (!text)
+        no_memory(p);
+    return text;
+}
+
 const struct jinja_str *jinja_parser_str(struct jinja_parser *p, const char *s, size_t n)
 {
     struct jinja_str *str = arena_alloc(&p->t->arena, 1, sizeof *str);

@@ -433,9 +433,20 @@ static bool parse_callable_name(struct jinja_parser *p, struct jinja_node *node)
     if (!name)
         return false;
     node->attr = &name->str;
-    if (jinja_parser_is_op(p, '.')) {
-        jinja_parser_refuse(p, node->line, "a dotted filter or test name");
-        return false;
+    while (jinja_parser_is_op(p, '.')) {
+        name = jinja_parser_next(p) ? jinja_parser_expect_name(p) : NULL;
+        if (!name)
+            return false;
+        size_t n = node->attr->len + 1 + name->str.len;
+        char *joined = jinja_parser_text(p, n);
+        if (!joined)
+            return false;
+        memcpy(joined, node->attr->data, node->attr->len);
+        joined[node->attr->len] = '.';
+        memcpy(joined + node->attr->len + 1, name->str.data, name->str.len);
+        node->attr = jinja_parser_str(p, joined, n);
+        if (!node->attr)
+            return false;
     }
     return true;
 }
@@ -624,9 +635,9 @@ static struct jinja_node *parse_string(struct jinja_parser *p)
     if (!node || !jinja_parser_next(p))
         return NULL;
     while (p->cur.kind == JINJA_T_STRING) {
-        char *joined = arena_alloc(&p->t->arena, len + p->cur.len + 1, 1);
+        char *joined = jinja_parser_text(p, len + p->cur.len);
         if (!joined)
-            return jinja_parser_node(p, JINJA_N_CONST, 0); /* says that memory is out */
+            return NULL;
         memcpy(joined, text, len);
         memcpy(joined + len, p->cur.text, p->cur.len);
         text = joined;

@@ -68,6 +68,8 @@ void jinja_nodes_add(struct jinja_nodes *l, struct jinja_node *node);
 WARN_UNUSED bool jinja_parser_enter(struct jinja_parser *p);
 void jinja_parser_leave(struct jinja_parser *p);
 
+/* n bytes of the template's arena. */
+char *jinja_parser_text(struct jinja_parser *p, size_t n);
 /* A constant of the template: owned by its arena, measured. */
 const struct jinja_str *jinja_parser_str(struct jinja_parser *p, const char *s, size_t n);
 
