@@ -133,10 +133,3 @@ int prefix_cache_page(struct prefix_cache *c)
     }
     return kv_pool_take(c->pool);
 }
-
-void prefix_cache_clear(struct prefix_cache *c)
-{
-    for (int i = 0; i < c->pool->total; i++)
-        if (c->pool->kept[i])
-            forget(c, i);
-}

@@ -61,7 +61,5 @@ void prefix_cache_publish(struct prefix_cache *c, int page, const struct prefix_
 /* A page to write, with one reference: a free one, else the least recently used cached one. -1:
  * every page is held. */
 int prefix_cache_page(struct prefix_cache *c);
-/* Forgets every page. */
-void prefix_cache_clear(struct prefix_cache *c);
 
 #endif

@@ -38,7 +38,6 @@ static enum status copy_request(struct seq *s, const struct seq_setup *setup)
     s->count = r->prompt_count;
     s->max_new = setup->max_new;
     s->min_new = r->min_tokens;
-    s->ignore_eos = r->ignore_eos;
     s->keep_special = r->keep_special;
     s->include_stop = r->include_stop;
     s->prompt_logprobs = r->prompt_logprobs;

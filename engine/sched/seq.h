@@ -42,7 +42,6 @@ struct seq {
     int prompt_count;
     int max_new; /* tokens to make at most, >= 1 */
     int min_new;
-    bool ignore_eos;
     bool keep_special;
     bool include_stop;
     bool prompt_logprobs;

@@ -142,8 +142,8 @@ static void adapter_unload(struct backend *b, int slot)
 
 static void check_rows(const struct fake_backend *f, const struct batch *t)
 {
-    int rows_max = f->rows_least ? f->rows_least : f->plan.rows_max;
-    CHECK(t->rows >= 1 && t->rows <= rows_max && t->seqs >= 1 && t->seqs <= f->plan.seqs_max);
+    CHECK(t->rows >= 1 && t->rows <= f->plan.rows_max && t->seqs >= 1 &&
+          t->seqs <= f->plan.seqs_max);
     CHECK(t->row_begin[0] == 0 && t->row_begin[t->seqs] == t->rows);
     for (int s = 0; s < t->seqs; s++) {
         CHECK(t->row_begin[s] < t->row_begin[s + 1]);

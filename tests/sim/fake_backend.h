@@ -47,8 +47,7 @@ struct fake_backend {
     int fault_in; /* fails when it reaches 0 */
     enum status fault_status;
     uint64_t steps;
-    int rows_least; /* of plan.rows_max: a test's own tighter bound, 0: none */
-    int delay_us;   /* of each step, for tests with threads */
+    int delay_us; /* of each step, for tests with threads */
 };
 
 struct fake_backend *fake_backend_open(void);

@@ -197,8 +197,8 @@ static void test_prefix_cache_publishes_a_key_once(void **state)
     kv_pool_unref(&r.pool, second);
     kv_pool_unref(&r.pool, first);
     assert_int_equal(r.pool.cached_count, 1);
-    prefix_cache_clear(&r.cache);
-    assert_int_equal(r.pool.free_count, PAGES);
+    for (int i = 0; i < PAGES; i++)
+        assert_true(prefix_cache_page(&r.cache) >= 0);
     assert_int_equal(prefix_cache_find(&r.cache, &key, tokens, 1, &found, &held), 0);
     rig_deinit(&r);
 }
