@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${CHORUS:-build/chorus}
 dir=$(mktemp -d)
-"$binary" serve --model models/storyteller --adapters models/storyteller/adapters --port 0 \
+"$binary" serve --model "${MODEL:-models/storyteller}" --adapters "${MODEL:-models/storyteller}/adapters" --port 0 \
     --port-file "$dir/port" --log-level warn "$@" &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null; rm -rf "$dir"' EXIT

@@ -6,8 +6,11 @@
 #include <math.h>
 #include <string.h>
 
-#define TASKS_A_LAYER 11
-#define TASKS_OUTSIDE 8
+/* Norm, qkv, RoPE, attention, o, norm, gate and up, down, and a shrink before each of the four
+ * linears. */
+#define TASKS_A_LAYER 12
+/* Embedding, final norm, shrink and product of the head, sampling. */
+#define TASKS_OUTSIDE 5
 
 /* Multiply-adds below which a chunk is not worth handing to another thread. */
 #define CHUNK_WORK      20000
