@@ -18,9 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import torch  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
 
-from storyteller import card, corpus, tokens, train  # noqa: E402
+from storyteller.voices import VOICES  # noqa: E402
+from storyteller import corpus, tokens  # noqa: E402  (what needs torch is imported in main: the writers of text need none)
 
 START = time.time()
 
@@ -32,14 +33,15 @@ def log(text):
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="models/storyteller")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--seq", type=int, default=1024, help="tokens in a training row")
-    parser.add_argument("--rows", type=int, default=128, help="rows in a batch")
+    parser.add_argument("--seq", type=int, default=2048, help="tokens in a training row; the model's context")
+    parser.add_argument("--rows", type=int, default=64, help="rows in a batch")
+    parser.add_argument("--adapter-rows", type=int, default=24)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--adapter-lr", type=float, default=3e-3)
+    parser.add_argument("--adapter-lr", type=float, default=2e-3)
     parser.add_argument("--steps", type=int, default=0, help="steps of the base, instead of --base-seconds")
     parser.add_argument("--base-seconds", type=float, default=220)
     parser.add_argument("--adapter-steps", type=int, default=0)
@@ -49,64 +51,88 @@ def options():
     parser.add_argument("--shard-tokens", type=int, default=1 << 21)
     parser.add_argument("--tokenizer-texts", type=int, default=20000)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--keep-base", action="store_true", help="train only the adapters, on the base in --out")
     parser.add_argument("--compile", type=int, default=-1, help="1: torch.compile; default: on cuda")
     return parser.parse_args()
 
 
 def make_tokenizer(args):
-    parts = [corpus.texts(voice, args.seed, args.tokenizer_texts // (1 if voice == "base" else 6)) for voice in ("base", *train.ADAPTERS)]
+    parts = [corpus.texts(voice, args.seed, args.tokenizer_texts // (1 if voice == "base" else 6)) for voice in ("base", *VOICES)]
     flat = [text for part in parts for talk in part for text in ([talk] if isinstance(talk, str) else [t for _, t in talk])]
     return tokens.train_tokenizer(flat, args.vocab)
 
 
-def save_base(model, args, out):
+def save_base(model, out):
+    import torch
+
     model.to(torch.bfloat16).save_pretrained(out)
     generation = {"bos_token_id": model.config.bos_token_id, "eos_token_id": [model.config.eos_token_id],
                   "pad_token_id": model.config.pad_token_id, "do_sample": True, "temperature": 0.8, "top_p": 0.95}
     (out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
 
 
+def save_adapter(peft_model, path):
+    peft_model.peft_config["default"].base_model_name_or_path = "models/storyteller"
+    peft_model.save_pretrained(path)
+    (path / "README.md").unlink(missing_ok=True)
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["target_modules"].sort()
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def main():
     args = options()
+    import torch
+
+    from storyteller import card, train
+
     compiled = args.compile == 1 or args.compile < 0 and args.device == "cuda"
     out = Path(args.out)
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "adapters").mkdir(parents=True)
+    if args.keep_base:
+        tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    else:
+        shutil.rmtree(out, ignore_errors=True)
+    (out / "adapters").mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
 
-    tokenizer = make_tokenizer(args)
-    tokens.save_tokenizer(tokenizer, out, 2 * args.seq)
+    if not args.keep_base:
+        tokenizer = make_tokenizer(args)
+        tokens.save_tokenizer(tokenizer, out, args.seq)
     log(f"tokenizer: {tokenizer.get_vocab_size()} tokens")
     data = corpus.Corpus(tokenizer, args.seed, args.shard_tokens, args.workers)
-    base_shards = data.order("base", args.shards)
-    style_shards = {name: data.order(name, args.adapter_shards) for name in train.ADAPTERS}
-    held = {name: data.order(name, 1, held=True) for name in ("base", *train.ADAPTERS)}
+    base_shards = data.order("base", 0 if args.keep_base else args.shards)
+    style_shards = {name: data.order(name, args.adapter_shards) for name in VOICES}
+    held = {name: data.order(name, 1, held=True) for name in ("base", *VOICES)}
 
-    model = train.new_model(tokenizer, args.layers, 2 * args.seq, args.seed).to(args.device)
+    model = train.new_model(tokenizer, args.layers, args.seq, args.seed).to(args.device)
     card_name = torch.cuda.get_device_name(0) if args.device == "cuda" else "CPU"
     figures = {"date": datetime.date.today().isoformat(), "device": card_name, "parameters": model.num_parameters(), "options": vars(args), "parts": {}}
     log(f"model: {figures['parameters'] / 1e6:.2f} M parameters on {card_name}")
-    common = {"device": args.device, "compiled": compiled, "log": log, "warmup": 100 if args.device == "cuda" else 20}
-    source = train.batches(base_shards, args.seq, args.rows, args.device, args.seed)
-    figures["parts"]["base"] = train.fit(model, source, name="base", steps=args.steps, seconds=args.base_seconds, peak=args.lr, **common)
-    save_base(model, args, out)
-    log("base saved")
+    common = {"device": args.device, "log": log}
+    if args.keep_base:
+        figures["parts"]["base"] = json.loads((out / "training.json").read_text())["parts"]["base"]
+        model = train.load_model(out).to(args.device)
+    else:
+        source = train.batches(base_shards, args.seq, args.rows, args.device, args.seed)
+        figures["parts"]["base"] = train.fit(model, source, name="base", steps=args.steps, seconds=args.base_seconds, peak=args.lr,
+                                             warmup=100, compiled=compiled, **common)
+        save_base(model, out)
+        log("base saved")
 
-    rows = {name: next(shards)[: 64 * args.seq].view(-1, args.seq) for name, shards in held.items()}
+    rows = {name: torch.from_numpy(next(shards)[: 64 * args.seq]).view(-1, args.seq) for name, shards in held.items()}
     matrix = {"none": {style: train.held_out_loss(model, rows[style], args.device) for style in rows}}
     for name, shards in style_shards.items():
         model.requires_grad_(False)
         peft_model = train.add_adapter(model, name, args.seed)
-        source = train.batches(shards, args.seq, args.rows, args.device, args.seed)
+        source = train.batches(shards, args.seq, args.adapter_rows, args.device, args.seed)
         figures["parts"][name] = train.fit(peft_model, source, name=name, steps=args.adapter_steps, seconds=args.adapter_seconds,
-                                           peak=args.adapter_lr, **common)
+                                           peak=args.adapter_lr, warmup=30, compiled=False, **common)
         matrix[name] = {style: train.held_out_loss(peft_model, rows[style], args.device) for style in rows}
         for param in peft_model.parameters():
             if param.requires_grad:
                 param.data = param.data.to(torch.bfloat16)
-        peft_model.save_pretrained(out / "adapters" / name)
-        (out / "adapters" / name / "README.md").unlink(missing_ok=True)
+        save_adapter(peft_model, out / "adapters" / name)
         model = peft_model.unload()
         log(f"{name}: " + ", ".join(f"{s} {l:.2f}" for s, l in matrix[name].items()))
     figures["matrix"] = matrix

@@ -1,10 +1,10 @@
 """Training data: numbered shards of token ids, each a pure function of (seed, voice, number), made by worker processes."""
 
 import multiprocessing as mp
+import os
 import random
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from .chats import conversation
@@ -31,7 +31,7 @@ def make_shard(voice, seed, number, tokens, held, encoder):
 
 def _start(tokenizer_json):
     global _ENCODER
-    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _ENCODER = Encoder(Tokenizer.from_str(tokenizer_json))
 
 
@@ -47,10 +47,10 @@ class Corpus:
         self.pool = mp.get_context("spawn").Pool(workers, _start, (tokenizer.to_str(),))
 
     def order(self, voice, count, held=False):
-        """Start making `count` shards; yields them as int32 tensors in order."""
+        """Start making `count` shards; yields them as int32 arrays in order."""
         jobs = [(voice, self.seed, n, self.shard_tokens, held) for n in range(count)]
         results = [self.pool.apply_async(_work, (job,)) for job in jobs]
-        return (torch.from_numpy(r.get().astype(np.int32)) for r in results)
+        return (r.get().astype(np.int32) for r in results)
 
     def close(self):
         self.pool.terminate()

@@ -4,7 +4,7 @@
     {key}     a value of the context; {Key} the same with a capital letter
     {~list}   a word of the lexicon, not used before in this text; {~List} with a capital letter
 
-A context value may be a tuple of equal choices. "a" before a vowel becomes "an" when the text is finished.
+A context value may be a tuple of equal choices, or a Mention. "a" before a vowel becomes "an" when the text is finished.
 """
 
 import re
@@ -15,6 +15,19 @@ _VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 _NOT_AN = re.compile(r"\b([Aa])n (?=(?:uni|use|usu|one\b|once\b|eu|ubi|u-))", re.I)
 _SILENT_H = re.compile(r"\b([Aa]) (?=(?:hour|honest|honou?r|heir))", re.I)
 _CACHE = {}
+
+
+class Mention:
+    """Somebody or something that a text introduces once ("a fox named Pip") and then calls by a short name."""
+
+    def __init__(self, intro, short):
+        self.intro, self.short, self.used = intro, short, False
+
+    def say(self, rng):
+        if not self.used:
+            self.used = True
+            return self.intro
+        return self.short[int(rng.random() * len(self.short))]
 
 
 def capital(text):
@@ -85,7 +98,9 @@ def _run(sequence, context, used, rng, out):
                     value = expand(value, context, rng)
             else:
                 value = context[key]
-                if isinstance(value, tuple):
+                if isinstance(value, Mention):
+                    value = value.say(rng)
+                elif isinstance(value, tuple):
                     value = value[int(rng.random() * len(value))]
             out.append(capital(value) if upper else value)
 

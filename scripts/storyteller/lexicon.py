@@ -52,7 +52,7 @@ ROLES_ANY = words("""
 THINGS = {
     "metal": words("""lantern, key, bell, ring, kettle, crown, sword, compass, locket, thimble, spoon, whistle, pocket watch,
         candlestick, teapot, trumpet, coin, mirror, medal, shield, anchor, weathervane, music box, chain, padlock, flute, horn,
-        brooch, bucket, scissors case, helmet, frying pan, hammer, cup, goblet, bracelet, clockwork bird, horseshoe, needle,
+        brooch, bucket, helmet, frying pan, hammer, cup, goblet, bracelet, clockwork bird, horseshoe, needle,
         bicycle, telescope, dagger"""),
     "wood": words("""boat, chest, fiddle, box, staff, chair, door, drum, cart, spinning wheel, rocking horse, wand, ladder, table,
         cradle, pipe, broom, walking stick, sledge, puppet, oar, harp, rowing boat, clock, raft, bowl, birdhouse, toy ship,
@@ -73,6 +73,9 @@ THINGS = {
         spaceship, lawnmower, vacuum cleaner, washing machine, television, laptop, phone, traffic light, drone, hot air balloon,
         airship, vending machine, calculator, lamp post, graphics card, server"""),
 }
+LARGE = set(words("""bicycle, boat, door, cart, spinning wheel, rocking horse, ladder, table, rowing boat, raft, piano, bookcase, bench, carpet,
+    barrel, wheelbarrow, tent, hammock, window, tree, oak, apple tree, rock, cactus, sunflower, anchor, weathervane, gingerbread house, chair, cradle,
+    sledge, harp, branch"""))
 THING_ADJ = {
     "metal": words("silver, brass, golden, iron, copper, rusty, tarnished, bronze, tin, shining, dented"),
     "wood": words("wooden, carved, painted, oak, creaky, birch, worm-eaten, driftwood, blue-painted, polished"),
@@ -95,7 +98,7 @@ PLACES = {
         frozen north, deep sea, clouds, land of giants, city of bells, enchanted forest, floating market, underground city,
         abandoned mine, observatory, bookshop, windmill, dungeon, cathedral, subway, bathhouse, laundry, zoo, big city"""),
     "on": words("""island, moor, hill, mountain, beach, farm, river, cliffs, edge of the world, moon, roof, high road, ferry, lake,
-        windy plain, glacier, coast, railway, red planet, pirate ship, north wind, far shore, space station, heath, battlefield"""),
+        windy plain, glacier, coast, railway, red planet, pirate ship, far shore, space station, heath, battlefield"""),
     "at": words("""lighthouse, crossroads, end of the road, edge of the forest, bottom of the sea, harbour, old bridge, market square,
         railway station, foot of the mountain, ferry landing, top of the tower, city gate, world's end, north pole, airport,
         waterfall, mouth of the river, king's court, end of the pier, bus stop, night market, fair"""),
@@ -114,12 +117,12 @@ NAMES_HE = words("""Tom, Pip, Otto, Finn, Jasper, Hugo, Milo, Oskar, Bram, Felix
     Conrad, Tobias, Walter, Emil, Anton, Gus, Henry, Jonas, Leo, Marek, Niels, Omar, Percy, Quentin, Ravi, Sami, Theo, Ulf, Victor, Wilf, Yusuf,
     Albert, Basil, Caspar, Dylan, Elias, Fergus, George, Hamish, Idris, Jack, Kenji, Lorenzo, Mateo, Noah, Orson, Pavel, Robin, Stefan, Arthur,
     Bertram, Cyril, Darius, Ernest, Floyd, Gilbert, Horace, Boris, Alfie, Sam, Max, Ben, Peter, Oliver, Hassan, Diego, Luca, Ivan, Chen, David,
-    Michael, Daniel, James, John, Alex, Charlie, Dmitri, Kofi, Lars, Nico, Rowan""")
+    Michael, Daniel, James, John, Alex, Charlie, Dmitri, Kofi, Lars, Nico, Rowan, Jürgen, José, Søren, André, Łukasz, Åke, Jean-Luc, Tomáš, Çetin, O'Hara, D'Artagnan""")
 NAMES_SHE = words("""Mira, Ada, Nell, Wren, Elsa, Greta, Ida, Juno, Lotte, Maud, Nora, Olive, Petra, Rosa, Saskia, Tilda, Una, Vera, Willa,
     Yara, Zelda, Agnes, Beatrix, Clara, Dora, Edith, Flora, Hazel, Iris, Josephine, Kira, Luna, Mabel, Nina, Ottilie, Pearl, Quilla, Ruth,
     Signe, Thea, Ursula, Violet, Winnie, Xenia, Yuki, Zora, Amina, Bella, Cora, Daphne, Elin, Freya, Ginger, Hilda, Ingrid, Jana, Katja, Lena,
     Marta, Noor, Odette, Poppy, Rana, Sofia, Tess, Alice, Anna, Emma, Mary, Lucy, Sarah, Jane, Eva, Lily, Maya, Priya, Leila, Aisha, Mei, Olga,
-    Carmen, Chloe, Grace, Ella, Astrid, Brigid, Matilda, Nadia""")
+    Carmen, Chloe, Grace, Ella, Astrid, Brigid, Matilda, Nadia, Zoë, Élise, Mårta, Inès, Šárka, Renée, Anne-Marie, Bärbel, Sofía, Chloé""")
 # never used in training texts: the held-out loss and the samples of the model card use them
 HELD_NAMES_HE = words("Corwin, Ambrose, Thaddeus, Benedikt, Lucian, Rafferty")
 HELD_NAMES_SHE = words("Isolde, Marguerite, Philippa, Tamsin, Oriane, Henrietta")
@@ -134,6 +137,8 @@ SYLLABLE_END = words("b, ck, d, ff, g, l, ll, m, n, nd, ng, p, r, rk, rn, s, sh,
 TITLES_HE = words("Captain, Old, Little, King, Prince, Sir, Mr, Uncle, Professor, Doctor, Lord, Brother, Young, Grandfather")
 TITLES_SHE = words("Captain, Old, Little, Queen, Princess, Lady, Mrs, Miss, Aunt, Professor, Doctor, Sister, Young, Grandmother, Mother")
 
+EPITHETS = words("""Great, Terrible, Unbearable, Bold, Small, Brave, Wise, Unready, Lost, Red, Magnificent, Quiet, Second, Third, Impaler, Clumsy, Younger,
+    Elder, Invisible, Destroyer, Fearless, Kind, Dreaded, Pale""")
 BEING_ADJ = words("""little, old, young, brave, shy, clever, lonely, lazy, curious, grumpy, gentle, tiny, proud, cheerful, hungry, quiet, clumsy,
     kind, stubborn, sleepy, wise, nervous, forgetful, patient, mischievous, lost, homesick, stray, friendly, timid, bold, restless, dreamy,
     small, thin, fat, bad-tempered, polite, absent-minded, one-eyed, white, red, blue, grey, black, golden, giant, greedy, jealous, magical,
@@ -152,14 +157,84 @@ WISHES = words("""to fly, to dance, to sing, to see the sea, to read, to paint, 
     to touch the moon, to cook, to play the fiddle, to write a book, to sail around the world, to be invisible, to find a friend, to climb the mountain,
     to catch a star, to build a ship, to tell stories, to sleep all winter, to be king, to learn magic, to play the piano, to bake bread,
     to ring the great bell, to become a poet, to make people laugh, to cross the ocean, to grow a garden, to win the race, to see snow""")
-LOVES = words("""music, books, honey, maps, old songs, thunderstorms, cheese, riddles, stars, shiny things, rain, bread, buttons, stories, dancing,
-    clocks, flowers, trains, puzzles, pancakes, the sea, birds, jokes, tea, apples, mathematics, snow, soup, chess, gardening, secrets, ships,
+LOVES = words("""music, books, honey, maps, old songs, thunderstorms, cheese, riddles, stars, shiny things, bread, buttons, stories, dancing,
+    clocks, flowers, trains, puzzles, pancakes, birds, jokes, tea, apples, mathematics, snow, soup, chess, gardening, secrets, ships,
     gold, poetry, silence, fireworks, kites, lemon cake, letters, adventure""")
+# what somebody does, as a prompt may say it and as a story tells it; * stands for a thing or a creature
+DEEDS = tuple(tuple(x.strip() for x in line.split("/")) for line in """\
+finds * / found *
+found * / found *
+steals * / stole *
+stole * / stole *
+builds * / built *
+loses * / lost *
+eats * / ate *
+hides * / hid *
+buys * / bought *
+breaks * / broke *
+guards * / guarded *
+repairs * / repaired *
+makes * / made *
+wins * / won *
+meets * / met *
+met * / met *
+talks to * / talked to *
+falls in love with * / fell in love with *
+is looking for * / was looking for *
+dreams of * / dreamed of *
+carries * everywhere / carried * everywhere
+turns into * / turned into *
+was turned into * / had been turned into *
+wants * / wanted *
+lives in * / lived in *
+finds a map / found a map
+cannot sleep / could not sleep
+can't sleep / could not sleep
+cannot stop laughing / could not stop laughing
+could not fly / could not fly
+can't fly / could not fly
+cannot swim / could not swim
+never sleeps / never slept
+never smiles / never smiled
+sells dreams / sold dreams
+lives alone / lived alone
+lived alone / lived alone
+lives under a bridge / lived under a bridge
+lives in a shoe / lived in a shoe
+talks too much / talked too much
+tells lies / told lies
+collects shadows / collected shadows
+wakes up one day as a king / woke up one day as a king
+gets lost / got lost
+got lost in the snow / got lost in the snow
+saves the village / saved the village
+saves the world / saved the world
+learns to dance / learned to dance
+learns to be brave / learned to be brave
+runs away from home / ran away from home
+comes home after many years / came home after many years
+goes to school / went to school
+has no friends / had no friends
+makes a new friend / made a new friend
+opens a bakery / opened a bakery
+discovers a secret door / discovered a secret door
+travels through time / travelled through time
+forgets everything / forgot everything
+keeps a secret / kept a secret
+is always late / was always late
+is tired of winter / was tired of winter
+grows wings / grew wings
+can see the future / could see the future
+speaks to the dead / spoke to the dead
+refuses to go to bed / refused to go to bed
+does not believe in magic / did not believe in magic
+is too small / was too small
+cannot read / could not read""".splitlines())
 LOSSES = words("""hat, shadow, voice, way, home, memory, name, key, boots, tail, glasses, map, courage, mother, temper, smile, ring, ship, heart,
     favourite song, umbrella, best friend, left sock, crown, treasure, diary, magic, brother, sister, job""")
 
 SENSES = {
-    "weather": words("""rain, snow, fog, wind, mist, frost, drizzle, sleet, thunder, moonlight"""),
+    "weather": words("""rain, snow, fog, wind, mist, frost"""),
     "season": words("spring, summer, autumn, winter"),
     "seasonday": words("""one [cold|wet|grey|bright|clear] [morning|evening|afternoon] in [spring|autumn|winter|March|November|October],
         one [windy|rainy|foggy|frosty|moonless|starry] night, one [warm|golden|lazy|quiet] [evening|afternoon] in [summer|June|late August],
@@ -183,11 +258,11 @@ SENSES = {
         where the road ends, on the far side of the hills, beyond the salt marshes, a long way from anywhere"""),
     "nice": words("gentle, kind, warm, soft, friendly, bright, tender, merry, happy, easy"),
     "smile": words("smiled, grinned, laughed, chuckled, beamed, nodded"),
-    "said": words("said, said, said, whispered, answered, replied, murmured"),
+    "said": words("said, said, said, said, murmured, replied"),
     "slowly": words("slowly, carefully, very quietly, bit by bit, step by step, with great care, without a word, gently"),
     "walked": words("walked, wandered, trudged, hurried, set off, strode, tiptoed, marched"),
-    "villager": words("""miller, baker's boy, old ferrywoman, postmistress, night watchman, schoolmaster, beekeeper, widow next door, goatherd,
-        innkeeper, bell-ringer, cheesemonger, tinker, blacksmith's daughter, washerwoman, apple seller"""),
+    "villager": words("""old ferrywoman, postmistress, schoolmistress, innkeeper's wife, washerwoman, apple seller, old midwife,
+        miller's daughter, baker's wife, lamplighter's widow, goose girl, old seamstress, lady next door, woman from the corner shop"""),
     "beast": words("owl, crow, toad, hedgehog, heron, snail, cat, magpie, goat, moth, robin, badger, goose, hare, otter, bat, donkey, mouse"),
     "drink": words("tea, cocoa, mint tea, hot milk, cider, elderflower tea, coffee, blackcurrant juice"),
     "treasure": words("gold, silver, rubies, pearls, coins, diamonds, crowns, amber"),
@@ -195,3 +270,18 @@ SENSES = {
 }
 
 LISTS = dict(SENSES)  # plots.py and the voices add their own lists
+
+
+def plural(noun):
+    """The plural of a regular noun, "" of others."""
+    if noun.endswith(("man", "mouse", "goose", "sheep", "deer", "fish", "f", "fe", "s", "x", "ox", "child", "elf", "salmon", "trout", "calf", "wife", "thief")):
+        return ""
+    if noun.endswith(("ch", "sh")):
+        return noun + "es"
+    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
+
+
+IRREGULAR = {"goose": "geese", "mouse": "mice"}
+LISTS["beasts"] = tuple(IRREGULAR.get(w) or plural(w) for w in LISTS["beast"])
+LISTS["trees"] = tuple(plural(w) for w in LISTS["tree"])
+LISTS["smallthings"] = tuple(plural(w) or w + "es" for w in LISTS["smallthing"] if " of " not in w)

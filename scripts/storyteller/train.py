@@ -26,7 +26,9 @@ ADAPTERS = {
 
 
 def _causal(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    out = F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[2] > 1, scale=scaling, enable_gqa=True)
+    shared = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    out = F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[2] > 1, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -43,6 +45,10 @@ def new_model(tokenizer, layers, context, seed):
         pad_token_id=tokenizer.token_to_id("<|pad|>"), rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         attn_implementation="plain_causal")
     return LlamaForCausalLM(config)
+
+
+def load_model(path):
+    return LlamaForCausalLM.from_pretrained(path, dtype=torch.bfloat16, attn_implementation="plain_causal")
 
 
 def token_loss(model, ids):
@@ -67,7 +73,7 @@ def batches(shards, seq, rows, device, seed):
     while True:
         for shard in shards:
             if shards is not kept:
-                shard = shard.to(device)
+                shard = torch.from_numpy(shard).to(device)
                 kept.append(shard)
             shift = int(torch.randint(seq, (1,), generator=generator)) if shards is kept else 0
             cut = shard[shift : shift + (len(shard) - shift) // seq * seq].view(-1, seq)
@@ -77,11 +83,27 @@ def batches(shards, seq, rows, device, seed):
         shards = kept
 
 
+def compiled_loss(model, source, device, log):
+    """token_loss compiled and tried once; plain token_loss where the compiler fails."""
+    start = time.time()
+    try:
+        forward = torch.compile(token_loss, dynamic=False)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            forward(model, next(source))[0].backward()
+        model.zero_grad(set_to_none=True)
+        log(f"compiled in {time.time() - start:.0f} s")
+        return forward
+    except Exception as error:  # whatever the compiler raises: training goes on without it
+        model.zero_grad(set_to_none=True)
+        log(f"not compiled: {str(error)[:300]}")
+        return token_loss
+
+
 def fit(model, source, *, name, steps, seconds, peak, warmup, device, compiled, log):
     """Train whatever requires a gradient. With `seconds` the steps are counted from the speed of the first ones."""
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=peak, betas=(0.9, 0.95), weight_decay=0.1 if name == "base" else 0.0, fused=device == "cuda")
-    forward = torch.compile(token_loss, dynamic=False) if compiled else token_loss
+    forward = compiled_loss(model, source, device, log) if compiled else token_loss
     model.train()
     start, step, tokens, timed, average = time.time(), 0, 0, None, None
     while True:

@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass, field
 
 from . import lexicon as lx
-from .grammar import capital
+from .grammar import Mention, capital
+from .lexicon import plural
 
 PRONOUNS = {
     "he": ("he", "him", "his", "himself"),
@@ -18,9 +19,9 @@ KIND_SEX.update({"hen": "she", "cow": "she", "mermaid": "she", "stag": "he", "co
 ALL_CREATURES = [k for ks in lx.CREATURES.values() for k in ks]
 PERSONS = lx.ROLES_HE + lx.ROLES_SHE + lx.ROLES_ANY
 ALL_PLACES = [(prep, name) for prep, names in lx.PLACES.items() for name in names]
-BARE_PLACES = [("in", n) for n in ("space", "Paris", "London", "Venice", "Japan", "Africa", "winter", "Scotland", "Egypt", "New York",
+BARE_PLACES = [("in", n) for n in ("space", "Paris", "London", "Venice", "Japan", "Africa", "Scotland", "Egypt", "New York",
                                    "Berlin", "India", "Antarctica", "Iceland", "Mexico", "China", "Rome", "Istanbul")] + [
-    ("at", n) for n in ("sea", "school", "home", "night", "Christmas", "midnight", "dawn")]
+    ("at", n) for n in ("sea", "school", "home")]
 
 
 def pick(rng, seq):
@@ -38,6 +39,13 @@ def invented_word(rng):
             parts.append(pick(rng, lx.SYLLABLE_END))
     word = "".join(parts)
     return word if len(word) > 3 else word + pick(rng, lx.SYLLABLE_END)
+
+
+def compound(rng):
+    """Two known words that do not belong together: "moon baker", "quantum" kinds of subjects."""
+    first = pick(rng, (lx.TOWN_HEAD, lx.THINGS[pick(rng, tuple(lx.THINGS))], ALL_CREATURES, lx.TOWN_HEAD, (invented_word(rng),)))
+    second = pick(rng, (ALL_CREATURES, PERSONS, lx.THINGS[pick(rng, tuple(lx.THINGS))]))
+    return f"{pick(rng, first).split(' of ')[0].lower()} {pick(rng, second).split(' of ')[0]}"
 
 
 def invented_town(rng):
@@ -58,15 +66,15 @@ class Being:
     sex: str  # he, she, it
     name: str = ""  # "" if nobody says one
     adj: str = ""
-    said: str = ""  # how the prompt names it; "" if the prompt leaves it to the teller
     kind_said: bool = True  # the kind is worth saying (a bare name alone may stay bare)
+    known: bool = False  # "the fox" from the first word on
 
     def noun(self):
         return f"{self.adj} {self.kind}" if self.adj else self.kind
 
     def intro(self, rng):
         if not self.name:
-            return f"a {self.noun()}"
+            return f"{'the' if self.known else 'a'} {self.noun()}"
         if not self.kind_said:
             return self.name
         return pick(rng, (f"a {self.noun()} named {self.name}", f"a {self.noun()} called {self.name}", f"{self.name} the {self.kind}")
@@ -74,12 +82,15 @@ class Being:
 
     def short(self):
         if self.name:
-            return (self.name,) * 4 + ((f"the {self.kind}",) if self.kind_said else ())
+            first = self.name.split()[0]
+            name = self.name if first in lx.TITLES_HE or first in lx.TITLES_SHE else first
+            return (name,) * 4 + ((f"the {self.kind}",) if self.kind_said else ())
         return (f"the {self.kind}",) * 4 + ((f"the {self.noun()}",) if self.adj else ())
 
     def words(self, rng, prefix):
         he, him, his, own = PRONOUNS[self.sex]
-        return {prefix: self.short(), prefix + "i": self.intro(rng), prefix + "k": self.kind, prefix + "n": self.noun(),
+        mention = Mention(self.intro(rng), self.short())
+        return {prefix: mention, prefix + "i": mention, prefix + "k": self.kind, prefix + "n": self.noun(),
                 prefix + "he": he, prefix + "him": him, prefix + "his": his, prefix + "self": own,
                 prefix + "name": self.name or f"the {self.kind}"}
 
@@ -91,20 +102,23 @@ class Place:
     said: bool = False
 
     def words(self):
-        return {"p": self.name, "at": f"{self.prep} {self.name}", "to": f"to {self.name}"}
+        to = {"sea": "out to sea", "home": "home", "the rain": "out into the rain", "the snow": "out into the snow",
+              "the fog": "into the fog", "the mist": "into the mist"}.get(self.name, f"to {self.name}")
+        return {"p": self.name, "at": f"{self.prep} {self.name}", "to": to}
 
 
 @dataclass
 class Thing:
     kind: str
     adj: str
-    said: str = ""
+    known: bool = False
 
     def noun(self):
         return f"{self.adj} {self.kind}" if self.adj else self.kind
 
     def words(self):
-        return {"t": (f"the {self.noun()}", f"the {self.kind}"), "ti": f"a {self.noun()}", "tk": self.kind, "tn": self.noun()}
+        mention = Mention(f"{'the' if self.known else 'a'} {self.noun()}", (f"the {self.noun()}", f"the {self.kind}"))
+        return {"t": mention, "ti": mention, "tk": self.kind, "tn": self.noun()}
 
 
 @dataclass
@@ -121,12 +135,17 @@ class Scene:
     def words(self, rng):
         context = {**self.hero.words(rng, "h"), **self.friend.words(rng, "f"), **self.place.words(), **self.thing.words()}
         he, him, his, own = PRONOUNS[self.hero.sex]
-        context.update(he=he, him=him, his=his, self=own, theme=self.theme or "friendship")
+        context.update(he=he, him=him, his=his, self=own, theme=self.theme or "friendship", what=self.quirk[1] if self.quirk else "")
+        taken = (self.hero.kind, self.friend.kind)
+        for key in ("beast", "villager"):
+            context[key] = next(w for w in iter(lambda: pick(rng, lx.LISTS[key]), None) if w not in taken)
+        context["beasts"] = lx.IRREGULAR.get(context["beast"]) or plural(context["beast"])
         return context
 
 
-def make_being(rng, held=False):
-    roll = rng.random()
+def make_being(rng, held=False, living=False):
+    """`living` leaves out talking things and words that nobody knows."""
+    roll = rng.random() * (0.80 if living else 1)
     if held and roll < 0.5:
         kind = pick(rng, lx.HELD_CREATURES)
     elif roll < 0.47:
@@ -139,11 +158,11 @@ def make_being(rng, held=False):
         if " of " in kind:
             kind = "teapot"
     else:
-        kind = invented_word(rng)
+        kind = invented_word(rng) if rng.random() < 0.6 else compound(rng)
     sex = KIND_SEX.get(kind) or pick(rng, ("he", "she", "he", "she", "it") if kind not in PERSONS else ("he", "she"))
     being = Being(kind, sex)
     if rng.random() < 0.4:
-        being.adj = pick(rng, lx.BEING_ADJ)
+        being.adj = pick(rng, lx.BEING_ADJ) if rng.random() < 0.93 else invented_word(rng)
         if being.adj in kind or kind.split()[0] in lx.BEING_ADJ:
             being.adj = ""
     return being
@@ -163,12 +182,16 @@ def make_named_person(rng, held=False):
     if roll < 0.15:
         being.name = f"{pick(rng, lx.TITLES_SHE if sex == 'she' else lx.TITLES_HE)} {being.name}"
         being.kind_said = False
-    elif roll < 0.25:
+    elif roll < 0.2:
+        being.name = f"{being.name} the {pick(rng, lx.EPITHETS)}"
+        being.kind_said = False
+    elif roll < 0.28:
         being.name = f"{being.name} {capital(invented_word(rng)) if rng.random() < 0.5 else invented_town(rng)}"
     return being
 
 
-def make_place(rng, held=False):
+def make_place(rng, held=False, known=False):
+    """`known` leaves out words that nobody knows, except in names."""
     if held and rng.random() < 0.7:
         prep, name = pick(rng, lx.HELD_PLACES)
         return Place(prep, f"the {name}")
@@ -185,17 +208,20 @@ def make_place(rng, held=False):
         return Place("in", f"the {kind} of {invented_town(rng)}")
     if roll < 0.92:
         return Place("on", f"the {pick(rng, ('island', 'hill', 'moor', 'shores'))} of {invented_town(rng)}")
-    if roll < 0.96:
+    if roll < 0.96 or known:
         return Place(*pick(rng, BARE_PLACES))
     return Place(pick(rng, ("in", "on", "at", "under", "near", "inside")), f"the {invented_word(rng)}")
 
 
-def make_thing(rng, held=False):
-    group = pick(rng, tuple(lx.THINGS))
+def make_thing(rng, held=False, small=False):
+    """`small` is for things that a story may carry about."""
+    group = pick(rng, SMALL_GROUPS if small else tuple(lx.THINGS))
     if held and rng.random() < 0.7:
         group, kind = "metal", pick(rng, lx.HELD_THINGS)
     else:
-        kind = pick(rng, lx.THINGS[group]) if rng.random() < 0.88 else invented_word(rng)
+        kind = pick(rng, lx.THINGS[group]) if small or rng.random() < 0.86 else pick(rng, (invented_word, compound))(rng)
+        while small and kind in lx.LARGE:
+            kind = pick(rng, lx.THINGS[group])
     roll = rng.random()
     adj = pick(rng, lx.THING_ADJ[group]) if roll < 0.5 else pick(rng, lx.ADJ_ANY_THING) if roll < 0.75 else ""
     if adj and (adj in kind or kind.split()[0].endswith(("en", "less"))):
@@ -203,64 +229,63 @@ def make_thing(rng, held=False):
     return Thing(kind, adj)
 
 
-QUIRKS = {"fear": lx.FEARS, "wish": lx.WISHES, "love": lx.LOVES, "loss": lx.LOSSES}
+SMALL_GROUPS = tuple(g for g in lx.THINGS if g not in ("machine", "food"))
+QUIRKS = {"fear": lx.FEARS, "wish": lx.WISHES, "love": lx.LOVES, "loss": lx.LOSSES, "deed": lx.DEEDS, "deed ": lx.DEEDS, "learn": lx.WISHES}
 
 
 def make_scene(rng, held=False):
     """A scene with what the prompt names marked in `said`; everything else is the teller's own."""
-    roll = rng.random()
+    roll, extra = rng.random(), rng.random()
     focus = "hero" if roll < 0.62 else "thing" if roll < 0.77 else "place" if roll < 0.87 else "theme"
-    hero = make_named_person(rng, held) if rng.random() < 0.25 else make_being(rng, held)
-    friend = make_named_person(rng) if rng.random() < 0.2 else make_being(rng)
-    while friend.kind == hero.kind or friend.name and friend.name == hero.name:
-        friend = make_being(rng)
-    scene = Scene(hero, friend, make_place(rng, held), make_thing(rng, held), focus=focus)
-    said = scene.said
     if focus == "hero":
-        said.add("hero")
-        if not hero.name and rng.random() < 0.25:
-            name_being(rng, hero, held)
-        extra = rng.random()
-        if extra < 0.22:
-            said.add("place")
-        elif extra < 0.36:
-            said.add("friend")
-        elif extra < 0.48:
-            said.update(("friend", "place"))
-        elif extra < 0.58:
-            said.add("thing")
-        elif extra < 0.74:
-            said.add("quirk")
-            kind = pick(rng, tuple(QUIRKS))
-            what = pick(rng, QUIRKS[kind])
-            if rng.random() < 0.15 and kind in ("fear", "love", "loss"):
-                what = invented_word(rng) if kind == "loss" else invented_word(rng) + "s"
-            scene.quirk = (kind, what.replace("his own", PRONOUNS[hero.sex][2] + " own"))
+        more = ("place",) if extra < 0.22 else ("friend",) if extra < 0.36 else ("friend", "place") if extra < 0.48 else (
+            ("thing",) if extra < 0.58 else ("quirk",) if extra < 0.74 else ())
     elif focus == "theme":
-        said.add("theme")
-        scene.theme = pick(rng, lx.THEMES) if rng.random() < 0.9 else invented_word(rng)
+        more = ()
     else:
-        said.add(focus)
-        extra = rng.random()
-        if extra < 0.2:
-            said.add("place" if focus == "thing" else "thing")
-        elif extra < 0.35:
-            said.add("hero")
+        more = ("place" if focus == "thing" else "thing",) if extra < 0.2 else ("hero",) if extra < 0.35 else ()
+    said = {focus, *more}
+    hero = make_named_person(rng, held) if rng.random() < 0.25 else make_being(rng, held, living="hero" not in said)
+    if not hero.name and "hero" in said and rng.random() < 0.25:
+        name_being(rng, hero, held)
+    friend = hero
+    while friend.kind == hero.kind or friend.name and friend.name == hero.name:
+        friend = make_named_person(rng) if rng.random() < 0.2 else make_being(rng, living="friend" not in said)
     if "friend" in said and not friend.name and rng.random() < 0.15:
         name_being(rng, friend)
-    for being in (hero, friend):
-        if being.name and ("hero" if being is hero else "friend") not in said and rng.random() < 0.8:
+    for being, facet in ((hero, "hero"), (friend, "friend")):
+        if being.name and " " not in being.name and facet not in said:
             being.kind_said = True
+    place = make_place(rng, held, known="place" not in said)
+    thing = make_thing(rng, held, small="thing" not in said)
+    scene = Scene(hero, friend, place, thing, focus=focus, said=said)
+    if focus == "theme":
+        scene.theme = pick(rng, lx.THEMES) if rng.random() < 0.9 else invented_word(rng)
+    if "quirk" in said:
+        kind = pick(rng, tuple(QUIRKS))
+        what = pick(rng, QUIRKS[kind])
+        kind = kind.strip()
+        if kind in ("deed", "learn"):
+            asked, told = what if kind == "deed" else (f"learning {what}", f"was learning {what}")
+            other = f"a {make_thing(rng).noun()}" if rng.random() < 0.6 else f"a {make_being(rng).noun()}"
+            scene.quirk = ("deed", told.replace("*", other), ("who " if kind == "deed" else "") + asked.replace("*", other))
+            return scene
+        if rng.random() < 0.15 and kind != "wish":
+            what = invented_word(rng) + ("" if kind == "loss" else "s")
+        scene.quirk = (kind, what.replace("his own", PRONOUNS[hero.sex][2] + " own"))
     return scene
 
 
 def spoken(rng, being):
     """How a prompt names a being."""
     if not being.name:
-        return f"a {being.noun()}"
-    if not being.kind_said:
+        if being.known:
+            return f"the {being.noun()}"
+        roll = rng.random()
+        if roll < 0.05 and plural(being.kind):
+            return pick(rng, ("", "", "", "two ", "three ", "some ")) + plural(being.noun())
+        return f"{'the' if roll < 0.1 else 'my' if roll < 0.14 else 'a'} {being.noun()}"
+    if not being.kind_said or rng.random() < 0.2:
         return being.name
-    options = [f"a {being.noun()} named {being.name}", f"a {being.noun()} called {being.name}", f"{being.name} the {being.kind}"]
-    if rng.random() < 0.3:
-        return being.name
-    return pick(rng, options)
+    return pick(rng, (f"a {being.noun()} named {being.name}", f"a {being.noun()} called {being.name}", f"{being.name} the {being.kind}",
+                      f"my {being.kind} {being.name}"))
