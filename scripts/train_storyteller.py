@@ -52,6 +52,7 @@ def options():
     parser.add_argument("--tokenizer-texts", type=int, default=20000)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--keep-base", action="store_true", help="train only the adapters, on the base in --out")
+    parser.add_argument("--card", action="store_true", help="train nothing: judge the model in --out and write its card")
     parser.add_argument("--compile", type=int, default=-1, help="1: torch.compile; default: on cuda")
     return parser.parse_args()
 
@@ -88,6 +89,11 @@ def main():
 
     compiled = args.compile == 1 or args.compile < 0 and args.device == "cuda"
     out = Path(args.out)
+    if args.card:
+        figures = json.loads((out / "training.json").read_text())
+        card.judge(out, figures, args.device)
+        card.render(out, figures)
+        return
     if args.keep_base:
         tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     else:
@@ -103,7 +109,6 @@ def main():
     data = corpus.Corpus(tokenizer, args.seed, args.shard_tokens, args.workers)
     base_shards = data.order("base", 0 if args.keep_base else args.shards)
     style_shards = {name: data.order(name, args.adapter_shards) for name in VOICES}
-    held = {name: data.order(name, 1, held=True) for name in ("base", *VOICES)}
 
     model = train.new_model(tokenizer, args.layers, args.seq, args.seed).to(args.device)
     card_name = torch.cuda.get_device_name(0) if args.device == "cuda" else "CPU"
@@ -120,26 +125,22 @@ def main():
         save_base(model, out)
         log("base saved")
 
-    rows = {name: torch.from_numpy(next(shards)[: 64 * args.seq]).view(-1, args.seq) for name, shards in held.items()}
-    matrix = {"none": {style: train.held_out_loss(model, rows[style], args.device) for style in rows}}
     for name, shards in style_shards.items():
         model.requires_grad_(False)
         peft_model = train.add_adapter(model, name, args.seed)
         source = train.batches(shards, args.seq, args.adapter_rows, args.device, args.seed)
         figures["parts"][name] = train.fit(peft_model, source, name=name, steps=args.adapter_steps, seconds=args.adapter_seconds,
                                            peak=args.adapter_lr, warmup=30, compiled=False, **common)
-        matrix[name] = {style: train.held_out_loss(peft_model, rows[style], args.device) for style in rows}
         for param in peft_model.parameters():
             if param.requires_grad:
                 param.data = param.data.to(torch.bfloat16)
         save_adapter(peft_model, out / "adapters" / name)
         model = peft_model.unload()
-        log(f"{name}: " + ", ".join(f"{s} {l:.2f}" for s, l in matrix[name].items()))
-    figures["matrix"] = matrix
     figures["seconds"] = round(time.time() - START, 1)
     data.close()
     (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
-    card.write_card(out, figures)
+    card.judge(out, figures, args.device)
+    card.render(out, figures)
     log("done")
 
 

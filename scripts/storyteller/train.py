@@ -140,19 +140,3 @@ def add_adapter(model, name, seed):
     torch.manual_seed(seed)
     spec = dict(ADAPTERS[name])
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, bias="none", **spec))
-
-
-@torch.no_grad()
-def held_out_loss(model, rows, device):
-    """Mean loss of the model's own words on rows [B, N]."""
-    model.eval()
-    total = count = 0.0
-    for part in rows.to(device).long().split(32):
-        plain = part & (Encoder.SAY - 1)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            logits = model(input_ids=plain, use_cache=False).logits[:, :-1]
-        losses = F.cross_entropy(logits.float().flatten(0, 1), plain[:, 1:].flatten(), reduction="none")
-        say = (part[:, 1:] >= Encoder.SAY).flatten()
-        total += float(losses[say].sum())
-        count += float(say.sum())
-    return total / count
