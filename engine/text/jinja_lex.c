@@ -454,7 +454,9 @@ static enum status track_bracket(struct jinja_lexer *lx, char c)
 {
     if (c == '(' || c == '[' || c == '{') {
         if (lx->bracket_count == sizeof lx->brackets)
-            return fail(lx, lx->line, "brackets nested too deeply");
+            return err_set(lx->err, STATUS_LIMIT, NULL,
+                           "chat template line %d: nested more than %d deep", lx->line,
+                           (int)sizeof lx->brackets);
         lx->brackets[lx->bracket_count++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     } else if (c == ')' || c == ']' || c == '}') {
         if (lx->bracket_count == 0 || lx->brackets[--lx->bracket_count] != c)

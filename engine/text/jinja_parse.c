@@ -31,18 +31,27 @@ struct jinja_node *jinja_parser_refuse(struct jinja_parser *p, int line, const c
     return NULL;
 }
 
-static struct jinja_node *no_memory(struct jinja_parser *p)
+static void no_memory(struct jinja_parser *p, size_t bytes)
 {
-    if (!p->failed) {
-        size_t left = p->t->arena.cap_bytes - p->t->arena.used_bytes;
-        if (left < 4096)
-            err_set(p->err, STATUS_LIMIT, NULL, "chat template needs more than %u MiB to compile",
-                    LIMIT_TEMPLATE_MEMORY_BYTES >> 20);
-        else
-            err_set(p->err, STATUS_NO_MEMORY, NULL, "out of memory compiling the chat template");
-    }
+    if (p->failed)
+        return;
     p->failed = true;
-    return NULL;
+    /* the arena rounds up */
+    if (bytes + 16 > p->t->arena.cap_bytes - p->t->arena.used_bytes)
+        err_set(p->err, STATUS_LIMIT, NULL, "chat template needs more than %u MiB to compile",
+                LIMIT_TEMPLATE_MEMORY_BYTES >> 20);
+    else
+        err_set(p->err, STATUS_NO_MEMORY, NULL, "out of memory compiling the chat template");
+}
+
+/* Zeroed memory of the template; NULL: failed. The products are small: source bytes times a node.
+ */
+static void *take(struct jinja_parser *p, size_t count, size_t size)
+{
+    void *memory = p->failed ? NULL : arena_alloc(&p->t->arena, count, size);
+    if (!memory)
+        no_memory(p, count * size);
+    return memory;
 }
 
 struct jinja_node *jinja_parser_unexpected(struct jinja_parser *p, const char *wanted)
@@ -129,20 +138,14 @@ static size_t measure(const char *s, size_t n)
 
 char *jinja_parser_text(struct jinja_parser *p, size_t n)
 {
-    char *text = arena_alloc(&p->t->arena, n, 1);
-    if (!text)
-        no_memory(p);
-    return text;
+    return take(p, n, 1);
 }
 
 const struct jinja_str *jinja_parser_str(struct jinja_parser *p, const char *s, size_t n)
 {
-    struct jinja_str *str = arena_alloc(&p->t->arena, 1, sizeof *str);
-    if (!str) {
-        no_memory(p);
-        return NULL;
-    }
-    *str = (struct jinja_str){.data = s, .len = n, .cps = measure(s, n)};
+    struct jinja_str *str = take(p, 1, sizeof *str);
+    if (str)
+        *str = (struct jinja_str){.data = s, .len = n, .cps = measure(s, n)};
     return str;
 }
 
@@ -151,7 +154,7 @@ static bool keep_name(struct jinja_parser *p, struct jinja_name *name)
     struct jinja_template *t = p->t;
     if (t->name_count == p->name_cap) {
         size_t cap = p->name_cap ? p->name_cap * 2 : 32;
-        struct jinja_name **names = arena_alloc(&t->arena, cap, sizeof *names);
+        struct jinja_name **names = take(p, cap, sizeof *names);
         if (!names)
             return false;
         if (t->name_count)
@@ -174,11 +177,9 @@ const struct jinja_name *jinja_parser_name(struct jinja_parser *p)
         if (name->str.len == p->cur.len && memcmp(name->str.data, p->cur.text, p->cur.len) == 0)
             return name;
     }
-    struct jinja_name *name = arena_alloc(&p->t->arena, 1, sizeof *name);
-    if (!name || !keep_name(p, name)) {
-        no_memory(p);
+    struct jinja_name *name = take(p, 1, sizeof *name);
+    if (!name || !keep_name(p, name))
         return NULL;
-    }
     name->str = (struct jinja_str){
         .data = p->cur.text, .len = p->cur.len, .cps = measure(p->cur.text, p->cur.len)};
     name->next = *bucket;
@@ -198,9 +199,9 @@ const struct jinja_name *jinja_parser_expect_name(struct jinja_parser *p)
 
 struct jinja_node *jinja_parser_node(struct jinja_parser *p, enum jinja_kind kind, int line)
 {
-    struct jinja_node *node = p->failed ? NULL : arena_alloc(&p->t->arena, 1, sizeof *node);
+    struct jinja_node *node = take(p, 1, sizeof *node);
     if (!node)
-        return no_memory(p);
+        return NULL;
     node->kind = (uint8_t)kind;
     node->line = line;
     return node;
@@ -711,7 +712,7 @@ enum status jinja_parse(const char *source, size_t n, struct jinja_template *t, 
         return p.err->code;
     find_special(t);
     if (!jinja_bind_names(t)) {
-        no_memory(&p);
+        no_memory(&p, t->name_count + 4096);
         return p.err->code;
     }
     return STATUS_OK;
