@@ -25,8 +25,9 @@ TARGETS = [
     ["embed_tokens", "o_proj"], [], ["self_attn.q_proj", "down_proj"], ["rope_proj"], [".q_proj"], ["11.mlp.up_proj"],
     ".*q_proj", "q_proj", r".*\.(0|11)\..*_proj", r"model\.layers\.[0-9]+\.mlp\.(up|down)_proj", "lm_head|.*o_proj",
     r".*layers\.1.*", r"^model.*k_proj$", r"(?!.*mlp).*_proj", ".*",
+    r"model\.layers\.1", ".*self_attn", "lm|lm_head", "model|model.*mlp.up_proj",
 ]  # fmt: skip
-EXCLUDES = [None, [], ["v_proj"], ["layers.0.self_attn.q_proj"], "", r".*\.1\..*", "v_proj", r".*mlp.*", ["lm_head", "1"]]
+EXCLUDES = [None, [], ["v_proj"], ["layers.0.self_attn.q_proj"], "", r".*\.1\..*", "v_proj", r".*mlp.*", ["lm_head", "1"], ".*self_attn", "m|.*q_proj"]
 LAYERS = [None, None, None, 0, 3, [0, 11], [], [7], [1]]
 LAYERS_PATTERN = [None, None, "layers", ["layers"], ["h", "layers"], "h", []]
 KEYS = [

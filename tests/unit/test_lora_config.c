@@ -315,7 +315,8 @@ static void test_lora_config_costly_patterns(void **state)
         if (st == STATUS_OK)
             st = lora_config_module(c, "model.layers.0.self_attn.q_proj", &rank, &scale, &e);
         double ms = (double)(clock_thread_cpu_ns() - start) / 1e6;
-        if (st != STATUS_LIMIT || ms > 500)
+        print_message("gave up after %.1f ms\n", ms);
+        if (st != STATUS_LIMIT || ms > 60)
             fail_msg("%s: %s after %.1f ms: %s", costly[i], status_code(st), ms, e.msg);
         lora_config_free(c);
     }

@@ -94,7 +94,7 @@ static void test_tensor_finite_and_zero(void **state)
 static void test_tensor_equal_over_dtypes(void **state)
 {
     (void)state;
-    /* 1 + 2^-9 is a tie in bf16 (to even: 1), exact in f16. */
+    /* 1 + 2^-9 is exact in f16 and rounds to 1 in bf16. */
     const float f32[] = {1.001953125f, -0.0f, 65504.0f, 0x1p-24f, 3.0f};
     const uint16_t f16[] = {0x3c02, 0x0000, 0x7bff, 0x0001, 0x4200};
     const uint16_t bf16[] = {0x3f80, 0x8000, 0x4780, 0x3380, 0x4040};
@@ -112,6 +112,37 @@ static void test_tensor_equal_over_dtypes(void **state)
     assert_false(tensor_equal(&d, &b));
     struct tensor e = {f32, DTYPE_F32, 5, 1};
     assert_false(tensor_equal(&a, &e));
+}
+
+/* Ties in bf16 go to the even neighbour, on both sides, and up into the next power of two. */
+static void test_tensor_rounding_to_bf16(void **state)
+{
+    (void)state;
+    static const struct {
+        float f;
+        uint16_t bf16;
+    } cases[] = {
+        {1.0f + 0x1p-8f, 0x3f80},
+        {1.0f + 0x1.8p-8f, 0x3f81},
+        {1.0f + 0x1p-7f, 0x3f81},
+        {1.0f + 0x1.8p-7f, 0x3f82},
+        {-(1.0f + 0x1.8p-7f), 0xbf82},
+        {2.0f - 0x1p-8f, 0x4000},
+        {2.0f - 0x1.8p-8f, 0x3fff},
+        {1.0f + 0x1p-8f + 0x1p-23f, 0x3f81},
+        {1.0f + 0x1.8p-7f - 0x1p-23f, 0x3f81},
+        {0x1p-133f, 0x0001},
+        {0x1p-134f, 0x0000},
+        {0x1.fffffep127f, 0x7f80},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint16_t other = (uint16_t)(cases[i].bf16 ^ 1);
+        struct tensor a = {&cases[i].f, DTYPE_F32, 1, 1};
+        struct tensor b = {&cases[i].bf16, DTYPE_BF16, 1, 1};
+        struct tensor c = {&other, DTYPE_BF16, 1, 1};
+        if (!tensor_equal(&a, &b) || tensor_equal(&a, &c))
+            fail_msg("%a does not round to %04x alone", (double)cases[i].f, cases[i].bf16);
+    }
 }
 
 /* Rounding is checked against the definition: nearest half by search. */
@@ -156,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_tensor_bf16_and_offsets),
         cmocka_unit_test(test_tensor_finite_and_zero),
         cmocka_unit_test(test_tensor_equal_over_dtypes),
+        cmocka_unit_test(test_tensor_rounding_to_bf16),
         cmocka_unit_test(test_tensor_rounding_to_f16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
