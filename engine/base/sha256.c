@@ -1,6 +1,13 @@
 #include "engine/base/sha256.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 static const uint32_t k256[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -17,7 +24,7 @@ static uint32_t rotr(uint32_t x, int n)
     return x >> n | x << (32 - n);
 }
 
-static void compress(uint32_t h[8], const uint8_t *p)
+static void compress_one(uint32_t h[8], const uint8_t *p)
 {
     uint32_t w[64];
     for (int i = 0; i < 16; i++)
@@ -44,6 +51,87 @@ static void compress(uint32_t h[8], const uint8_t *p)
         h[i] += v[i];
 }
 
+static void compress_plain(uint32_t h[8], const uint8_t *p, size_t blocks)
+{
+    for (; blocks > 0; blocks--, p += 64)
+        compress_one(h, p);
+}
+
+#if defined(__x86_64__)
+/* The same with the processor's own instructions, about ten times as fast: adapters are hashed
+ * whole when they load. sha256rnds2 does two rounds on a state kept as (A, B, E, F) and (C, D, G,
+ * H), sha256msg1 and msg2 the schedule of four words (Intel's SHA extensions). */
+__attribute__((target("sha,sse4.1"))) static void compress_sha(uint32_t h[8], const uint8_t *p,
+                                                               size_t blocks)
+{
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i abef = _mm_set_epi32((int)h[0], (int)h[1], (int)h[4], (int)h[5]);
+    __m128i cdgh = _mm_set_epi32((int)h[2], (int)h[3], (int)h[6], (int)h[7]);
+    for (; blocks > 0; blocks--, p += 64) {
+        const __m128i abef_before = abef;
+        const __m128i cdgh_before = cdgh;
+        __m128i w[4]; /* the last 16 words, group g in w[g % 4] */
+        for (int g = 0; g < 16; g++) {
+            __m128i *now = &w[g % 4];
+            if (g < 4) {
+                __m128i raw = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * g));
+                *now = _mm_shuffle_epi8(raw, big_endian);
+            } else {
+                __m128i back7 = _mm_alignr_epi8(w[(g + 3) % 4], w[(g + 2) % 4], 4);
+                __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(*now, w[(g + 1) % 4]), back7);
+                *now = _mm_sha256msg2_epu32(sum, w[(g + 3) % 4]);
+            }
+            __m128i k = _mm_loadu_si128((const __m128i *)(const void *)(k256 + 4 * g));
+            __m128i wk = _mm_add_epi32(*now, k);
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+    }
+    h[0] = (uint32_t)_mm_extract_epi32(abef, 3);
+    h[1] = (uint32_t)_mm_extract_epi32(abef, 2);
+    h[2] = (uint32_t)_mm_extract_epi32(cdgh, 3);
+    h[3] = (uint32_t)_mm_extract_epi32(cdgh, 2);
+    h[4] = (uint32_t)_mm_extract_epi32(abef, 1);
+    h[5] = (uint32_t)_mm_extract_epi32(abef, 0);
+    h[6] = (uint32_t)_mm_extract_epi32(cdgh, 1);
+    h[7] = (uint32_t)_mm_extract_epi32(cdgh, 0);
+}
+
+static bool has_sha(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1))
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
+}
+
+/* Kept, because a virtual machine takes microseconds for cpuid. Threads that ask at once write the
+ * same answer. */
+static bool use_sha(void)
+{
+    static atomic_int known; /* 0: not asked, 1: yes, 2: no */
+    int k = atomic_load_explicit(&known, memory_order_relaxed);
+    if (k == 0) {
+        k = has_sha() ? 1 : 2;
+        atomic_store_explicit(&known, k, memory_order_relaxed);
+    }
+    return k == 1;
+}
+#endif
+
+static void compress(uint32_t h[8], const uint8_t *p, size_t blocks)
+{
+#if defined(__x86_64__)
+    if (blocks > 1 && use_sha()) {
+        compress_sha(h, p, blocks);
+        return;
+    }
+#endif
+    compress_plain(h, p, blocks);
+}
+
 void sha256_init(struct sha256 *s)
 {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
@@ -64,12 +152,11 @@ void sha256_update(struct sha256 *s, const void *data, size_t n)
         n -= take;
         if (fill + take < 64)
             return;
-        compress(s->h, s->block);
+        compress(s->h, s->block, 1);
     }
-    for (; n >= 64; p += 64, n -= 64)
-        compress(s->h, p);
-    if (n)
-        memcpy(s->block, p, n);
+    compress(s->h, p, n / 64);
+    if (n % 64)
+        memcpy(s->block, p + n / 64 * 64, n % 64);
 }
 
 void sha256_final(struct sha256 *s, uint8_t out[SHA256_BYTES])
@@ -79,13 +166,13 @@ void sha256_final(struct sha256 *s, uint8_t out[SHA256_BYTES])
     s->block[fill++] = 0x80;
     if (fill > 56) {
         memset(s->block + fill, 0, 64 - fill);
-        compress(s->h, s->block);
+        compress(s->h, s->block, 1);
         fill = 0;
     }
     memset(s->block + fill, 0, 56 - fill);
     for (int i = 0; i < 8; i++)
         s->block[56 + i] = (uint8_t)(bits >> (56 - 8 * i));
-    compress(s->h, s->block);
+    compress(s->h, s->block, 1);
     for (int i = 0; i < 32; i++)
         out[i] = (uint8_t)(s->h[i / 4] >> (24 - 8 * (i % 4)));
 }

@@ -81,22 +81,33 @@ static float round_to(float f, enum dtype d)
     return d == DTYPE_F32 ? f : d == DTYPE_F16 ? round_to_f16(f) : round_to_bf16(f);
 }
 
+/* Whole blocks of a constant size: compilers turn their loops into vector code. */
+#define BLOCK 16
+
 static void widen_f16(const unsigned char *p, size_t count, float *out)
 {
-    for (size_t i = 0; i < count; i++) {
-        uint16_t h;
-        memcpy(&h, p + 2 * i, sizeof h);
-        out[i] = f32_of_f16(h);
+    uint16_t h[BLOCK];
+    for (; count >= BLOCK; count -= BLOCK, p += sizeof h, out += BLOCK) {
+        memcpy(h, p, sizeof h);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = f32_of_f16(h[i]);
     }
+    memcpy(h, p, count * sizeof h[0]);
+    for (size_t i = 0; i < count; i++)
+        out[i] = f32_of_f16(h[i]);
 }
 
 static void widen_bf16(const unsigned char *p, size_t count, float *out)
 {
-    for (size_t i = 0; i < count; i++) {
-        uint16_t h;
-        memcpy(&h, p + 2 * i, sizeof h);
-        out[i] = float_of((uint32_t)h << 16);
+    uint16_t h[BLOCK];
+    for (; count >= BLOCK; count -= BLOCK, p += sizeof h, out += BLOCK) {
+        memcpy(h, p, sizeof h);
+        for (int i = 0; i < BLOCK; i++)
+            out[i] = float_of((uint32_t)h[i] << 16);
     }
+    memcpy(h, p, count * sizeof h[0]);
+    for (size_t i = 0; i < count; i++)
+        out[i] = float_of((uint32_t)h[i] << 16);
 }
 
 void tensor_read_f32(const struct tensor *t, size_t at, size_t count, float *out)
