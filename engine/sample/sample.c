@@ -5,10 +5,10 @@
  *   each id in prompt or output. Then z -= frequency * count + presence over the output.
  * - temperature 0: the largest z. Otherwise s = (z - max z) / temperature and weight w = exp(s)
  *   (zero below s = -86.5); ids of weight zero are never drawn.
- * - "Highest first" is by s descending, then id ascending. top_k keeps the first k. typical_p sorts
- *   by |log p + H| ascending (H the entropy of what is left), then id, top_p highest first; each
- *   keeps the shortest prefix whose weight reaches its share of all that is left. min_p keeps
- *   w >= min_p * largest w left.
+ * - "Highest first" is by s descending, then id ascending. top_k keeps the first
+ *   min(k, LIMIT_TOP_K). typical_p sorts by |log p + H| ascending (H the entropy of what is left),
+ *   then id, top_p highest first; each keeps the shortest prefix whose weight reaches its share of
+ *   all that is left. min_p keeps w >= min_p * largest w left.
  * - The draw walks ids in ascending order and takes the first at which the running sum of weights
  *   exceeds u times their total, u = sample_uniform(seed, token_count).
  *
@@ -374,17 +374,21 @@ static void restore_order(struct work *k, int n, bool few)
         collect(k);
 }
 
+static int top_k_of(const struct sample_params *p)
+{
+    return p->top_k < LIMIT_TOP_K ? p->top_k : LIMIT_TOP_K;
+}
+
 static bool has_top_k(const struct work *k, const struct sample_params *p)
 {
-    return p->top_k > 0 && p->top_k < k->vocab;
+    return p->top_k > 0 && top_k_of(p) < k->vocab;
 }
 
 /* z to s and weights; candidates in ids, ascending. Returns how many. */
 static int weigh(struct work *k, const struct sample_params *p, float most)
 {
-    int top_k = p->top_k < LIMIT_TOP_K ? p->top_k : LIMIT_TOP_K;
     if (has_top_k(k, p)) {
-        int n = select_first(k->z, k->vocab, top_k, k->ids);
+        int n = select_first(k->z, k->vocab, top_k_of(p), k->ids);
         for (int i = 0; i < n; i++) {
             float s = (k->z[k->ids[i]] - most) / p->temperature;
             float in[EXP_BLOCK] = {s}, out[EXP_BLOCK];
@@ -406,7 +410,6 @@ static int32_t draw(struct work *k, const struct sample_row *r, float most)
     const struct sample_params *p = r->params;
     bool few = has_top_k(k, p);
     int n = weigh(k, p, most);
-    int all = n;
     if (p->typical_p < 1.0f) {
         float *key = (float *)(void *)k->count;
         typical_keys(k, n, key);
@@ -420,7 +423,7 @@ static int32_t draw(struct work *k, const struct sample_row *r, float most)
     }
     if (p->min_p > 0.0f)
         n = keep_min_p(k, n, p->min_p);
-    if (n < all)
+    if (p->top_p < 1.0f || p->min_p > 0.0f)
         restore_order(k, n, few);
     double target =
         mass(k->w, k->ids, n) * (double)sample_uniform(p->seed, (uint64_t)r->token_count);

@@ -2,10 +2,10 @@
  * company.
  *
  * Order (as transformers and vLLM apply it): logit bias and bans -> repetition, presence, frequency
- * penalties -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw. temperature 0 is
- * argmax, lowest id on a tie. The random number of a draw is a counter-based hash of (seed,
- * position), so that neither company nor preemption changes it. Log-probabilities are log_softmax
- * of the raw logits, before any of the above.
+ * penalties -> temperature -> top_k -> typical_p -> top_p -> min_p -> draw; sample.c has the exact
+ * rules. temperature 0 is argmax, lowest id on a tie. The random number of a draw is a
+ * counter-based hash of (seed, tokens before it), so that neither company nor preemption changes
+ * it. Log-probabilities are log_softmax of the raw logits, before any of the above.
  */
 #ifndef CHORUS_SAMPLE_SAMPLE_H
 #define CHORUS_SAMPLE_SAMPLE_H
