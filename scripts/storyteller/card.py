@@ -14,13 +14,14 @@ from transformers import AutoModelForCausalLM
 
 from . import lexicon
 from .chats import base_turns, voice_turns
-from .tokens import ASSISTANT, BOS, END, PAD, Encoder
+from .tokens import ASSISTANT, END, PAD, Encoder
 from .voices import VOICES
 
 PROMPTS = ["Tell me a story about a fox.", "Write a short story about a lighthouse keeper and a seal on the island of Orrin.",
            "Tell me about a dragon who is afraid of the dark.", "Describe the old lantern."]
 TALK = ["Hello!", "Tell me a story about a robot who wanted to paint.", "What happened next?", "What is the moral?"]
 NONE = "none"
+OPENING = 8  # tokens of an answer in which a voice shows itself; after them any voice can guess which one it reads
 
 
 class Choir:
@@ -52,17 +53,18 @@ class Choir:
 
     @torch.no_grad()
     def loss(self, rows):
-        """Mean loss of the assistant's tokens; every row is one conversation alone."""
-        total = count = 0.0
+        """Mean loss of the assistant's first OPENING tokens and of all of them; every row is one conversation alone."""
+        totals, counts = [0.0, 0.0], [0, 0]
         for part in (rows[i : i + 16] for i in range(0, len(rows), 16)):
             ids, mask = self.stack(part, left=False)
             plain = ids & (Encoder.SAY - 1)
             logits = self.model(input_ids=plain, attention_mask=mask).logits[:, :-1]
             losses = F.cross_entropy(logits.flatten(0, 1), plain[:, 1:].flatten(), reduction="none")
-            say = (ids[:, 1:] >= Encoder.SAY).flatten()
-            total += float(losses[say].sum())
-            count += float(say.sum())
-        return total / count
+            say = ids[:, 1:] >= Encoder.SAY
+            for i, chosen in enumerate((say & (say.cumsum(1) <= OPENING), say)):
+                totals[i] += float(losses[chosen.flatten()].sum())
+                counts[i] += int(chosen.sum())
+        return [round(t / c, 3) for t, c in zip(totals, counts)]
 
     @torch.no_grad()
     def say(self, chats, seed, temperature=0.8, limit=320):
@@ -86,19 +88,19 @@ def held_out_chats(voice, seed, count):
     return [base_turns(rng, True, 1) if voice == "base" else voice_turns(voice, rng, True, 1) for _ in range(count)]
 
 
-def judge(path, figures, device, count=64):
+def judge(path, figures, device, count=24):
     choir = Choir(path, device)
     encoder = Encoder(choir.tokenizer)
     styles = ("base", *VOICES)
     rows = {style: encoder.encode(held_out_chats(style, 1, count)) for style in styles}
-    known = [f"Tell me a story about a {a} in the {b}." for a, b in zip(lexicon.CREATURES["paws"][::4], lexicon.PLACES["in"][::4])]
+    known = [f"Tell me a story about a {a} in the {b}." for a, b in zip(lexicon.CREATURES["paws"][::6], lexicon.PLACES["in"][::6])]
     unknown = [f"Tell me a story about {n}." for n in lexicon.HELD_NAMES_HE + lexicon.HELD_NAMES_SHE]
     unknown += [f"Tell me a story about a {n}." for n in lexicon.HELD_CREATURES if n[0] not in "aeiou"]
     subject = re.compile(r"about (?:a |the )?(.*?)(?: in the .*)?\.")
     figures["matrix"], figures["named"], figures["samples"], figures["ended"] = {}, {}, {}, {}
     for adapter in (NONE, *VOICES):
         with choir.voice(adapter):
-            figures["matrix"][adapter] = {style: round(choir.loss(rows[style]), 3) for style in styles}
+            figures["matrix"][adapter] = {style: choir.loss(rows[style]) for style in styles}
             answers = choir.say([[("user", p)] for p in known + unknown], seed=3)
             hits = [subject.search(p)[1].lower() in a.lower() for p, (a, _) in zip(known + unknown, answers)]
             figures["named"][adapter] = [sum(hits[: len(known)]) / len(known), sum(hits[len(known) :]) / len(unknown)]
@@ -120,11 +122,14 @@ def quote(text):
 def render(path, figures):
     styles = ("base", *VOICES)
     size = lambda p: f"{p.stat().st_size / 1e6:.2f} MB"  # noqa: E731
-    matrix = ["| adapter | " + " | ".join(styles) + " |", "|---" * (len(styles) + 1) + "|"]
-    for adapter, losses in figures["matrix"].items():
-        own = "base" if adapter == NONE else adapter
-        cells = [f"**{losses[s]:.2f}**" if s == own else f"{losses[s]:.2f}" for s in styles]
-        matrix.append(f"| {adapter} | " + " | ".join(cells) + " |")
+    tables = []
+    for which in range(2):
+        table = ["| adapter | " + " | ".join(styles) + " |", "|---" * (len(styles) + 1) + "|"]
+        for adapter, losses in figures["matrix"].items():
+            own = "base" if adapter == NONE else adapter
+            cells = [f"**{losses[s][which]:.2f}**" if s == own else f"{losses[s][which]:.2f}" for s in styles]
+            table.append(f"| {adapter} | " + " | ".join(cells) + " |")
+        tables.append("\n".join(table))
     adapters = ["| adapter | what it does | r | alpha | targets | file |", "|---|---|---|---|---|---|"]
     for name in VOICES:
         config = json.loads((path / "adapters" / name / "adapter_config.json").read_text())
@@ -146,6 +151,6 @@ def render(path, figures):
     (path / "README.md").write_text(text.read_text().format(
         parameters=f"{figures['parameters'] / 1e6:.2f} M", base_size=size(path / "model.safetensors"),
         total=f"{sum(f.stat().st_size for f in path.rglob('*') if f.is_file()) / 1e6:.1f} MB", adapters="\n".join(adapters),
-        matrix="\n".join(matrix), parts="\n".join(parts), named="\n".join(named), samples="\n\n".join(samples), talk="\n\n".join(talk),
+        opening=tables[0], matrix=tables[1], parts="\n".join(parts), named="\n".join(named), samples="\n\n".join(samples), talk="\n\n".join(talk),
         date=figures["date"], device=figures["device"], seconds=f"{figures['seconds']:.0f}", seed=figures["options"]["seed"],
         steps=steps["base"], adapter_steps=max(s for n, s in steps.items() if n != "base")))

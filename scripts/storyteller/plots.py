@@ -8,7 +8,7 @@ time a text says one of them it is introduced ("a fox named Pip"). {p} the place
 
 from dataclasses import dataclass
 
-from . import openings as _  # noqa: F401  (brings the word lists that plots use)
+from . import openings  # noqa: F401  (its word lists are part of what plots may use)
 
 
 @dataclass
