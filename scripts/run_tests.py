@@ -62,8 +62,8 @@ def cmocka(totals, folder, label, wanted=lambda name: True, env=None):
         skipped = len(re.findall(r"^\[  SKIPPED \] \w+\n", text, re.M))
         # cmocka lists a failed test twice: where it fails and in the summary.
         failed = len(set(re.findall(r"^\[  FAILED  \] (?:\w+: )?(test_\w+)", text, re.M)))
-        if code != 0 and failed == 0:
-            failed = 1
+        if failed == 0 and (code != 0 or passed + skipped == 0):
+            failed = 1  # crashed, or ran no test at all
         totals.add(f"{label} {program.parent.name}/{program.name}", passed, failed, skipped, seconds, text)
 
 

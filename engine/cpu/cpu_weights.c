@@ -135,11 +135,14 @@ static enum status load_rope(struct cpu_weights *w, int positions)
     float *s = arena_alloc(&w->vectors, count, sizeof *s);
     if (!c || !s)
         return STATUS_NO_MEMORY;
+    /* Frequency and angle are rounded to float32 as the reference implementation rounds them:
+     * models are trained with those angles, and at long context exact ones differ visibly. */
     for (int i = 0; i < half; i++) {
-        double f = rope_frequency(&w->shape.rope, i, w->shape.head_dim);
+        float f = (float)rope_frequency(&w->shape.rope, i, w->shape.head_dim);
         for (int p = 0; p < positions; p++) {
-            c[(size_t)p * (size_t)half + (size_t)i] = (float)cos(p * f);
-            s[(size_t)p * (size_t)half + (size_t)i] = (float)sin(p * f);
+            double angle = (double)((float)p * f);
+            c[(size_t)p * (size_t)half + (size_t)i] = (float)cos(angle);
+            s[(size_t)p * (size_t)half + (size_t)i] = (float)sin(angle);
         }
     }
     w->rope_cos = c;
