@@ -1,0 +1,225 @@
+"""The server's own life: starting, bad starts, stalls, draining, signals."""
+import json
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import BUILD, DEMO, ROOT, SLOW, events, joined, parse_answers, read_all, start_real
+from test_cancel import request
+
+CHAT = "/v1/chat/completions"
+
+
+def open_stream(s, text, **fields):
+    c = s.connect(timeout=30)
+    c.sendall(request({"messages": [{"role": "user", "content": text}], "stream": True, **fields}).replace(b"Host:", b"Connection: close\r\nHost:"))
+    return c
+
+
+def test_loading(fake):
+    s = fake(load_ms=700, wait_ready=False)
+    status, body = s.get("/health")
+    assert status == 503 and body == {"status": "loading"}
+    status, headers, text = s.request("POST", CHAT, {"messages": []})
+    assert status == 503 and "retry-after" in headers and "loading" in json.loads(text)["error"]["message"]
+    assert s.request("GET", "/metrics")[0] == 200
+    assert s.process.stdout.readline().strip() == b"ready"
+    assert s.get("/health") == (200, {"status": "ok"})
+
+
+def test_signal_while_loading(fake):
+    s = fake(load_ms=3000, wait_ready=False)
+    s.get("/health")
+    begin = time.monotonic()
+    assert s.stop() == 0
+    assert time.monotonic() - begin < 1 * SLOW
+
+
+def test_health_tells_of_a_stall(fake):
+    s = fake(beat_ms=300, stall_ms=1500)
+    seen = set()
+    c = open_stream(s, "@stall")
+    begin = time.monotonic()
+    while time.monotonic() - begin < 3 and "stalled" not in seen:
+        seen.add(s.get("/health")[1]["status"])
+        time.sleep(0.02)
+    assert "stalled" in seen and time.monotonic() - begin < 1.2 * SLOW
+    assert joined(events(parse_answers(read_all(c))[0][2])) == "@stall"
+    assert s.get("/health") == (200, {"status": "ok"})
+
+
+def test_error_in_the_stream(fake):
+    s = fake()
+    status, payloads = s.stream(CHAT, {"messages": [{"role": "user", "content": "xx @fail"}]})
+    assert status == 200
+    error = json.loads(payloads[-1])["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["message"] == "told to fail" and error["code"] == "internal_error"
+    assert "[DONE]" not in payloads and joined(payloads[:-1]) == "xx "
+    status, answer = s.post(CHAT, {"messages": [{"role": "user", "content": "xx @fail"}]})
+    assert status == 500 and answer["error"]["message"] == "told to fail"
+    assert s.metric('chorus_requests_total{route="/v1/chat/completions",outcome="server_error"}') == 1
+
+
+def test_drain(fake):
+    """8 streams run and 8 wait: the streams finish, the waiting get an error, exit code 0."""
+    s = fake(seqs=8, step_us=10000, drain_ms=10000)
+    text = "the quick brown fox jumps over it"
+    running = [open_stream(s, text) for _ in range(8)]
+    s.wait_metric("chorus_requests_running", 8)
+    waiting = [open_stream(s, text) for _ in range(8)]
+    s.wait_metric("chorus_requests_waiting", 8)
+    kept = s.connect()
+    kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    kept.recv(1000)
+    s.process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    for c in waiting:
+        status, headers, body = parse_answers(read_all(c))[0]
+        assert status == 503 and json.loads(body)["error"]["code"] == "draining"
+    with pytest.raises(OSError):
+        s.connect()
+    for c in running:
+        status, headers, body = parse_answers(read_all(c))[0]
+        assert status == 200 and joined(events(body)) == text and body.endswith(b"data: [DONE]\n\n")
+    assert s.process.wait(5 * SLOW) == 0
+    print(f"figure: drained 8 streams in {time.monotonic() - begin:.2f} s")
+    kept.close()
+
+
+def test_drain_timeout(fake):
+    s = fake(step_us=10000, drain_ms=500)
+    c = open_stream(s, "@long")
+    s.wait_metric("chorus_requests_running", 1)
+    s.process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    assert s.process.wait(5 * SLOW) == 0
+    assert 0.4 < time.monotonic() - begin < 1.5 * SLOW
+    assert b"[DONE]" not in read_all(c)
+
+
+def test_second_signal_ends_at_once(fake):
+    s = fake(step_us=10000, drain_ms=20000)
+    c = open_stream(s, "@long")
+    s.wait_metric("chorus_requests_running", 1)
+    s.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert s.process.poll() is None
+    s.process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    assert s.process.wait(5 * SLOW) == 0 and time.monotonic() - begin < 1 * SLOW
+    c.close()
+
+
+def test_idle_server_ends_at_once(fake):
+    s = fake(drain_ms=20000)
+    s.get("/health")
+    begin = time.monotonic()
+    assert s.stop() == 0 and time.monotonic() - begin < 0.5 * SLOW
+
+
+def test_few_descriptors(fake):
+    """With room for hardly any connection it serves those it can and lives."""
+    import conftest
+    started = conftest.subprocess.Popen
+
+    def limited(*args, **kw):
+        return started(*args, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)), **kw)
+
+    conftest.subprocess.Popen = limited
+    try:
+        s = fake()
+    finally:
+        conftest.subprocess.Popen = started
+    held = []
+    for _ in range(300):
+        try:
+            held.append(socket.create_connection(("127.0.0.1", s.port), timeout=2))
+        except OSError:
+            break
+    assert s.chat("hello")["choices"][0]["message"]["content"] == "hello"
+    for c in held:
+        c.close()
+    assert s.process.poll() is None
+
+
+def test_access_log(fake):
+    s = fake()
+    s.request("POST", CHAT, {"messages": [{"role": "user", "content": "secret words"}], "adapter": "villain"}, headers={"x-request-id": "trace-1"})
+    s.request("GET", "/nothing")
+    line = next(l for l in s.log_text().splitlines() if "trace-1" in l)
+    for part in ("method=POST", "path=/v1/chat/completions", "status=200", "adapter=villain", "tokens_in=15", "tokens_out=22", "first_ms=", "ms="):
+        assert part in line, line
+    assert "secret" not in s.log_text()
+    assert "path=/nothing status=404" in s.log_text()
+
+
+# ---- bad starts ----
+
+def run(*args, **kw):
+    begin = time.monotonic()
+    done = subprocess.run([str(BUILD / "chorus"), "serve", "--port", "0", *args], cwd=ROOT, capture_output=True, timeout=30, **kw)
+    return done.returncode, done.stderr.decode(), time.monotonic() - begin
+
+
+@pytest.mark.parametrize("args,code,why", [
+    ([], 2, "--model"), (["--model", "/nowhere"], 3, "/nowhere"), (["--model", str(DEMO), "--port", "99999"], 2, "port"),
+    (["--model", str(DEMO), "--host", "no.such.host.invalid"], 2, "no.such.host.invalid"), (["--model", str(DEMO), "--bogus"], 2, "bogus"),
+    (["--model", str(DEMO), "--api-key-file", "/nowhere/keys"], 3, "/nowhere/keys"),
+    (["--model", str(DEMO), "--adapter", "elf=/nowhere/elf"], 3, "elf"), (["--model", str(DEMO), "--adapters", "/nowhere/all"], 3, "/nowhere/all"),
+    (["--model", str(DEMO), "--port-file", "/nowhere/port"], 3, "/nowhere/port"), (["--model", str(ROOT / "tests")], 3, "config.json")])
+def test_bad_starts(args, code, why):
+    got, text, took = run(*args)
+    lines = [l for l in text.strip().splitlines() if l.startswith("chorus serve:")]
+    assert len(lines) == 1 and why in lines[0], text
+    assert got == code, text
+    assert took < 2 * SLOW
+
+
+def test_port_in_use(server):
+    code, text, _ = run("--model", str(DEMO), "--port", str(server.port))
+    assert code == 5 and "listen" in text
+
+
+def test_truncated_adapter(tmp_path):
+    """Named: the start fails and says why. Found in a directory: left out with a line, the rest is served."""
+    good = DEMO / "adapters/villain"
+    for name in ("good", "bad"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        for f in good.iterdir():
+            data = f.read_bytes()
+            cut = name == "bad" and f.suffix == ".safetensors"
+            (tmp_path / "all" / name / f.name).write_bytes(data[:len(data) // 2] if cut else data)
+    code, text, _ = run("--model", str(DEMO), "--adapter", f"bad={tmp_path}/all/bad")
+    assert code == 3 and "bad" in text.strip().splitlines()[-1]
+    s = start_real(tmp_path, "--model", str(DEMO), "--adapters", str(tmp_path / "all"))
+    try:
+        assert [a["name"] for a in s.get("/v1/adapters")[1]["data"]] == ["good"]
+        assert "adapter refused" in s.log_text() and "adapter=bad" in s.log_text()
+        status, answer = s.post(CHAT, {"messages": [{"role": "user", "content": "x"}], "adapter": "bad"})
+        assert status == 404 and answer["error"]["code"] == "adapter_not_found"
+    finally:
+        assert s.stop() == 0
+
+
+def test_kill_and_restart(tmp_path):
+    for i in range(3):
+        s = start_real(tmp_path, "--model", str(DEMO), name=f"r{i}")
+        c = open_stream(s, "Tell me a story", ignore_eos=True, max_tokens=1500)
+        c.recv(10)
+        s.process.kill()
+        s.process.wait()
+        s.stop()
+    s = start_real(tmp_path, "--model", str(DEMO), name="last")
+    assert s.chat("Tell me a story", max_tokens=5)["usage"]["completion_tokens"] == 5
+    assert s.stop() == 0
+
+
+def test_print_settings():
+    for option, wanted in (("--print-config", "port"), ("--print-limits", "HTTP_BODIES_BYTES"), ("--help", "--adapters")):
+        done = subprocess.run([str(BUILD / "chorus"), "serve", option], capture_output=True, cwd=ROOT, timeout=10)
+        assert done.returncode == 0 and wanted in done.stdout.decode()
