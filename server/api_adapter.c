@@ -19,9 +19,12 @@ bool api_adapter_is_name(const char *s)
     return n >= 1 && n <= LIMIT_NAME_BYTES && s[n] == '\0';
 }
 
-static enum status unknown_adapter(const char *param, const char *name, struct err *e)
+/* What a lookup that did not succeed means. */
+static enum status not_found(enum status st, const char *param, const char *name, struct err *e)
 {
-    return err_set(e, STATUS_ADAPTER_NOT_FOUND, param,
+    if (st != STATUS_ADAPTER_NOT_FOUND)
+        return err_set(e, st, NULL, "out of memory");
+    return err_set(e, st, param,
                    "adapter '%.64s' does not exist; GET /v1/adapters lists those that do", name);
 }
 
@@ -39,8 +42,9 @@ static enum status add(const struct api_context *ctx, const char *param, const c
     if (to->count == LIMIT_ADAPTERS_PER_REQUEST)
         return err_set(e, STATUS_INVALID, param, "'%s' names more than %d adapters", param,
                        LIMIT_ADAPTERS_PER_REQUEST);
-    if (!ctx->has_adapter(ctx->ctx, name))
-        return unknown_adapter(param, name, e);
+    enum status st = ctx->has_adapter(ctx->ctx, name);
+    if (st != STATUS_OK)
+        return not_found(st, param, name, e);
     struct engine_adapter_use *use = &to->uses[to->count++];
     *use = (struct engine_adapter_use){.weight = (float)weight};
     snprintf(use->name, sizeof use->name, "%s", name);
@@ -111,10 +115,11 @@ static enum status read_lora(const struct api_context *ctx, const cJSON *root, s
             return err_set(e, STATUS_INVALID, "lora",
                            "'lora' must be a list of {\"id\", \"scale\"}");
         char name[LIMIT_NAME_BYTES + 1];
-        if (!ctx->adapter_at(ctx->ctx, id, name))
-            return err_set(e, STATUS_ADAPTER_NOT_FOUND, "lora",
-                           "there is no adapter %lld; GET /lora-adapters lists them",
-                           (long long)id);
+        char label[32];
+        snprintf(label, sizeof label, "%lld", (long long)id);
+        st = ctx->adapter_at(ctx->ctx, id, name);
+        if (st != STATUS_OK)
+            return not_found(st, "lora", label, e);
         if (scale != 0)
             st = add(ctx, "lora", name, scale, to, e);
         if (st != STATUS_OK)
@@ -144,10 +149,14 @@ enum status api_adapter_of_model(const struct api_context *ctx, const char *mode
         *adapter = colon + 1;
         return STATUS_OK;
     }
-    if (api_adapter_is_name(model) && ctx->has_adapter(ctx->ctx, model)) {
+    enum status st =
+        api_adapter_is_name(model) ? ctx->has_adapter(ctx->ctx, model) : STATUS_ADAPTER_NOT_FOUND;
+    if (st == STATUS_OK) {
         *adapter = model;
-        return STATUS_OK;
+        return st;
     }
+    if (st != STATUS_ADAPTER_NOT_FOUND)
+        return not_found(st, "model", model, e);
     return err_set(e, STATUS_MODEL_NOT_FOUND, "model",
                    "model '%.128s' does not exist; GET /v1/models lists those that do", model);
 }

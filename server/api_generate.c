@@ -147,24 +147,21 @@ static void fail_job(struct job *j, const struct err *e)
         server_answer_error(j->call, k, e);
         return;
     }
-    struct strbuf json;
     struct strbuf *frame = &j->server->scratch;
-    strbuf_init(&json, ANSWER_BYTES_MAX);
-    api_error_write(&json, k, e);
     strbuf_clear(frame);
-    sse_data(frame, strbuf_str(&json), json.len);
-    strbuf_deinit(&json);
+    sse_begin(frame);
+    api_error_write(frame, k, e);
+    sse_end(frame);
     stream_write(j, frame);
     http_stream_end(j->call->x);
 }
 
-/* A chunk is written into the scratch buffer as JSON and framed in place: our JSON has no line
- * breaks. */
+/* A chunk is one object in one frame, built in the scratch buffer. */
 static struct strbuf *chunk_open(struct job *j)
 {
     struct strbuf *b = &j->server->scratch;
     strbuf_clear(b);
-    strbuf_puts(b, "data: ");
+    sse_begin(b);
     struct answer_head h = head_of(j);
     answer_begin(b, &h, true, !j->adapter_told);
     j->adapter_told = true;
@@ -173,7 +170,8 @@ static struct strbuf *chunk_open(struct job *j)
 
 static void chunk_close(struct job *j, struct strbuf *b)
 {
-    strbuf_puts(b, "}\n\n");
+    strbuf_putc(b, '}');
+    sse_end(b);
     stream_write(j, b);
 }
 

@@ -30,10 +30,10 @@ struct api_context {
     const char *const *base_names; /* what `model` calls the base; [0] is the main one */
     int base_count;                /* >= 1 */
     const char *default_adapter;   /* NULL: the base */
-    /* Whether an adapter of this name is served now. */
-    bool (*has_adapter)(void *ctx, const char *name);
-    /* The name of the adapter at an index of GET /lora-adapters; false: there is none. */
-    bool (*adapter_at)(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1]);
+    /* Whether an adapter of this name is served now: STATUS_OK, _ADAPTER_NOT_FOUND, _NO_MEMORY. */
+    enum status (*has_adapter)(void *ctx, const char *name);
+    /* The name of the adapter at an index of GET /lora-adapters; statuses as above. */
+    enum status (*adapter_at)(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1]);
     void *ctx;
 };
 

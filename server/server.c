@@ -317,14 +317,17 @@ static void notify(void *ctx)
     loop_wake(ctx);
 }
 
-/* Adapters that can be asked for, in name order; the caller frees *out. Any thread. */
+/* Adapters that can be asked for, in name order; the caller frees *out. -1: out of memory. Any
+ * thread. */
 static int served_adapters(struct server *s, struct engine_adapter_info **out)
 {
     *out = NULL;
     int cap = engine_adapters(s->engine, NULL, 0);
-    struct engine_adapter_info *list = cap > 0 ? mem_calloc((size_t)cap, sizeof *list) : NULL;
-    if (!list)
+    if (cap == 0)
         return 0;
+    struct engine_adapter_info *list = mem_calloc((size_t)cap, sizeof *list);
+    if (!list)
+        return -1;
     int count = engine_adapters(s->engine, list, cap);
     int kept = 0;
     for (int i = 0; i < count && i < cap; i++) {
@@ -335,25 +338,30 @@ static int served_adapters(struct server *s, struct engine_adapter_info **out)
     return kept;
 }
 
-static bool has_adapter(void *ctx, const char *name)
+static enum status has_adapter(void *ctx, const char *name)
 {
     struct engine_adapter_info *list;
     int count = served_adapters(ctx, &list);
+    if (count < 0)
+        return STATUS_NO_MEMORY;
     bool found = false;
     for (int i = 0; i < count; i++)
         found |= strcmp(list[i].name, name) == 0;
     mem_free(list);
-    return found;
+    return found ? STATUS_OK : STATUS_ADAPTER_NOT_FOUND;
 }
 
-static bool adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1])
+static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1])
 {
     struct engine_adapter_info *list;
-    bool found = index < served_adapters(ctx, &list);
+    int count = served_adapters(ctx, &list);
+    if (count < 0)
+        return STATUS_NO_MEMORY;
+    bool found = index < count;
     if (found)
         memcpy(name, list[index].name, sizeof list[index].name);
     mem_free(list);
-    return found;
+    return found ? STATUS_OK : STATUS_ADAPTER_NOT_FOUND;
 }
 
 /* The directory's name, and the one that was configured before it. */
@@ -409,7 +417,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     s->api.has_adapter = has_adapter;
     s->api.adapter_at = adapter_at;
     s->api.ctx = s;
-    if (s->api.default_adapter && !has_adapter(s, s->api.default_adapter))
+    if (s->api.default_adapter && has_adapter(s, s->api.default_adapter) != STATUS_OK)
         return err_set(e, STATUS_ADAPTER_NOT_FOUND, "default-adapter",
                        "the default adapter '%s' does not exist", s->api.default_adapter);
     if (s->opt->on_ready)

@@ -1,21 +1,12 @@
 #include "server/sse.h"
 
-#include <string.h>
-
-void sse_data(struct strbuf *b, const char *json, size_t n)
+void sse_begin(struct strbuf *b)
 {
     strbuf_puts(b, "data: ");
-    for (;;) {
-        const char *lf = memchr(json, '\n', n);
-        if (!lf)
-            break;
-        size_t line = (size_t)(lf - json);
-        strbuf_append(b, json, line);
-        strbuf_puts(b, "\ndata: ");
-        json += line + 1;
-        n -= line + 1;
-    }
-    strbuf_append(b, json, n);
+}
+
+void sse_end(struct strbuf *b)
+{
     strbuf_puts(b, "\n\n");
 }
 

@@ -2,13 +2,11 @@
 #ifndef CHORUS_SERVER_SSE_H
 #define CHORUS_SERVER_SSE_H
 
-#include <stddef.h>
-
 #include "engine/base/strbuf.h"
 
-/* "data: " + json + blank line. A line break inside (our JSON has none) would begin a new data
- * line, as the format wants it. */
-void sse_data(struct strbuf *b, const char *json, size_t n);
+/* Around one JSON value, which must hold no line break (strbuf_json_string escapes them). */
+void sse_begin(struct strbuf *b);
+void sse_end(struct strbuf *b);
 /* "data: [DONE]": nothing follows. */
 void sse_done(struct strbuf *b);
 /* A comment: keeps idle connections open, means nothing to a client. */

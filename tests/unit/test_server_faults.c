@@ -1,0 +1,222 @@
+/* The whole server in this process, on a fake engine: every allocation on the way of a request
+ * fails once. The client sees an answer of the table or a closed connection, and the next request
+ * is served. Under AddressSanitizer leaks show too. */
+#include "tests/api/fake_engine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "engine/base/log.h"
+#include "server/server.h"
+
+static atomic_int port;
+static atomic_int ready;
+static pthread_t thread;
+
+static enum status open_fake(void *ctx, void (*notify)(void *), void *notify_ctx,
+                             struct engine **out, struct err *e)
+{
+    (void)ctx;
+    struct engine_options opt = {.model_dir = "/models/fake",
+                                 .seqs_max = 8,
+                                 .queue_max = 8,
+                                 .notify = notify,
+                                 .notify_ctx = notify_ctx};
+    uint64_t generation;
+    enum status st = engine_open(&opt, out, e);
+    return st == STATUS_OK ? engine_adapter_add(*out, "elf", "/", &generation, e) : st;
+}
+
+static void on_listening(void *ctx, int p)
+{
+    (void)ctx;
+    atomic_store(&port, p);
+}
+
+static enum status on_ready(void *ctx, int p, struct engine *engine, const char *model,
+                            struct err *e)
+{
+    (void)ctx;
+    (void)p;
+    (void)engine;
+    (void)model;
+    (void)e;
+    atomic_store(&ready, 1);
+    return STATUS_OK;
+}
+
+static const struct server_options options = {
+    .host = "127.0.0.1",
+    .http = {.header_bytes = 8192,
+             .body_bytes = 1 << 20,
+             .bodies_bytes = 4 << 20,
+             .unsent_bytes = 65536,
+             .header_ms = 5000,
+             .body_ms = 5000,
+             .idle_ms = 5000,
+             .stall_ms = 5000,
+             .connections = 32,
+             .reserved = 4,
+             .connections_peer = 32},
+    .drain_ms = 2000,
+    .ping_ms = 5000,
+    .stall_ms = 5000,
+    .open = open_fake,
+    .on_listening = on_listening,
+    .on_ready = on_ready,
+};
+
+static void *serve(void *arg)
+{
+    struct err e = {0};
+    enum status st = server_run(&options, &e);
+    if (st != STATUS_OK)
+        fprintf(stderr, "server: %s\n", e.msg);
+    *(enum status *)arg = st;
+    return NULL;
+}
+
+static enum status result;
+
+static int start_server(void **state)
+{
+    (void)state;
+    log_setup(LOG_LEVEL_ERROR, false);
+    fake_step_us = 0;
+    assert_int_equal(pthread_create(&thread, NULL, serve, &result), 0);
+    while (!atomic_load(&ready))
+        usleep(1000);
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    kill(getpid(), SIGTERM);
+    pthread_join(thread, NULL);
+    return result == STATUS_OK ? 0 : 1;
+}
+
+/* Sends, reads until the server closes; the bytes read. */
+static size_t exchange(const char *text, char *answer, size_t cap)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atomic_load(&port))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct timeval patience = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    ssize_t sent = send(fd, text, strlen(text), MSG_NOSIGNAL);
+    size_t n = 0;
+    while (sent > 0 && n + 1 < cap) {
+        ssize_t got = recv(fd, answer + n, cap - 1 - n, 0);
+        if (got < 0 && errno != ECONNRESET)
+            fail_msg("no answer and no end: %s", strerror(errno));
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    close(fd);
+    answer[n] = '\0';
+    return n;
+}
+
+static void make_post(char *out, size_t cap, const char *path, const char *body)
+{
+    snprintf(out, cap,
+             "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+             path, strlen(body), body);
+}
+
+static void check_alive(void)
+{
+    static char answer[65536];
+    static char text[1024];
+    make_post(text, sizeof text, "/v1/chat/completions",
+              "{\"messages\":[{\"role\":\"user\",\"content\":\"alive\"}]}");
+    exchange(text, answer, sizeof answer);
+    if (!strstr(answer, "HTTP/1.1 200 ") || !strstr(answer, "\"content\":\"alive\""))
+        fail_msg("the server does not answer any more: %s", answer);
+}
+
+/* Fails the k-th allocation for k = 1, 2, ... until a run went by without meeting it. */
+static void fail_each(const char *text)
+{
+    static char answer[1 << 20];
+    int closed = 0;
+    int errors = 0;
+    int64_t k = 1;
+    for (; k < 5000; k++) {
+        mem_fail_at(k);
+        uint64_t before = mem_alloc_count();
+        size_t n = exchange(text, answer, sizeof answer);
+        uint64_t made = mem_alloc_count() - before;
+        mem_fail_at(0);
+        if (n == 0) {
+            closed++;
+        } else if (memcmp(answer, "HTTP/1.1 200", 12) != 0) {
+            if (memcmp(answer, "HTTP/1.1 503", 12) != 0)
+                fail_msg("allocation %lld: %s", (long long)k, answer);
+            errors++;
+        }
+        if (k % 16 == 0)
+            check_alive();
+        if (made + 8 < (uint64_t)k)
+            break;
+    }
+    check_alive();
+    printf("figure: %lld allocations failed once each: %d closed, %d answered 503\n", (long long)k,
+           closed, errors);
+    assert_true(closed + errors > 5);
+}
+
+static void test_server_faults_chat(void **state)
+{
+    (void)state;
+    static char text[1024];
+    make_post(text, sizeof text, "/v1/chat/completions",
+              "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"adapter\":\"elf\","
+              "\"logprobs\":true,\"top_logprobs\":3,\"n\":2}");
+    fail_each(text);
+}
+
+static void test_server_faults_stream(void **state)
+{
+    (void)state;
+    static char text[1024];
+    make_post(text, sizeof text, "/v1/completions",
+              "{\"prompt\":[\"abc\",[100,101]],\"stream\":true,\"echo\":true,\"logprobs\":2,"
+              "\"stream_options\":{\"include_usage\":true}}");
+    fail_each(text);
+}
+
+static void test_server_faults_lists(void **state)
+{
+    (void)state;
+    fail_each("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    fail_each("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_server_faults_chat),
+        cmocka_unit_test(test_server_faults_stream),
+        cmocka_unit_test(test_server_faults_lists),
+    };
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
