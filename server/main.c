@@ -13,6 +13,7 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "answer OpenAI's API over HTTP"},
     {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
+    {"tokenize", cmd_tokenize, "text to token ids and back"},
     {"render", cmd_render, "a chat template over variables from stdin"},
     {"run", cmd_run, "chat in the terminal"},
     {"bench", cmd_bench, "measure a server under load"},

@@ -69,12 +69,14 @@
 #define LIMIT_TOKENIZER_JSON_BYTES (64u << 20)
 #define LIMIT_TOKENIZER_JSON_MEMBERS                                                               \
     4000000 /* vocabulary, merges and added tokens of a 262k tokenizer, twice */
-#define LIMIT_TOKEN_BYTES     65535      /* spelling of one token; real ones stay below 1,024 */
-#define LIMIT_TOKEN_IDS       (1u << 22) /* an id is an index: 16 times the largest vocabulary */
-#define LIMIT_TOKENIZER_STEPS 32 /* normalizers, pre-tokenizers, decoders: real files have 8 */
-#define LIMIT_PATTERN_BYTES   (64u << 10) /* one regular expression of a tokenizer.json */
-#define LIMIT_ENCODE_BYTES    (64u << 20) /* one text: eight times what a template may yield */
-#define LIMIT_PATTERN_STEPS   100000000   /* backtracking in one match: about a second */
+#define LIMIT_TOKEN_BYTES         65535      /* spelling of one token; real ones stay below 1,024 */
+#define LIMIT_TOKEN_IDS           (1u << 22) /* an id is an index: 16 times the largest vocabulary */
+#define LIMIT_TOKENIZER_STEPS     32 /* normalizers, pre-tokenizers, decoders: real files have 8 */
+#define LIMIT_PATTERN_BYTES       (64u << 10)  /* one regular expression of a tokenizer.json */
+#define LIMIT_ENCODE_BYTES        (64u << 20)  /* one text: eight times what a template may yield */
+#define LIMIT_PATTERN_STEPS       1000000      /* backtracking in one match: 20 ms */
+#define LIMIT_PATTERN_STEPS_BYTE  100          /* and so many for each byte it may look at */
+#define LIMIT_PATTERN_STACK_BYTES (256u << 20) /* of one match: reserved, touched as needed */
 
 /* Chat templates. */
 #define LIMIT_TEMPLATE_SOURCE_BYTES (1u << 20)

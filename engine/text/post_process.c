@@ -13,11 +13,11 @@ static enum status too_many(struct err *e)
 }
 
 /* Appends the ids of {"SpecialToken": {"id": name}}. */
-static enum status add_special(const cJSON *config, const cJSON *item, size_t id_count,
+static enum status add_special(const cJSON *config, const cJSON *token, const struct vocab *v,
                                int32_t *ids, size_t *count, struct err *e)
 {
     const char *name;
-    enum status st = config_string(item, "id", &name, e);
+    enum status st = config_string(token, "id", &name, e);
     if (st != STATUS_OK)
         return st;
     const cJSON *table = cJSON_GetObjectItemCaseSensitive(config, "special_tokens");
@@ -25,9 +25,10 @@ static enum status add_special(const cJSON *config, const cJSON *item, size_t id
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(entry, "ids");
     if (!cJSON_IsArray(list))
         return err_set(e, STATUS_BAD_FILE, NULL, "the template's token \"%.64s\" has no ids", name);
-    for (const cJSON *v = list->child; v; v = v->next) {
+    for (const cJSON *item = list->child; item; item = item->next) {
         int64_t id;
-        if (!json_int64(v, &id) || id < 0 || (uint64_t)id >= id_count)
+        if (!json_int64(item, &id) || id < 0 || id > INT32_MAX ||
+            !vocab_has(v, (int32_t)id, VOCAB_PRESENT))
             return err_set(e, STATUS_BAD_FILE, NULL, "the template's token \"%.64s\" has a bad id",
                            name);
         if (*count == POST_IDS_MAX)
@@ -52,7 +53,7 @@ static enum status wrap(struct post_process *p, const int32_t *before, size_t be
     return STATUS_OK;
 }
 
-static enum status open_template(struct post_process *p, const cJSON *config, size_t id_count,
+static enum status open_template(struct post_process *p, const cJSON *config, const struct vocab *v,
                                  struct err *e)
 {
     const cJSON *single = cJSON_GetObjectItemCaseSensitive(config, "single");
@@ -66,8 +67,7 @@ static enum status open_template(struct post_process *p, const cJSON *config, si
         const cJSON *text = cJSON_GetObjectItemCaseSensitive(item, "Sequence");
         const cJSON *which = cJSON_GetObjectItemCaseSensitive(text, "id");
         if (special) {
-            enum status st =
-                add_special(config, special, id_count, ids[seen_text], &count[seen_text], e);
+            enum status st = add_special(config, special, v, ids[seen_text], &count[seen_text], e);
             if (st != STATUS_OK)
                 return st;
         } else if (!seen_text && cJSON_IsString(which) && strcmp(which->valuestring, "A") == 0) {
@@ -81,7 +81,7 @@ static enum status open_template(struct post_process *p, const cJSON *config, si
     return wrap(p, ids[0], count[0], ids[1], count[1], e);
 }
 
-enum status post_process_open(struct post_process *p, const cJSON *config, size_t id_count,
+enum status post_process_open(struct post_process *p, const cJSON *config, const struct vocab *v,
                               struct err *e)
 {
     *p = (struct post_process){0};
@@ -94,7 +94,7 @@ enum status post_process_open(struct post_process *p, const cJSON *config, size_
         if (st == STATUS_OK && !step)
             return STATUS_OK;
         if (st == STATUS_OK && strcmp(type, "TemplateProcessing") == 0)
-            st = open_template(p, step, id_count, e);
+            st = open_template(p, step, v, e);
         else if (st == STATUS_OK && strcmp(type, "ByteLevel") != 0) /* only moves offsets */
             st = config_refuse("post-processor", type, e);
         if (st != STATUS_OK)

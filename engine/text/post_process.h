@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 
 #include "engine/base/status.h"
+#include "engine/text/vocab.h"
 
 #define POST_IDS_MAX 16
 
@@ -20,10 +21,10 @@ struct post_process {
     size_t after_count;
 };
 
-/* `config` NULL: nothing is added. Ids are below id_count. STATUS_UNSUPPORTED names the type;
+/* `config` NULL: nothing is added. Every id must exist. STATUS_UNSUPPORTED names the type;
  * STATUS_BAD_FILE, STATUS_LIMIT. */
 WARN_UNUSED enum status post_process_open(struct post_process *p, const cJSON *config,
-                                          size_t id_count, struct err *e);
+                                          const struct vocab *v, struct err *e);
 /* tokenizer_config.json's add_bos_token and add_eos_token decide over the template: the id stands
  * there once or not at all. */
 WARN_UNUSED enum status post_process_set_bos(struct post_process *p, int32_t id, bool wanted,

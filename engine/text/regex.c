@@ -45,11 +45,6 @@ static enum status compile(struct regex *r, const struct strbuf *text, pcre2_gen
         return err_set(e, STATUS_BAD_FILE, NULL, "bad pattern: %s at byte %zu of %s", why, at,
                        strbuf_str(text));
     }
-    r->context = pcre2_match_context_create(g);
-    if (!r->context)
-        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    pcre2_set_match_limit(r->context, LIMIT_PATTERN_STEPS);
-    pcre2_set_depth_limit(r->context, LIMIT_PATTERN_STEPS);
     /* Without JIT the pattern still runs, slower. */
     (void)pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE);
     return STATUS_OK;
@@ -85,7 +80,6 @@ enum status regex_open_literal(struct regex *r, const char *s, size_t n, struct 
 void regex_close(struct regex *r)
 {
     pcre2_code_free(r->code);
-    pcre2_match_context_free(r->context);
     mem_free(r->literal);
     *r = (struct regex){0};
 }
@@ -98,7 +92,9 @@ void regex_scan_init(struct regex_scan *s)
 void regex_scan_deinit(struct regex_scan *s)
 {
     pcre2_match_data_free(s->match);
-    s->match = NULL;
+    pcre2_match_context_free(s->context);
+    pcre2_jit_stack_free(s->stack);
+    regex_scan_init(s);
 }
 
 void regex_scan_start(struct regex_scan *s, const char *text, size_t n)
@@ -125,19 +121,38 @@ static enum status make_match_data(struct regex_scan *s, struct err *e)
 {
     pcre2_general_context *g = pcre2_general_context_create(pcre_malloc, pcre_free, NULL);
     s->match = g ? pcre2_match_data_create(1, g) : NULL;
+    s->context = g ? pcre2_match_context_create(g) : NULL;
     pcre2_general_context_free(g);
-    return s->match ? STATUS_OK : err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    if (!s->match || !s->context)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    pcre2_set_heap_limit(s->context, LIMIT_PATTERN_STACK_BYTES / 1024);
+    return STATUS_OK;
+}
+
+/* Steps that one match may take: patterns of real tokenizers need less than ten for a byte. */
+static uint32_t step_limit(size_t n)
+{
+    size_t steps = LIMIT_PATTERN_STEPS + LIMIT_PATTERN_STEPS_BYTE * n;
+    return steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX;
 }
 
 static int match(const struct regex *r, struct regex_scan *s)
 {
+    uint32_t steps = step_limit(s->n - s->at);
+    pcre2_set_match_limit(s->context, steps);
+    pcre2_set_depth_limit(s->context, steps);
     int rc = pcre2_match(r->code, (PCRE2_SPTR)s->text, s->n, s->at, PCRE2_NO_UTF_CHECK, s->match,
-                         r->context);
-    /* The JIT keeps 32 KiB of backtracking on the machine stack; the interpreter uses the heap. */
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(r->code, (PCRE2_SPTR)s->text, s->n, s->at,
-                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match, r->context);
-    return rc;
+                         s->context);
+    if (rc != PCRE2_ERROR_JIT_STACKLIMIT || s->stack)
+        return rc;
+    /* 32 KiB of the machine stack are the default; a repeated group needs some bytes for each
+     * round. The memory is only reserved until it is touched. */
+    s->stack = pcre2_jit_stack_create(65536, LIMIT_PATTERN_STACK_BYTES, NULL);
+    if (!s->stack)
+        return PCRE2_ERROR_NOMEMORY;
+    pcre2_jit_stack_assign(s->context, NULL, s->stack);
+    return pcre2_match(r->code, (PCRE2_SPTR)s->text, s->n, s->at, PCRE2_NO_UTF_CHECK, s->match,
+                       s->context);
 }
 
 enum status regex_next(const struct regex *r, struct regex_scan *s, bool *found, size_t *from,
@@ -148,7 +163,7 @@ enum status regex_next(const struct regex *r, struct regex_scan *s, bool *found,
         *found = s->at <= s->n && next_literal(r, s, from, to);
         return STATUS_OK;
     }
-    if (!s->match) {
+    if (!s->context) {
         enum status st = make_match_data(s, e);
         if (st != STATUS_OK)
             return st;

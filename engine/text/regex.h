@@ -16,14 +16,15 @@
 
 struct regex {
     void *code;    /* owned pcre2_code, NULL for a literal */
-    void *context; /* owned pcre2_match_context */
     char *literal; /* owned */
     size_t literal_len;
 };
 
 /* Working memory of searches in one thread; serves any number of regexes. */
 struct regex_scan {
-    void *match; /* owned pcre2_match_data, made by the first search */
+    void *match;   /* owned pcre2_match_data, made by the first search */
+    void *context; /* owned pcre2_match_context */
+    void *stack;   /* owned pcre2_jit_stack, made when the machine stack does not suffice */
     const char *text;
     size_t n;
     size_t at;   /* where the next search begins */

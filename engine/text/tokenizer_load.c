@@ -371,11 +371,13 @@ static enum status refuse_special_symbols(const struct tokenizer *t, struct err 
 }
 
 /* Special tokens first: where two have one pattern, the first stays. */
-static enum status fill_sets(struct tokenizer *t, const struct added_list *list,
+static enum status fill_sets(struct tokenizer *t, struct added_list *list,
                              struct norm_scratch *scratch, struct err *e)
 {
     for (size_t k = 0; k < list->count * 2; k++) {
-        const struct added_entry *a = &list->items[k % list->count];
+        struct added_entry *a = &list->items[k % list->count];
+        /* One that is listed twice is special if either says so. */
+        a->token.special = a->n > 0 && vocab_has(&t->vocab, a->token.id, VOCAB_SPECIAL);
         if (a->n == 0 || a->token.special != (k < list->count))
             continue;
         struct added_set *set = a->normalized ? &t->normalized : &t->raw;
@@ -445,7 +447,7 @@ static enum status load_pretokenizer(struct tokenizer *t, const cJSON *v, struct
 
 static enum status load_post(struct tokenizer *t, const cJSON *v, struct err *e)
 {
-    return post_process_open(&t->post, v, t->vocab.id_count, e);
+    return post_process_open(&t->post, v, &t->vocab, e);
 }
 
 static enum status load_decoder(struct tokenizer *t, const cJSON *v, struct err *e)

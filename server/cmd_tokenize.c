@@ -1,0 +1,193 @@
+/* cmd_tokenize: text to token ids and back. For people, and for comparing with other tokenizers. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/json.h"
+#include "engine/base/limits.h"
+#include "engine/base/strbuf.h"
+#include "engine/engine_text.h"
+#include "server/cmd.h"
+
+struct options {
+    const char *model;
+    bool jsonl;
+    bool decode;
+    bool count;
+    bool add_special;
+    bool plain;
+};
+
+static int usage(FILE *to, int code)
+{
+    fputs("usage: chorus tokenize --model DIR [options] < TEXT\n\n"
+          "  --jsonl        a JSON string a line in, an array of ids a line out\n"
+          "  --decode       with --jsonl: an array of ids a line in, a JSON string a line out\n"
+          "  --add-special  with the tokens that the model wants around a text (bos ...)\n"
+          "  --plain        as text of a message: special tokens in it are just text\n"
+          "  --count        only the number of tokens\n\n"
+          "Without --jsonl: all of stdin is one text; one token a line, id and JSON string.\n",
+          to);
+    return code;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    *o = (struct options){0};
+    const struct {
+        const char *name;
+        bool *to;
+    } flags[] = {
+        {"--jsonl", &o->jsonl}, {"--decode", &o->decode},
+        {"--count", &o->count}, {"--add-special", &o->add_special},
+        {"--plain", &o->plain},
+    };
+    size_t count = sizeof flags / sizeof flags[0];
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--model") == 0 && i + 1 < argc) {
+            o->model = argv[++i];
+            continue;
+        }
+        size_t k = 0;
+        while (k < count && strcmp(argv[i], flags[k].name) != 0)
+            k++;
+        if (k == count)
+            return false;
+        *flags[k].to = true;
+    }
+    return o->model && (o->jsonl || !o->decode);
+}
+
+static void print_ids(const struct token_buf *ids)
+{
+    putchar('[');
+    for (size_t i = 0; i < ids->count; i++)
+        printf(i ? ", %d" : "%d", ids->ids[i]);
+    puts("]");
+}
+
+static void print_string(struct strbuf *scratch, const char *s, size_t n)
+{
+    strbuf_clear(scratch);
+    strbuf_json_string(scratch, s, n);
+    puts(strbuf_str(scratch));
+}
+
+static enum status encode(const struct engine_text *t, const struct options *o, const char *s,
+                          size_t n, struct strbuf *scratch, struct err *e)
+{
+    struct token_buf ids = {0};
+    enum status st = engine_text_encode(t, s, n, o->add_special, !o->plain, &ids, e);
+    if (st == STATUS_OK && o->count)
+        printf("%zu\n", ids.count);
+    else if (st == STATUS_OK && o->jsonl)
+        print_ids(&ids);
+    for (size_t i = 0; st == STATUS_OK && !o->count && !o->jsonl && i < ids.count; i++) {
+        size_t len = 0;
+        const char *piece = engine_text_token(t, ids.ids[i], &len);
+        printf("%d\t", ids.ids[i]);
+        print_string(scratch, piece ? piece : "", len);
+    }
+    token_buf_deinit(&ids);
+    return st;
+}
+
+static enum status decode(const struct engine_text *t, const cJSON *array, struct strbuf *scratch,
+                          struct err *e)
+{
+    struct token_buf ids = {0};
+    struct strbuf text;
+    strbuf_init(&text, LIMIT_ENCODE_BYTES);
+    enum status st = STATUS_OK;
+    for (const cJSON *v = array->child; v && st == STATUS_OK; v = v->next) {
+        int64_t id;
+        if (!json_int64(v, &id) || id < 0 || id > INT32_MAX)
+            st = err_set(e, STATUS_INVALID, NULL, "not a token id");
+        else if (!token_buf_push(&ids, (int32_t)id))
+            st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    }
+    if (st == STATUS_OK)
+        st = engine_text_decode(t, ids.ids, ids.count, true, &text, e);
+    if (st == STATUS_OK)
+        print_string(scratch, strbuf_str(&text), text.len);
+    strbuf_deinit(&text);
+    token_buf_deinit(&ids);
+    return st;
+}
+
+static enum status do_line(const struct engine_text *t, const struct options *o,
+                           const struct strbuf *line, struct strbuf *scratch, struct err *e)
+{
+    cJSON *v;
+    enum status st = json_parse(strbuf_str(line), line->len, &json_default_limits, &v, e);
+    if (st != STATUS_OK)
+        return st;
+    if (o->decode && cJSON_IsArray(v))
+        st = decode(t, v, scratch, e);
+    else if (!o->decode && cJSON_IsString(v))
+        st = encode(t, o, v->valuestring, strlen(v->valuestring), scratch, e);
+    else
+        st = err_set(e, STATUS_INVALID, NULL, "not %s", o->decode ? "an array" : "a JSON string");
+    cJSON_Delete(v);
+    return st;
+}
+
+/* The next line of stdin with its newline; false at the end or when it is too long. */
+static bool read_line(struct strbuf *line)
+{
+    char chunk[65536];
+    strbuf_clear(line);
+    while (!line->failed && fgets(chunk, sizeof chunk, stdin)) {
+        strbuf_puts(line, chunk);
+        if (line->len > 0 && line->data[line->len - 1] == '\n')
+            break;
+    }
+    return !line->failed && line->len > 0;
+}
+
+static enum status do_lines(const struct engine_text *t, const struct options *o,
+                            struct strbuf *line, struct strbuf *scratch, struct err *e)
+{
+    for (size_t number = 1; read_line(line); number++) {
+        enum status st = do_line(t, o, line, scratch, e);
+        if (st != STATUS_OK) {
+            err_prefix(e, "line %zu", number);
+            return st;
+        }
+    }
+    return line->failed ? err_set(e, STATUS_LIMIT, NULL, "a line is too long") : STATUS_OK;
+}
+
+static enum status do_stdin(const struct engine_text *t, const struct options *o,
+                            struct strbuf *text, struct strbuf *scratch, struct err *e)
+{
+    char chunk[65536];
+    size_t n;
+    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
+        strbuf_append(text, chunk, n);
+    if (text->failed)
+        return err_set(e, STATUS_LIMIT, NULL, "more than %u bytes on stdin", LIMIT_ENCODE_BYTES);
+    return encode(t, o, strbuf_str(text), text->len, scratch, e);
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    struct options o;
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return usage(stdout, CMD_EXIT_OK);
+    if (!parse(argc, argv, &o))
+        return usage(stderr, CMD_EXIT_USAGE);
+    struct err e = {0};
+    struct engine_text *t;
+    if (engine_text_open(o.model, &t, &e) != STATUS_OK)
+        return cmd_fail("tokenize", &e);
+    struct strbuf in;
+    struct strbuf scratch;
+    strbuf_init(&in, LIMIT_ENCODE_BYTES);
+    strbuf_init(&scratch, (size_t)LIMIT_ENCODE_BYTES * 8);
+    enum status st =
+        o.jsonl ? do_lines(t, &o, &in, &scratch, &e) : do_stdin(t, &o, &in, &scratch, &e);
+    strbuf_deinit(&scratch);
+    strbuf_deinit(&in);
+    engine_text_close(t);
+    return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("tokenize", &e);
+}
