@@ -80,7 +80,9 @@ class Server:
         return status, events(text)
 
     def metric(self, name):
-        _, _, text = self.request("GET", "/metrics")
+        status, _, text = self.request("GET", "/metrics")
+        if status != 200:
+            return None  # too many connections at this moment
         return float(re.search(rf"^{re.escape(name)} (\S+)$", text.decode(), re.M).group(1))
 
     def wait_metric(self, name, wanted, timeout=5):
