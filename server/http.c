@@ -775,7 +775,9 @@ static void answer_bad_lengths(struct http_server *h)
         x->state = EXCHANGE_BODY;
         answer_error(x, 400, &e);
         send_raw(x);
-        cut(c, false);
+        /* The library's own writes must fail, but the read side lingers. */
+        shutdown(c->fd, SHUT_WR);
+        c->cut = x->gone = true;
     }
 }
 
