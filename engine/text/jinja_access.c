@@ -64,15 +64,28 @@ static bool loop_attribute(struct jinja_run *r, struct jinja_loop *l, const stru
     return true;
 }
 
-static bool cycler_attribute(const struct jinja_cycler *c, const struct jinja_str *name,
-                             struct jinja_value *out)
+static bool cycler_attribute(struct jinja_run *r, const struct jinja_cycler *c,
+                             const struct jinja_str *name, bool *found, struct jinja_value *out)
 {
+    *found = true;
     if (jinja_str_is(name, "current"))
         *out = c->items[c->pos];
     else if (jinja_str_is(name, "pos"))
         *out = jinja_int((int64_t)c->pos);
+    else if (jinja_str_is(name, "items"))
+        return jinja_seq_value(r, JINJA_TUPLE, c->items, c->count, out);
     else
+        *found = false;
+    return true;
+}
+
+static bool joiner_attribute(const struct jinja_joiner *j, const struct jinja_str *name,
+                             struct jinja_value *out)
+{
+    bool sep = jinja_str_is(name, "sep");
+    if (!sep && !jinja_str_is(name, "used"))
         return false;
+    *out = sep ? j->sep : jinja_bool(j->used);
     return true;
 }
 
@@ -135,7 +148,9 @@ static bool plain_attribute(struct jinja_run *r, struct jinja_value v, const str
     case JINJA_MACRO:
         return jinja_macro_attribute(r, v.macro, name, found, out);
     case JINJA_CYCLER:
-        *found = cycler_attribute(v.cycler, name, out);
+        return cycler_attribute(r, v.cycler, name, found, out);
+    case JINJA_JOINER:
+        *found = joiner_attribute(v.joiner, name, out);
         return true;
     case JINJA_TUPLE:
         *found = seq_attribute(v.seq, name, out);
@@ -309,7 +324,7 @@ static bool slice_str(struct jinja_run *r, const struct jinja_str *s, int64_t st
 static bool slice_seq(struct jinja_run *r, struct jinja_value v, int64_t start, int64_t step,
                       int64_t count, struct jinja_value *out)
 {
-    const struct jinja_value *items = v.seq->items + (count ? start : 0);
+    const struct jinja_value *items = count ? v.seq->items + start : NULL;
     if (step != 1) {
         struct jinja_value *picked = jinja_alloc(r, (size_t)count, sizeof *picked);
         if (!picked || !jinja_charge(r, (uint64_t)count / 16))

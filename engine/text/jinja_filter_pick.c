@@ -120,7 +120,8 @@ static void pass_args(struct pick *p, const struct jinja_args *raw, size_t skip)
 {
     p->args = *raw;
     size_t n = raw->pos_count < skip ? raw->pos_count : skip;
-    p->args.pos = raw->pos + n;
+    if (n > 0)
+        p->args.pos = raw->pos + n;
     p->args.pos_count = raw->pos_count - n;
 }
 

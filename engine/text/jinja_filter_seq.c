@@ -1,6 +1,8 @@
 /* Filters on sequences and mappings as a whole. */
 #include "engine/text/jinja_filter_rows.h"
 
+#include <math.h>
+
 #include "engine/text/jinja_access.h"
 #include "engine/text/jinja_dict.h"
 #include "engine/text/jinja_iter.h"
@@ -244,8 +246,15 @@ static bool next_batch(struct jinja_run *r, struct jinja_iter *it, struct jinja_
 static bool filter_batch(struct jinja_run *r, const struct jinja_call *c, struct jinja_value *out)
 {
     struct batch *b = jinja_alloc(r, 1, sizeof *b);
-    if (!b || !jinja_arg_int(r, c, 0, 0, &b->size))
+    if (!b)
         return false;
+    /* the reference compares lengths with it: what equals none of them never closes a list */
+    bool number = jinja_is_number(c->a[0]);
+    double size = number ? jinja_as_double(c->a[0]) : -1;
+    b->size = size == floor(size) && fabs(size) < 1e15 ? (int64_t)size : -1;
+    if (!number && jinja_arg_given(c, 1))
+        return jinja_raise_type(r, c->a[0], "batch() needs an integer, not '%s'",
+                                jinja_type_name(c->a[0]));
     b->fill = jinja_arg_given(c, 1) ? c->a[1] : jinja_none();
     return jinja_generator(r, next_batch, c->self, b, out);
 }

@@ -191,9 +191,7 @@ static bool filter_truncate(struct jinja_run *r, const struct jinja_call *c,
     const struct jinja_str *s = c->self.s;
     int64_t length;
     int64_t leeway = 5;
-    if (c->self.type != JINJA_STR)
-        return jinja_raise_type(r, c->self, "truncate needs a string, not '%s'",
-                                jinja_type_name(c->self));
+    size_t n;
     if (!end || !space || !jinja_arg_int(r, c, 0, 255, &length) ||
         (c->a[2].type != JINJA_MISSING && !jinja_arg_str(r, c, 2, &end)) ||
         (jinja_arg_given(c, 3) && !jinja_arg_int(r, c, 3, 5, &leeway)))
@@ -201,9 +199,13 @@ static bool filter_truncate(struct jinja_run *r, const struct jinja_call *c,
     int64_t keep = length - (int64_t)jinja_str_cps(end);
     if (keep < 0 || leeway < 0)
         return jinja_raise(r, "truncate: length or leeway is too small");
-    int64_t cps = (int64_t)jinja_str_cps(s);
-    if (cps - length <= leeway)
-        return give(s, out);
+    if (!jinja_len(r, c->self, &n))
+        return false;
+    *out = c->self;
+    if ((int64_t)n - length <= leeway)
+        return true;
+    if (c->self.type != JINJA_STR)
+        return jinja_raise(r, "truncate needs a string, not '%s'", jinja_type_name(c->self));
     s = jinja_str_sub(r, s, 0, jinja_str_offset(s, (size_t)keep));
     if (s && !jinja_arg_truth(c, 1, false)) {
         int64_t at;

@@ -280,14 +280,18 @@ static bool put_conversion(struct percent *p)
 {
     struct conversion c;
     struct jinja_value v = {.type = JINJA_MISSING};
-    p->at++;
+    size_t begin = p->at++;
     if (p->at >= p->format->len)
         return incomplete(p);
     if (p->format->data[p->at] == '(' && !mapped_arg(p, &v))
         return false;
     if (!read_flags(p, &c) || !jinja_charge(p->r, 1))
         return false;
-    if (c.type == '%') {
+    /* "%%" stands for itself; with anything in between it takes an argument and drops it */
+    bool percent = c.type == '%';
+    if (percent && p->at - begin > 2 && v.type == JINJA_MISSING && !next_arg(p, &v))
+        return false;
+    if (percent) {
         jinja_buf_puts(&p->b, "%");
         return !p->b.failed;
     }

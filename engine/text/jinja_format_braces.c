@@ -138,19 +138,22 @@ static bool format_text(struct jinja_run *r, const struct jinja_str *s, const st
     return s && put_aligned(r, f, "", s, false, b);
 }
 
-/* Digits before the point in groups. */
-static void group_digits(const char *digits, char sep, size_t size, struct jinja_buf *b,
+/* Digits before the point in groups; `width`: with zeros in front until the text is that long. */
+static void group_digits(const char *digits, bool hex, char sep, int64_t width, struct jinja_buf *b,
                          const uint8_t *mask)
 {
-    size_t whole = strspn(digits, "0123456789abcdefABCDEF");
-    if (memchr(digits, '.', strlen(digits)) || strpbrk(digits, "eE"))
-        whole = strspn(digits, "0123456789");
-    for (size_t i = 0; i < whole; i++) {
-        if (i && (whole - i) % size == 0)
+    size_t size = hex ? 4 : 3;
+    size_t whole = strspn(digits, hex ? "0123456789abcdefABCDEF" : "0123456789");
+    int64_t rest = (int64_t)strlen(digits + whole);
+    size_t count = whole;
+    while (whole > 0 && (int64_t)(count + (count - 1) / size) + rest < width)
+        count++;
+    for (size_t i = 0; i < count; i++) {
+        if (i && (count - i) % size == 0)
             jinja_buf_add(b, &sep, 1, mask);
-        jinja_buf_add(b, digits + i, 1, mask);
+        jinja_buf_add(b, i < count - whole ? "0" : digits + (i - (count - whole)), 1, mask);
     }
-    jinja_buf_add(b, digits + whole, strlen(digits + whole), mask);
+    jinja_buf_add(b, digits + whole, (size_t)rest, mask);
 }
 
 /* A float without a type is its repr; with a precision it is like g and keeps a digit behind the
@@ -186,7 +189,7 @@ static bool format_numeric(struct jinja_run *r, struct jinja_value v, const stru
     bool whole = v.type != JINJA_FLOAT;
     char type = f->type ? f->type : whole ? 'd' : '\0';
     bool percent = type == '%';
-    if (type == 'n' || type == 'c' || (f->zero && f->grouping))
+    if (type == 'n' || type == 'c')
         return jinja_raise(r, "format specifier is not supported");
     if (type && !strchr(whole ? "bdoxXeEfFgG%" : "eEfFgG%", type))
         return jinja_raise(r, "Unknown format code '%c' for object of type '%s'", type,
@@ -218,7 +221,8 @@ static bool format_numeric(struct jinja_run *r, struct jinja_value v, const stru
     const struct jinja_str *text;
     jinja_buf_init(&digits, r);
     if (f->grouping)
-        group_digits(n.text, f->grouping, type && strchr("boxX", type) ? 4 : 3, &digits, mask);
+        group_digits(n.text, type && strchr("boxX", type), f->grouping,
+                     f->zero && !f->align ? f->width - (int64_t)k - percent : 0, &digits, mask);
     else
         jinja_buf_add(&digits, n.text, n.len, mask);
     if (percent)
@@ -304,6 +308,8 @@ static bool field_value(struct braces *p, const struct jinja_str *s, size_t from
     while (at < to && s->data[at] != '.' && s->data[at] != '[')
         at++;
     const struct jinja_str *part = jinja_str_sub(p->r, s, from, at);
+    if (part && at == from && at < to)
+        return jinja_raise(p->r, "format has no argument ''");
     if (!part || !first_part(p, part, out))
         return false;
     while (at < to) {

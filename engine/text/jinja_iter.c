@@ -23,6 +23,8 @@ static bool next_str(struct jinja_run *r, struct jinja_iter *it, struct jinja_va
     size_t n;
     jinja_str_cp(s, it->pos, &n);
     const struct jinja_str *c = jinja_str_sub(r, s, it->pos, it->pos + n);
+    if (c)
+        c = jinja_str_markup(r, c, false);
     if (!c)
         return false;
     *out = jinja_of_str(c);

@@ -85,7 +85,7 @@ static bool bind_varargs(struct jinja_run *r, const struct jinja_node *node,
     size_t extra = args->pos_count > param_count ? args->pos_count - param_count : 0;
     struct jinja_value v;
     if (node->uses & JINJA_USES_VARARGS)
-        return jinja_seq_value(r, JINJA_TUPLE, args->pos + (extra ? param_count : 0), extra, &v) &&
+        return jinja_seq_value(r, JINJA_TUPLE, extra ? args->pos + param_count : NULL, extra, &v) &&
                jinja_scope_set(r, scope, r->template->varargs, v);
     int n;
     const char *name = macro_name(node, &n);

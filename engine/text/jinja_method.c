@@ -84,6 +84,32 @@ static bool seq_index(struct jinja_run *r, const struct jinja_call *c, struct ji
     return jinja_raise(r, "value is not in list");
 }
 
+static bool range_has(struct jinja_run *r, const struct jinja_call *c, bool *has)
+{
+    return jinja_contains(r, c->a[0], c->self, has);
+}
+
+static bool range_count(struct jinja_run *r, const struct jinja_call *c, struct jinja_value *out)
+{
+    bool has;
+    if (!range_has(r, c, &has))
+        return false;
+    *out = jinja_int(has);
+    return true;
+}
+
+static bool range_index(struct jinja_run *r, const struct jinja_call *c, struct jinja_value *out)
+{
+    bool has;
+    if (!range_has(r, c, &has))
+        return false;
+    if (!has)
+        return jinja_raise(r, "value is not in range");
+    *out =
+        jinja_int(((int64_t)jinja_as_double(c->a[0]) - c->self.range->start) / c->self.range->step);
+    return true;
+}
+
 static bool cycler_next(struct jinja_run *r, const struct jinja_call *c, struct jinja_value *out)
 {
     (void)r;
@@ -167,6 +193,10 @@ static const struct jinja_builtin list_methods[] = {
     {"index", "value start stop /", 1, seq_index},
     {"copy", "", 0, copy},
 };
+static const struct jinja_builtin range_methods[] = {
+    {"count", "value /", 1, range_count},
+    {"index", "value /", 1, range_index},
+};
 static const struct jinja_builtin cycler_methods[] = {
     {"next", "", 0, cycler_next},
     {"reset", "", 0, cycler_reset},
@@ -226,6 +256,8 @@ const struct jinja_builtin *jinja_method_find(struct jinja_value v, const struct
     case JINJA_TUPLE:
         fn = FIND(list_methods, name);
         return fn && fn->fn != copy ? fn : NULL;
+    case JINJA_RANGE:
+        return FIND(range_methods, name);
     case JINJA_CYCLER:
         return FIND(cycler_methods, name);
     case JINJA_LOOP:

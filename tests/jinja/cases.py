@@ -205,6 +205,107 @@ raise_exception('with ' ~ s ~ ' and "quotes"')
 raise_exception(5)
 raise_exception()
 raise_exception('a', 'b')
+range(3).start, range(3).stop, range(1, 9, 2).step, range(5).count(2), range(5).index(3)
+range(3).foo is defined, range(3).start.real
+cycler(1, 2).pos, cycler(1, 2).items, joiner('x').sep, joiner().used
+cycler(a=1)
+dict([1])
+dict([(1, 2, 3)])
+dict({}, {})
+dict('ab')
+dict(['ab', 'cd'])
+namespace(1)
+namespace([('a', 1)]).a
+namespace(missing)
+range(10)[2:'a']
+range(10)[::'a']
+range(10)[::-9223372036854775807]|list, l[::9223372036854775807], s[::-9223372036854775807], range(0, 9)[1:8:3]
+'%(a' % {'a': 1}
+'%(a)s' % 1
+'%(b)s' % {'a': 1}
+'%(a)s %(a)s' % {'a': 1}, '%((a))s' % {'(a)': 1}
+'%*d' % ('a', 1)
+'%*d|%.*f' % (-5, 42, -3, 2.5)
+'%hd %ld' % (1, 2)
+'%5' % 1
+'%.' % 1
+'%c' % 1114112
+'%c' % 'ab'
+'%c' % none
+'%5c|%-5c|' % ('a', 98)
+'%f' % 'a'
+'%s' % (), 1
+'%f %e %g %F %E %G' % (sinf|float, sinf|float, snan|float, sninf|float, sninf|float, snan|float)
+'%5.1f|%+f|% f' % (sinf|float, sinf|float, snan|float)
+'%d' % (sinf|float)
+'%d' % (snan|float)
+'%.50f' % 0.1, '%.0f %.0f' % (0.5, 1.5), '%#.0f' % 2.0, '%g %#g' % (100000.0, 100000.0), '%g' % 1e-5, '%G' % 1e-10, '%e' % 0
+'%o %x' % (-8, -255), '%#x' % -255, '%08x' % -255, '%+x' % 255, '% x' % 255, '%-8x|' % 255, '%.4x' % 10, '%08d|%-08d|' % (-42, -42)
+'%s %% %s' % (1, 2), '%%' % ()
+'%5%' % ()
+'%r %r' % ('it\'s', 'a"b\'c'), '%r' % [1, 'a', none, 1.0, true]
+'{:>{}}'.format('a', 5), '{:{}{}}'.format('a', '<', 5), '{0:{1}}'.format('a', 4), '{!r:>6}'.format('a'), '{!s}'.format(none), '{0[0]}{0[1]}'.format([1, 2]), '{0.real}'.format(5), '{a.b}'.format(a={'b': 9}), '{0[-1]}'.format({'-1': 'neg'}), '{:é>4}'.format('a'), '{:<<4}'.format('a'), '{:=5}'.format(-3), '{:=+5}'.format(3), '{:#o}'.format(8), '{:#X}'.format(255), '{:_x}'.format(1048575), '{:,}'.format(-1234567), '{:,}'.format(123), '{:,}'.format(1234.5), '{:_}'.format(1234567.25), '{:010,}|{:05,}|{:04,}|{:012,.1f}|{:010_x}|{:+09,}|{:08,}|{:<010,}|{:09,%}'.format(12, 12, 12, 12.5, 255, 12, 123456789, 12, 0.5)
+'{:.0f} {:.0e} {:.0g}'.format(2.5, 2.5, 2.5), '{:g} {:G} {:n<5}'.format(1e20, 1e-20, 1), '{:5.1%}|{:+.0%}'.format(0.256, 0.5), '{:e}'.format(5), '{:f}'.format(5), '{:.3}|{:.1}|{:.5}|{:.17}'.format(1234.0, 0.05, 100.0, 0.1), '{:10}|{:<10}|{:^10}'.format(1.5, 1.5, 1.5), '{:c<3}'.format(1), '{:s}'.format('a'), '{:b}'.format(-5), '{:+b}'.format(5), '{:#b}'.format(-5), '{:08b}'.format(5), '{:b}'.format(0)
+'{:,}'.format('a')
+'{:=5}'.format('a')
+'{:+}'.format('a')
+'{:.2d}'.format(5)
+'{:.}'.format(1.0)
+'{:s}'.format(5)
+'{:d}'.format(5.5)
+'{:5 }'.format(1)
+'{:!}'.format(1)
+'{!x}'.format(1)
+'{!}'.format(1)
+'{0.}'.format(1)
+'{0[}'.format(1)
+'{0[]}'.format([1])
+'{0[a}'.format({'a': 1})
+'{0[a]b}'.format({'a': 1})
+'{a b}'.format(1)
+'{{{}}}'.format(1), '{{'.format(), '}}'.format(), 'x{{y}}z{}'.format(2)
+'{'.format(1)
+'{0'.format(1)
+'{:{:{}}}'.format(1, 2, 3)
+'{:}'.format(1), '{0:}'.format('a'), '{:}'.format(none)
+'{:>5}'.format([1])
+'{.foo}'.format(1)
+'{[a]}'.format({'a': 7})
+'{0.foo}'.format(1) == ''
+'{0.foo:5}'.format(1)
+s|first()(1)
+(s|upper)[0](1)
+s|upper()[0]
+f(*l, *l)
+f(**d, **d)
+f(**d, a=1)
+f(a=1, *l) is defined or 1
+f(a=1, 2)
+f(1,)
+f(,)
+s is string is string
+s is string() is boolean
+s is not string is not boolean
+1 is number and 2 is not string or 3 is none
+x is defined if x else 2 is defined
+n is divisibleby 7 and n is odd
+n is sameas n, n is in l or n is in [7]
+n.5
+n.0
+l.0, l.1.real
+l.0.1
+s.0, d.0 is defined
+- 'a'|length
+-n|abs, -(n|abs), - n ** 2, (-n) ** 2, 2 ** -n|abs
+not n == 7, not (n == 7), not n in [7], n not in [7] and true
+n if n else e if e else z, (n if z) is defined, 'a' if z else 'b' if z else 'c'
+n == 7 == true, (n == 7) == true, 1 < n < 10 != 5
+1 ~ 2 + 3, 1 + 2 ~ 3, 2 * 3 ~ 4, '1' ~ -1, 1 ~ 2 * 3 ~ 4 - 0
+[1, 2][0] + [3][-1], {'a': [1, 2]}['a'][1], (1, 2)[1], 'abc'[1], [1, 2, 3][1:], {'a': 1}.a + 1, 'a'.upper() + 'b', [1, 2]|first + 1
+{'a': 1, 'a': 2}, {1: 'x', 1.0: 'y', true: 'z'}, {none: 1, (1, 2): 3}
+[[], {}, ()], [[[]]], {'a': {}}
+true and false or true, true or false and false, not true or true, not (true or true)
+s.upper().lower()[0].upper() ~ s[1:].upper()|lower
 (l|first)(1)
 s()
 1()
@@ -373,6 +474,7 @@ missing|indent
 html|e, html|escape, html|forceescape, html|e|e, html|e|forceescape, n|e, nil|e, missing|e, html|safe, html|safe|e, html|string
 html|safe ~ '<', html|safe + '<', '<' + html|safe, ('<'|safe) * 3, ('%s'|safe) % '<', ('%s'|safe)|format('<'), ('{}'|safe).format('<') is string, '<'|e|upper, '<b>'|safe|replace('<', '&'), ['<', '<'|safe]|join(','), ('<'|safe)[0], ('a<b'|safe).split('<'), ('<'|safe).join(['<', 'x']), (html|safe)|length, [('<'|safe)]
 'a b  c\\td'|wordcount, ''|wordcount, "it's é 日本"|wordcount, n|wordcount
+html|safe|list|length, ('<a'|safe)|list, ('<a'|safe)|first, ('<a'|safe)|last, ('<a'|safe)|reverse
 s|truncate(8), s|truncate(8, true), s|truncate(8, false, '..'), s|truncate(8, leeway=0), s|truncate(5, true, '', 0), s|truncate(11), s|truncate(6, leeway=5), s|truncate(5, leeway=5), 'aaaa bbbb cccc'|truncate(10, leeway=0), 'aaaaaaaaaaaaaaaaaa'|truncate(5, leeway=0), u|truncate(6, true, '…', 0)
 s|truncate(2)
 n|truncate
@@ -398,6 +500,40 @@ d.items()|tojson
 d|tojson(foo=1)
 d|tojson(separators=1)
 s|upper()|lower|title, s | upper | length, -1|string|length, 1 + 2|string|length, (1 + 2)|string, not s|length, s|length > 3, s|length == 11 and yes, [1]|first + 1
+messages|map(attribute='tool_calls.0.function.name')|list, nest|attr('x') is defined, [nest]|map(attribute='x.y.0.z')|list, [nest]|map(attribute='x.q.z', default='dd')|list, [[1, 2], [3, 4]]|map(attribute=1)|list, [[1, 2], [3, 4]]|map(attribute='1')|list, [nest]|groupby('x.y')|list|length, [nest]|selectattr('x.y')|list|length
+[nest]|map(attribute='q.r')|list
+[nest]|sum(attribute='q.r')
+n|join(',', 'x')
+sinf|float|round, snan|float|round, sninf|float|round(2), 1e300|round(300), 1.5|round(400), 123.456|round(-400), 1e-300|round(310), 5|round(-30), 9007199254740993|round(-1)
+sinf|float|round(0, 'ceil')
+'99999999999999999999'|float, -9223372036854775807|abs
+l|batch('x')|list
+l|slice(0)|list
+l|slice(-1)|list
+[1, 2]|urlencode
+[(1, 2, 3)]|urlencode
+'x'|filesizeformat
+'2000'|filesizeformat, -5|filesizeformat, 1e15|filesizeformat(true)
+d|tojson(separators=(1, 2))
+s|center('x')
+s|indent('x'), s|indent(none)
+missing|truncate
+missing|title, missing|capitalize, missing|center(3), missing|wordcount, missing|urlencode, missing|e
+nil|title, nil|trim, n|replace('7', 'x'), l|upper, d|lower, l|trim('[')
+d|map('upper')|list, 'abc'|map('upper')|list, 'abc'|select('in', 'ab')|list, d|select('equalto', 'b')|list
+d|first|upper, d|list|sort, d|length, d|unique|list, 'abc'|batch(2)|list
+missing|map('upper')|list, missing|select|list, missing|unique|list, missing|batch(2)|list, missing|sum, missing|dictsort is defined
+missing|groupby('x'), missing|items|list, missing|join(','), missing|string|length, missing|list|length
+nil|map('upper')|list, nil|select|list
+n|map('upper')|list
+n|unique|list
+[3, 1, 2]|sort(reverse=1), [3, 1, 2]|sort(attribute=none), ['b', 'A']|sort(case_sensitive=1)
+[1, 2]|first(1)
+1|default(1, 2, 3)
+l|map(attribute=none)|list
+l|map('default', 'x')|list, [missing, 1]|map('default', 'x')|list, [none, 1]|map('default', 'x', true)|list
+l|map('round', precision=1)|list, ['a']|map('indent', width=2, first=true)|list
+l|select('divisibleby', num=3)|list, l|reject('in', seq=[1])|list
 s|upper(1)
 s|upper(x=1)
 s|trim('a', 'b')
@@ -786,6 +922,8 @@ REFUSED = [
     "{{ '\\ud83d' }}",
     "{{ 9223372036854775807 + 1 }}",
     "{{ 2 ** 64 }}",
+    "{{ 9223372036854775807|round(-1) }}",
+    "{{ 1e300|int }}",
     "{{ 12345678901234567890 }}",
     "{{ huge + 1 }}",
 ]
