@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT_TIMEOUT_S = 600
-TSAN_WORTH = ("engine", "pool", "store", "outbox", "golden")
+TSAN_WORTH = ("tokenizer", "engine", "pool", "store", "outbox", "golden")
 
 
 class Totals:

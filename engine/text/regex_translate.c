@@ -13,6 +13,7 @@
 #include "engine/text/unicode_late.h"
 
 #define GROUPS_MAX   100
+#define APPEND_MAX   (64u << 10) /* no piece of output is longer: tells the cap from lost memory */
 #define NAME_MAX_LEN 32
 #define WORD_CLASS   "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 /* In Oniguruma a \w outside a character class also takes these. */
@@ -554,7 +555,9 @@ enum status regex_translate(const char *pattern, size_t n, struct strbuf *out, s
     }
     if (t.depth > 0)
         return malformed(&t, "missing ')'");
+    if (out->failed && out->max - out->len > APPEND_MAX)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     if (out->failed)
-        return err_set(e, STATUS_LIMIT, NULL, "regular expression too large or out of memory");
+        return err_set(e, STATUS_LIMIT, NULL, "regular expression too large when written out");
     return STATUS_OK;
 }
