@@ -25,7 +25,7 @@ void answer_adapters(struct strbuf *b, const struct engine_adapter_use *uses, in
     for (int i = 0; i < count; i++) {
         strbuf_puts(b, i ? ",{\"name\":" : "{\"name\":");
         put_string(b, uses[i].name);
-        strbuf_printf(b, ",\"generation\":%llu,\"weight\":%.9g}",
+        strbuf_printf(b, ",\"generation\":%llu,\"weight\":%.7g}",
                       (unsigned long long)uses[i].generation, (double)uses[i].weight);
     }
     strbuf_putc(b, ']');
