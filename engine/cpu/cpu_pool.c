@@ -78,11 +78,19 @@ static void relax(void)
 #endif
 }
 
-/* Opens the task after `task`, or ends the list. */
-static void advance(struct cpu_pool *p, uint64_t s)
+/* After the last chunk of a task: opens the next one, or ends the list. Tasks of a single chunk are
+ * run at once by this thread, which has everything before them in view: no other thread need know.
+ */
+static void advance(struct cpu_pool *p, uint64_t s, int thread)
 {
     unsigned next = state_task(s) + 1;
     uint64_t epoch = s >> (CHUNK_BITS + TASK_BITS);
+    for (; next < (unsigned)p->count; next++) {
+        const struct task *t = &p->tasks[next];
+        if (atomic_load_explicit(&t->chunks, memory_order_relaxed) > 1)
+            break;
+        t->job.fn(t->job.ctx, t->job.arg, 0, t->units, thread);
+    }
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     atomic_store_explicit(&p->state, state_of(epoch, next < (unsigned)p->count ? next : TASK_IDLE),
                           memory_order_release);
@@ -104,7 +112,7 @@ static bool work(struct cpu_pool *p, uint64_t s, int thread)
     int end = t->units - begin < t->grain ? t->units : begin + t->grain;
     t->job.fn(t->job.ctx, t->job.arg, begin, end, thread);
     if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == chunks)
-        advance(p, s);
+        advance(p, s, thread);
     return true;
 }
 

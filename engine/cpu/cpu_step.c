@@ -27,7 +27,8 @@ int cpu_step_tasks_max(int layers)
     return layers * TASKS_A_LAYER + TASKS_OUTSIDE;
 }
 
-/* Records a task whose units cost `work` multiply-adds each. */
+/* Records a task whose units cost `work` multiply-adds each. Chunks are even, because few rows run
+ * faster over two panels at a time. */
 static void record(struct cpu_backend *c, void (*fn)(void *, int, int, int, int), int arg,
                    int units, size_t work)
 {
@@ -38,6 +39,7 @@ static void record(struct cpu_backend *c, void (*fn)(void *, int, int, int, int)
         grain = (size_t)units;
     else if (grain < least)
         grain = least;
+    grain += grain > 1 && grain % 2;
     cpu_pool_add(c->pool, (struct cpu_job){.fn = fn, .ctx = c, .arg = arg}, units, (int)grain);
 }
 

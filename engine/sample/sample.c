@@ -12,7 +12,7 @@
  * - The draw walks ids in ascending order and takes the first at which the running sum of weights
  *   exceeds u times their total, u = sample_uniform(seed, token_count).
  *
- * Sums of weights are in double, over ids in ascending order where the order can matter.
+ * Weights are summed in double, ids ascending; over the whole vocabulary first in blocks of 16.
  */
 #include "engine/sample/sample.h"
 
@@ -45,67 +45,127 @@ float sample_uniform(uint64_t seed, uint64_t position)
     return (float)(c0 >> 8) * 0x1p-24f;
 }
 
-/* ---- Exponentials: the same bits on every machine, which the C library does not promise ---- */
+/* ---- Blocks of 16, and vectors of 4, which every 64-bit machine has: the compiler does not make
+ * them of plain loops with comparisons. Arrays by id are padded to whole blocks. ---- */
 
-#define EXP_BLOCK 16
-#define EXP_LEAST (-86.5f) /* smaller arguments give 0: no subnormals */
+#define BLOCK     16
+#define LANES     4
+#define VECTOR(t) t __attribute__((vector_size(LANES * 4)))
 
-/* x = n ln 2 + r; Taylor polynomial of degree 7 in r; relative error below 4e-7. x <= 0. */
-static void exp_block(const float *x, float *y)
+static int padded(int vocab)
 {
-    for (int i = 0; i < EXP_BLOCK; i++) {
-        float in = x[i] < EXP_LEAST ? EXP_LEAST : x[i];
-        float t = in * 0x1.715476p0f + 0x1.8p23f;
-        float n = t - 0x1.8p23f;
-        float r = in - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
-        float p = 1.0f / 5040;
-        p = p * r + 1.0f / 720;
-        p = p * r + 1.0f / 120;
-        p = p * r + 1.0f / 24;
-        p = p * r + 1.0f / 6;
-        p = p * r + 0.5f;
-        p = p * r + 1.0f;
-        p = p * r + 1.0f;
-        uint32_t tb, pb;
-        memcpy(&tb, &t, sizeof tb);
-        memcpy(&pb, &p, sizeof pb);
-        pb += tb << 23;
-        memcpy(&p, &pb, sizeof p);
-        y[i] = x[i] < EXP_LEAST ? 0.0f : p;
-    }
+    return (vocab + BLOCK - 1) / BLOCK * BLOCK;
 }
 
-static void exp_many(const float *x, float *y, int n)
+#define EXP_LEAST (-86.5f) /* smaller arguments give 0: no subnormals */
+
+/* y = exp(x), x <= 0, the same bits on every machine, which the C library does not promise.
+ * x = n ln 2 + r; Taylor polynomial of degree 7 in r; relative error below 4e-7. */
+static inline void exp_lanes(const float *from, float *to)
+{
+    VECTOR(float) x;
+    memcpy(&x, from, sizeof x);
+    VECTOR(float) t = x * 0x1.715476p0f + 0x1.8p23f;
+    VECTOR(float) n = t - 0x1.8p23f;
+    VECTOR(float) r = x - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;
+    VECTOR(float) p = r * (1.0f / 5040) + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    VECTOR(uint32_t) bits = (VECTOR(uint32_t))p + ((VECTOR(uint32_t))t << 23);
+    bits &= (VECTOR(uint32_t))(x >= EXP_LEAST);
+    memcpy(to, &bits, sizeof bits);
+}
+
+static void exp_block(const float *from, float *to)
+{
+    for (int i = 0; i < BLOCK; i += LANES)
+        exp_lanes(from + i, to + i);
+}
+
+/* NaN to -inf, +inf to the largest float. */
+static inline void clean_lanes(const float *from, float *to)
+{
+    VECTOR(float) x;
+    VECTOR(float) nan = (VECTOR(float)){0} - INFINITY;
+    VECTOR(float) big = (VECTOR(float)){0} + FLT_MAX;
+    memcpy(&x, from, sizeof x);
+    VECTOR(int32_t) is_nan = (VECTOR(int32_t))(x != x);
+    VECTOR(int32_t) is_big = (VECTOR(int32_t))(x > FLT_MAX);
+    VECTOR(int32_t)
+    bits = ((VECTOR(int32_t))x & ~is_nan & ~is_big) | ((VECTOR(int32_t))nan & is_nan) |
+           ((VECTOR(int32_t))big & is_big);
+    memcpy(to, &bits, sizeof bits);
+}
+
+static float clean(float x)
+{
+    return x != x ? -INFINITY : x > FLT_MAX ? FLT_MAX : x;
+}
+
+/* y[padded] = clean x[n], the rest -inf. */
+static void clean_all(const float *x, int n, float *y)
 {
     int i = 0;
-    for (; n - i >= EXP_BLOCK; i += EXP_BLOCK)
-        exp_block(x + i, y + i);
-    float in[EXP_BLOCK] = {0}, out[EXP_BLOCK];
-    if (i < n) {
-        memcpy(in, x + i, (size_t)(n - i) * sizeof *in);
-        exp_block(in, out);
-        memcpy(y + i, out, (size_t)(n - i) * sizeof *out);
+    for (; n - i >= LANES; i += LANES)
+        clean_lanes(x + i, y + i);
+    for (; i < padded(n); i++)
+        y[i] = i < n ? clean(x[i]) : -INFINITY;
+}
+
+/* Of whole blocks, free of NaN. */
+static float largest(const float *x, int count)
+{
+    VECTOR(int32_t) most;
+    float m[LANES];
+    memcpy(&most, x, sizeof most);
+    for (int at = LANES; at < count; at += LANES) {
+        VECTOR(float) v;
+        memcpy(&v, x + at, sizeof v);
+        VECTOR(int32_t) larger = (VECTOR(int32_t))(v > (VECTOR(float))most);
+        most = (most & ~larger) | ((VECTOR(int32_t))v & larger);
     }
+    memcpy(m, &most, sizeof m);
+    for (int i = 1; i < LANES; i++)
+        m[0] = m[i] > m[0] ? m[i] : m[0];
+    return m[0];
+}
+
+/* x = (x - most) / divisor, w = exp(x), sums[count / 16] = sums of blocks. Returns their sum. */
+static double exp_all(float *x, int count, float most, float divisor, float *w, double *sums)
+{
+    double total = 0.0;
+    for (int at = 0; at < count; at += BLOCK) {
+        for (int i = 0; i < BLOCK; i++)
+            x[at + i] = (x[at + i] - most) / divisor;
+        exp_block(x + at, w + at);
+        double sum = 0.0;
+        for (int i = 0; i < BLOCK; i++)
+            sum += (double)w[at + i];
+        sums[at / BLOCK] = sum;
+        total += sum;
+    }
+    return total;
 }
 
 /* ---- One row's working state ---- */
 
 struct work {
     int vocab;
-    float *z;       /* [V] adjusted logits, then s */
-    float *w;       /* [V] weights by id */
-    int32_t *ids;   /* [V] candidates */
-    int32_t *count; /* [V] */
+    float *z;       /* [padded V] adjusted logits, then s */
+    float *w;       /* [padded V] weights by id */
+    int32_t *ids;   /* [padded V] candidates */
+    int32_t *count; /* [padded V] of occurrences; later marks, or keys of typical_p */
+    double *sums;   /* [padded V / 16] of weights */
 };
 
 size_t sample_scratch_floats(int vocab)
 {
-    return (size_t)vocab * 4;
-}
-
-static float clean(float x)
-{
-    return x != x ? -INFINITY : x > FLT_MAX ? FLT_MAX : x;
+    size_t v = (size_t)padded(vocab);
+    return 4 * v + v / BLOCK * 2 + 1;
 }
 
 /* Lowest id of the largest value; NaN never wins; -1 when all are -inf or NaN. */
@@ -184,8 +244,7 @@ static void apply_penalties(struct work *k, const struct sample_row *r)
 
 static void adjust(struct work *k, const float *logits, const struct sample_row *r)
 {
-    for (int i = 0; i < k->vocab; i++)
-        k->z[i] = clean(logits[i]);
+    clean_all(logits, k->vocab, k->z);
     for (int i = 0; i < r->params->bias_count; i++) {
         const struct logit_bias *b = &r->params->bias[i];
         if (in_vocab(k, b->token))
@@ -334,14 +393,6 @@ static void typical_keys(const struct work *k, int n, float *key)
         key[k->ids[i]] = (float)-fabs((double)k->z[k->ids[i]] - log_total + entropy);
 }
 
-/* Drops candidates [keep, n): their weight becomes zero. */
-static int drop_after(struct work *k, int keep, int n)
-{
-    for (int i = keep; i < n; i++)
-        k->w[k->ids[i]] = 0.0f;
-    return keep;
-}
-
 static int keep_min_p(struct work *k, int n, float min_p)
 {
     float most = 0.0f;
@@ -352,26 +403,35 @@ static int keep_min_p(struct work *k, int n, float min_p)
         if (k->w[k->ids[i]] >= min_p * most)
             swap(&k->ids[kept++], &k->ids[i]);
     }
-    return drop_after(k, kept, n);
+    return kept;
 }
 
-static int collect(struct work *k)
+/* Ids whose weight exceeds `least`, ascending. */
+static int collect(struct work *k, double least)
 {
     int n = 0;
     for (int i = 0; i < k->vocab; i++) {
         k->ids[n] = i;
-        n += k->w[i] > 0.0f;
+        n += (double)k->w[i] > least;
     }
     return n;
 }
 
-/* Puts the n candidates back into ascending order: all weights are known unless top_k chose. */
-static void restore_order(struct work *k, int n, bool few)
+/* Puts the candidates back into ascending order. */
+static void restore_order(struct work *k, int n)
 {
-    if (few)
+    if (n < k->vocab / 16) {
         sort_ids(k->ids, n);
-    else
-        collect(k);
+        return;
+    }
+    memset(k->count, 0, (size_t)k->vocab * sizeof *k->count);
+    for (int i = 0; i < n; i++)
+        k->count[k->ids[i]] = 1;
+    n = 0;
+    for (int i = 0; i < k->vocab; i++) {
+        if (k->count[i])
+            k->ids[n++] = i;
+    }
 }
 
 static int top_k_of(const struct sample_params *p)
@@ -379,61 +439,104 @@ static int top_k_of(const struct sample_params *p)
     return p->top_k < LIMIT_TOP_K ? p->top_k : LIMIT_TOP_K;
 }
 
-static bool has_top_k(const struct work *k, const struct sample_params *p)
+/* s and weights of the first top_k; their ids, ascending. */
+static int weigh_few(struct work *k, const struct sample_params *p, float most)
 {
-    return p->top_k > 0 && top_k_of(p) < k->vocab;
+    int n = select_first(k->z, k->vocab, top_k_of(p), k->ids);
+    for (int i = 0; i < n; i++) {
+        float s = (k->z[k->ids[i]] - most) / p->temperature;
+        float in[BLOCK] = {s}, out[BLOCK];
+        exp_block(in, out);
+        k->z[k->ids[i]] = s;
+        k->w[k->ids[i]] = out[0];
+    }
+    sort_ids(k->ids, n);
+    return n;
 }
 
-/* z to s and weights; candidates in ids, ascending. Returns how many. */
-static int weigh(struct work *k, const struct sample_params *p, float most)
+/* Draws among all ids: first the block, then the id in it. */
+static int32_t draw_dense(const struct work *k, double target)
 {
-    if (has_top_k(k, p)) {
-        int n = select_first(k->z, k->vocab, top_k_of(p), k->ids);
-        for (int i = 0; i < n; i++) {
-            float s = (k->z[k->ids[i]] - most) / p->temperature;
-            float in[EXP_BLOCK] = {s}, out[EXP_BLOCK];
-            exp_block(in, out);
-            k->z[k->ids[i]] = s;
-            k->w[k->ids[i]] = out[0];
-        }
-        sort_ids(k->ids, n);
-        return n;
-    }
-    for (int i = 0; i < k->vocab; i++)
-        k->z[i] = (k->z[i] - most) / p->temperature;
-    exp_many(k->z, k->w, k->vocab);
-    return collect(k);
-}
-
-static int32_t draw(struct work *k, const struct sample_row *r, float most)
-{
-    const struct sample_params *p = r->params;
-    bool few = has_top_k(k, p);
-    int n = weigh(k, p, most);
-    if (p->typical_p < 1.0f) {
-        float *key = (float *)(void *)k->count;
-        typical_keys(k, n, key);
-        double need = (double)p->typical_p * mass(k->w, k->ids, n);
-        n = drop_after(k, keep_mass(key, k->w, k->ids, n, need), n);
-        restore_order(k, n, few);
-    }
-    if (p->top_p < 1.0f) {
-        double need = (double)p->top_p * mass(k->w, k->ids, n);
-        n = drop_after(k, keep_mass(k->z, k->w, k->ids, n, need), n);
-    }
-    if (p->min_p > 0.0f)
-        n = keep_min_p(k, n, p->min_p);
-    if (p->top_p < 1.0f || p->min_p > 0.0f)
-        restore_order(k, n, few);
-    double target =
-        mass(k->w, k->ids, n) * (double)sample_uniform(p->seed, (uint64_t)r->token_count);
     double sum = 0.0;
+    int last = 0;
+    for (int at = 0; at < k->vocab; at += BLOCK) {
+        double block = k->sums[at / BLOCK];
+        if (sum + block <= target) {
+            sum += block;
+            continue;
+        }
+        for (int i = at; i < at + BLOCK && i < k->vocab; i++) {
+            sum += (double)k->w[i];
+            last = k->w[i] > 0.0f ? i : last;
+            if (sum > target)
+                return i;
+        }
+        return last; /* the block's own sum was rounded up */
+    }
+    return last;
+}
+
+/* Drops weights below min_p, whose largest is 1. Returns what is left. */
+static double thin_dense(struct work *k, float min_p)
+{
+    double total = 0.0;
+    for (int at = 0; at < padded(k->vocab); at += BLOCK) {
+        double sum = 0.0;
+        for (int i = at; i < at + BLOCK; i++) {
+            k->w[i] = k->w[i] >= min_p ? k->w[i] : 0.0f;
+            sum += (double)k->w[i];
+        }
+        k->sums[at / BLOCK] = sum;
+        total += sum;
+    }
+    return total;
+}
+
+static int32_t draw_listed(const struct work *k, int n, float u)
+{
+    double target = mass(k->w, k->ids, n) * (double)u, sum = 0.0;
     for (int i = 0; i < n; i++) {
         sum += (double)k->w[k->ids[i]];
         if (sum > target)
             return k->ids[i];
     }
     return k->ids[n - 1];
+}
+
+static int32_t draw(struct work *k, const struct sample_row *r, float most)
+{
+    const struct sample_params *p = r->params;
+    float u = sample_uniform(p->seed, (uint64_t)r->token_count);
+    bool few = p->top_k > 0 && top_k_of(p) < k->vocab;
+    double total = 0.0;
+    int n;
+    if (few) {
+        n = weigh_few(k, p, most);
+        total = mass(k->w, k->ids, n);
+    } else {
+        total = exp_all(k->z, padded(k->vocab), most, p->temperature, k->w, k->sums);
+        if (p->typical_p >= 1.0f && p->top_p >= 1.0f) {
+            if (p->min_p > 0.0f)
+                total = thin_dense(k, p->min_p);
+            return draw_dense(k, total * (double)u);
+        }
+        /* Ids below the bound weigh too little in all to reach into top_p's share. */
+        double least = 0.5 * (1.0 - (double)p->top_p) * total / k->vocab;
+        n = collect(k, p->typical_p < 1.0f ? 0.0 : least);
+    }
+    if (p->typical_p < 1.0f) {
+        float *key = (float *)(void *)k->count;
+        typical_keys(k, n, key);
+        n = keep_mass(key, k->w, k->ids, n, (double)p->typical_p * total);
+        restore_order(k, n);
+        total = mass(k->w, k->ids, n);
+    }
+    if (p->top_p < 1.0f)
+        n = keep_mass(k->z, k->w, k->ids, n, (double)p->top_p * total);
+    if (p->min_p > 0.0f)
+        n = keep_min_p(k, n, p->min_p);
+    restore_order(k, n);
+    return draw_listed(k, n, u);
 }
 
 static int32_t choose(struct work *k, const float *logits, const struct sample_row *r)
@@ -444,10 +547,10 @@ static int32_t choose(struct work *k, const float *logits, const struct sample_r
         return best < 0 ? 0 : best;
     }
     adjust(k, logits, r);
-    int32_t best = argmax(k->z, k->vocab);
-    if (best < 0)
+    float most = largest(k->z, padded(k->vocab));
+    if (most == -INFINITY)
         return last_resort(k, logits, r);
-    return greedy ? best : draw(k, r, k->z[best]);
+    return greedy ? argmax(k->z, k->vocab) : draw(k, r, most);
 }
 
 /* ---- Log-probabilities ---- */
@@ -470,21 +573,11 @@ static void keep_top(const float *logits, int vocab, int n, struct sample_result
 /* log of the sum of exp(logit - most), and `most`. */
 static double log_sum(struct work *k, const float *logits, float *most)
 {
-    float m = -INFINITY;
-    for (int i = 0; i < k->vocab; i++) {
-        k->z[i] = clean(logits[i]);
-        m = k->z[i] > m ? k->z[i] : m;
-    }
-    *most = m;
-    if (m == -INFINITY)
+    clean_all(logits, k->vocab, k->z);
+    *most = largest(k->z, padded(k->vocab));
+    if (*most == -INFINITY)
         return 0.0;
-    for (int i = 0; i < k->vocab; i++)
-        k->z[i] -= m;
-    exp_many(k->z, k->w, k->vocab);
-    double sum = 0.0;
-    for (int i = 0; i < k->vocab; i++)
-        sum += (double)k->w[i];
-    return log(sum);
+    return log(exp_all(k->z, padded(k->vocab), *most, 1.0f, k->w, k->sums));
 }
 
 static float logprob_of(float logit, float most, double lse)
@@ -506,11 +599,16 @@ static void add_logprobs(struct work *k, const float *logits, int n, struct samp
 void sample_logits(const float *logits, int vocab, const struct sample_row *row, float *scratch,
                    struct sample_result *out)
 {
+    size_t v = (size_t)padded(vocab);
+    /* Doubles first in what is left of an 8-byte boundary: scratch is aligned to floats. */
+    float *doubles = scratch + ((uintptr_t)scratch % sizeof(double) != 0);
+    float *rest = doubles + v / BLOCK * 2;
     struct work k = {.vocab = vocab,
-                     .z = scratch,
-                     .w = scratch + vocab,
-                     .ids = (int32_t *)(void *)(scratch + 2 * (size_t)vocab),
-                     .count = (int32_t *)(void *)(scratch + 3 * (size_t)vocab)};
+                     .sums = (double *)(void *)doubles,
+                     .z = rest,
+                     .w = rest + v,
+                     .ids = (int32_t *)(void *)(rest + 2 * v),
+                     .count = (int32_t *)(void *)(rest + 3 * v)};
     out->token = row->forced >= 0 && row->forced < vocab ? row->forced : choose(&k, logits, row);
     out->logprob = 0.0f;
     out->top_count = 0;

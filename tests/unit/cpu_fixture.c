@@ -399,7 +399,8 @@ static void turn(const struct model_shape *s, double *h, const struct tensor *no
     if (norm->data)
         rms_norm(h, norm, s->head_dim, s->rms_eps, h);
     for (int i = 0; i < half; i++) {
-        double a = pos * frequency(&s->rope, i, s->head_dim);
+        /* Rounded to float as the reference implementation rounds angles. */
+        double a = (double)((float)pos * (float)frequency(&s->rope, i, s->head_dim));
         double x = h[i], y = h[half + i];
         h[i] = x * cos(a) - y * sin(a);
         h[half + i] = y * cos(a) + x * sin(a);
