@@ -109,5 +109,7 @@ def check(template, variables):
     got = chorus(template, variables)
     shown = f"template  {template!r}\nvariables {variables!r}\nwant {want!r}\ngot  {got!r}"
     assert want[0] == got[0], shown
+    if want[0] == "ok" and " at 0x" in want[1]:
+        return  # a Python object printed with its address
     if want[0] == "ok" or want[1] is not None:
         assert want[1] == got[1], shown

@@ -287,6 +287,13 @@ static void test_jinja_errors(void **state)
     }
 }
 
+/* Under sanitizers the time budget may win every race. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SLOW_BUILD true
+#else
+#define SLOW_BUILD false
+#endif
+
 /* Each must end by a budget, soon, whatever it asks for. `budget`: a word of the message; NULL
  * where steps and time race. */
 static void test_jinja_budgets(void **state)
@@ -358,8 +365,10 @@ static void test_jinja_budgets(void **state)
         int64_t begin = clock_thread_cpu_ns();
         render(&r, templates[i].template, "{}");
         int64_t ms = (clock_thread_cpu_ns() - begin) / 1000000;
-        if (r.status != STATUS_LIMIT ||
-            !strstr(r.err.msg, templates[i].budget ? templates[i].budget : "chat template"))
+        bool named =
+            strstr(r.err.msg, templates[i].budget ? templates[i].budget : "chat template") ||
+            (SLOW_BUILD && strstr(r.err.msg, "200 ms"));
+        if (r.status != STATUS_LIMIT || !named)
             fail_msg("%s: status %d \"%s\" after %d ms", templates[i].template, r.status, r.err.msg,
                      (int)ms);
         /* the time budget, what one operation may take before it is looked at, and sanitizers */
@@ -422,7 +431,7 @@ static void test_jinja_hostile_sources(void **state)
         {"{{ 1", " and 1", " }}", 100000, STATUS_OK},
         {"{{ 1", " < 2", " }}", 100000, STATUS_OK},
         {"{% if 0 %}", "{% elif 0 %}", "{% endif %}", 50000, STATUS_OK},
-        {"", "{{ 1 }}", "", 100000, STATUS_OK},
+        {"", "{{ 1 }}", "", 20000, STATUS_OK},
         {"", "{#-#}", "", 200000, STATUS_OK},
         {"{{ [", "1,", "] }}", 200000, STATUS_OK},
         {"{{ {", "1:1,", "} }}", 200000, STATUS_OK},
