@@ -126,9 +126,10 @@ def test_leaving_at_every_nth_byte_of_the_stream(fake, how):
     for n in range(1, length, 8):
         c = s.connect()
         c.sendall(request(body))
-        got = 0
-        while got < n:
-            got += len(c.recv(min(n - got, 4096)))
+        got = b""
+        # Timings in the last chunk differ in length from run to run: this stream may end before n.
+        while len(got) < n and not got.endswith(b"\r\n0\r\n\r\n"):
+            got += c.recv(min(n - len(got), 4096))
         leave(c, how)
     s.wait_metric("chorus_requests_running", 0)
     s.wait_metric("chorus_connections", 1)
