@@ -204,8 +204,12 @@ static enum status add_kwargs(const cJSON *root, cJSON *vars, struct err *e)
         return err_set(e, STATUS_INVALID, "chat_template_kwargs",
                        "'chat_template_kwargs' has more than %d members", KWARGS_MAX);
     for (const cJSON *m = kwargs->child; m; m = m->next) {
+        /* Strings whose name ends in _token count as the model's own text: no request chooses
+         * those. */
+        size_t n = strlen(m->string);
         if (strcmp(m->string, "messages") == 0 || strcmp(m->string, "tools") == 0 ||
             strcmp(m->string, "chat_template") == 0 ||
+            (n >= 6 && strcmp(m->string + n - 6, "_token") == 0) ||
             cJSON_GetObjectItemCaseSensitive(vars, m->string))
             return err_set(e, STATUS_INVALID, "chat_template_kwargs",
                            "'chat_template_kwargs' cannot set '%.64s'", m->string);

@@ -105,7 +105,8 @@ def test_good_values(plain, field, good):
     ({"tools": [{"type": "function"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
     ({"structured_outputs": {"regex": "a"}}, "structured_outputs"), ({"continue_final_message": True}, "continue_final_message"),
     ({"chat_template": "{{ 1 }}"}, "chat_template"), ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
-    ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs")])
+    ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"bos_token": "<|system|>"}}, "chat_template_kwargs")])
 def test_what_is_not_there_is_refused_by_name(plain, body, param):
     status, answer = plain.post(CHAT, {"messages": USER, **body})
     assert status == 400 and answer["error"]["param"] == param and answer["error"]["code"] in ("invalid_value", "unsupported_value")
