@@ -34,7 +34,8 @@ struct cpu_matrix {
     char *data;         /* owned, 64-byte aligned; NULL: absent */
 };
 
-/* y[r, c] = sum_k x[r, k] * w[c, k], or y += with `add`. Columns of whole panels are written. */
+/* y[r, c] = sum_k x[r, k] * w[c, k], or y += with `add`. Of a half-empty last panel whole vectors
+ * of 16 columns are written. */
 struct cpu_gemm {
     const float *x; /* [rows, k] */
     size_t x_stride;

@@ -115,7 +115,10 @@ INLINE struct vec v_bf16_high(const char *p)
 
 #define TILE_ROWS 6
 /* X(rows, vectors): register tiles; more vectors where few rows leave the multipliers waiting. */
-#define TILE_LIST(X)    X(1, 2) X(1, 4) X(2, 2) X(3, 2) X(4, 1) X(5, 1) X(6, 1)
+/* clang-format off */
+#define TILE_LIST(X)                                                                               \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(2, 1) X(2, 2) X(3, 1) X(3, 2) X(4, 1) X(5, 1) X(6, 1)
+/* clang-format on */
 #define TILE_WIDE(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 /* Attention tiles: X(rows, pages scored at once, vectors of V at once). */
 #define ATTEND_LIST(X) X(1, 4, 4) X(2, 2, 2) X(3, 2, 2) X(4, 1, 1) X(5, 1, 1) X(6, 1, 1)

@@ -104,8 +104,10 @@ INLINE struct vec v_bf16_high(const char *p)
 /* clang-format off */
 /* X(rows, vectors): register tiles; more vectors where few rows leave the multipliers waiting. */
 #define TILE_LIST(X)                                                                               \
-    X(1, 2) X(1, 4) X(2, 2) X(2, 4) X(3, 2) X(3, 4) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2)        \
-    X(9, 2) X(10, 2) X(11, 2) X(12, 2) X(13, 2) X(14, 2)
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(3, 1) X(3, 2) X(3, 3)        \
+    X(3, 4) X(4, 1) X(4, 2) X(5, 1) X(5, 2) X(6, 1) X(6, 2) X(7, 1) X(7, 2) X(8, 1) X(8, 2)        \
+    X(9, 1) X(9, 2) X(10, 1) X(10, 2) X(11, 1) X(11, 2) X(12, 1) X(12, 2) X(13, 1) X(13, 2)        \
+    X(14, 1) X(14, 2)
 /* Attention tiles: X(rows, pages scored at once, vectors of V at once). */
 #define ATTEND_LIST(X)                                                                             \
     X(1, 4, 4) X(2, 4, 4) X(3, 4, 4) X(4, 2, 4) X(5, 2, 4) X(6, 2, 4) X(7, 2, 2) X(8, 2, 2)        \

@@ -11,30 +11,33 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
-/* One word says where the pool stands: which list (epoch), which task of it, which chunk is next.
- * A chunk is claimed by a compare-and-swap that adds one. A thread that was descheduled between
+/* One word says where the pool stands: which list (epoch), which task of it, which unit is next. A
+ * chunk is claimed by a compare-and-swap that adds its units. A thread that was descheduled between
  * reading the word and the swap fails the swap, because the epoch moved on; so nobody ever waits
  * for a thread that holds no chunk.
  *
- *   state = epoch << 36 | task << 20 | chunk,   task = TASK_IDLE: no list in flight
+ *   state = epoch << 36 | task << 24 | unit,   task = TASK_IDLE: no list in flight
+ *
+ * Chunks shrink: a claim takes a share of what is left, so that few swaps are made (each moves a
+ * cache line between cores) and yet threads finish together.
  *
  * Ordering: start's release store publishes the list; a chunk's results are released by its
  * increment of `done`; the thread that completes a task has acquired all of them and releases them
  * with the store that opens the next task.
  */
-#define CHUNK_BITS 20
-#define TASK_BITS  16
-#define TASK_IDLE  ((1u << TASK_BITS) - 1)
-#define CHUNK_MAX  (1 << 19)
+#define UNIT_BITS 24
+#define TASK_BITS 12
+#define TASK_IDLE ((1u << TASK_BITS) - 1)
+#define UNITS_MAX ((1 << UNIT_BITS) - 1)
 
 #define SPIN_IDLE_NS    50000 /* between lists, before sleeping: about one gap between two steps */
 #define SPIN_BUSY_COUNT 512   /* pauses inside a list before offering the processor to others */
 
 struct task {
     struct cpu_job job;
-    int units;
-    int grain;
-    atomic_int chunks; /* atomic: a late thread may look at it while the next list is recorded */
+    /* Atomic: a late thread may look at them while the next list is recorded. */
+    atomic_int units;
+    atomic_int grain;
 };
 
 struct helper {
@@ -56,17 +59,17 @@ struct cpu_pool {
     int sleeping;
     atomic_bool stop;
     _Alignas(64) atomic_uint_fast64_t state;
-    _Alignas(64) atomic_int done; /* chunks of the current task */
+    _Alignas(64) atomic_int done; /* units of the current task */
 };
 
 static uint64_t state_of(uint64_t epoch, unsigned task)
 {
-    return epoch << (CHUNK_BITS + TASK_BITS) | (uint64_t)task << CHUNK_BITS;
+    return epoch << (UNIT_BITS + TASK_BITS) | (uint64_t)task << UNIT_BITS;
 }
 
 static unsigned state_task(uint64_t s)
 {
-    return (unsigned)(s >> CHUNK_BITS) & TASK_IDLE;
+    return (unsigned)(s >> UNIT_BITS) & TASK_IDLE;
 }
 
 static void relax(void)
@@ -78,40 +81,54 @@ static void relax(void)
 #endif
 }
 
-/* After the last chunk of a task: opens the next one, or ends the list. Tasks of a single chunk are
+static int relaxed(const atomic_int *a)
+{
+    return atomic_load_explicit(a, memory_order_relaxed);
+}
+
+/* After the last unit of a task: opens the next one, or ends the list. Tasks of a single chunk are
  * run at once by this thread, which has everything before them in view: no other thread need know.
  */
 static void advance(struct cpu_pool *p, uint64_t s, int thread)
 {
     unsigned next = state_task(s) + 1;
-    uint64_t epoch = s >> (CHUNK_BITS + TASK_BITS);
+    uint64_t epoch = s >> (UNIT_BITS + TASK_BITS);
     for (; next < (unsigned)p->count; next++) {
         const struct task *t = &p->tasks[next];
-        if (atomic_load_explicit(&t->chunks, memory_order_relaxed) > 1)
+        int units = relaxed(&t->units);
+        if (p->threads > 1 && units > relaxed(&t->grain))
             break;
-        t->job.fn(t->job.ctx, t->job.arg, 0, t->units, thread);
+        t->job.fn(t->job.ctx, t->job.arg, 0, units, thread);
     }
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     atomic_store_explicit(&p->state, state_of(epoch, next < (unsigned)p->count ? next : TASK_IDLE),
                           memory_order_release);
 }
 
+/* Units to claim when `left` are left: a share, in whole grains. */
+static int claim(const struct cpu_pool *p, int left, int grain)
+{
+    int share = p->threads == 1 ? left : left / (2 * p->threads);
+    int size = (share + grain - 1) / grain * grain;
+    size = size < grain ? grain : size;
+    return size < left ? size : left;
+}
+
 /* Tries to claim and run one chunk of the task that `s` shows. False: nothing left to claim. */
 static bool work(struct cpu_pool *p, uint64_t s, int thread)
 {
     struct task *t = &p->tasks[state_task(s)];
-    int chunks = atomic_load_explicit(&t->chunks, memory_order_relaxed);
-    int chunk = (int)(s & ((1u << CHUNK_BITS) - 1));
-    if (chunk >= chunks)
+    int units = relaxed(&t->units);
+    int begin = (int)(s & UNITS_MAX);
+    if (begin >= units)
         return false;
+    int size = claim(p, units - begin, relaxed(&t->grain));
     uint_fast64_t seen = s;
-    if (!atomic_compare_exchange_strong_explicit(&p->state, &seen, s + 1, memory_order_acq_rel,
-                                                 memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(&p->state, &seen, s + (uint64_t)size,
+                                                 memory_order_acq_rel, memory_order_relaxed))
         return true;
-    int begin = chunk * t->grain;
-    int end = t->units - begin < t->grain ? t->units : begin + t->grain;
-    t->job.fn(t->job.ctx, t->job.arg, begin, end, thread);
-    if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == chunks)
+    t->job.fn(t->job.ctx, t->job.arg, begin, begin + size, thread);
+    if (atomic_fetch_add_explicit(&p->done, size, memory_order_acq_rel) + size == units)
         advance(p, s, thread);
     return true;
 }
@@ -237,17 +254,11 @@ void cpu_pool_add(struct cpu_pool *p, struct cpu_job job, int units, int grain)
 {
     if (units <= 0)
         return;
-    CHECK(p->count < p->tasks_max);
-    if (grain < 1)
-        grain = 1;
-    int least = units / CHUNK_MAX + 1;
-    if (grain < least)
-        grain = least;
+    CHECK(p->count < p->tasks_max && units < UNITS_MAX);
     struct task *t = &p->tasks[p->count++];
     t->job = job;
-    t->units = units;
-    t->grain = grain;
-    atomic_store_explicit(&t->chunks, (units - 1) / grain + 1, memory_order_relaxed);
+    atomic_store_explicit(&t->units, units, memory_order_relaxed);
+    atomic_store_explicit(&t->grain, grain < 1 ? 1 : grain, memory_order_relaxed);
 }
 
 void cpu_pool_start(struct cpu_pool *p)

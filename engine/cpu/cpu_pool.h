@@ -29,8 +29,9 @@ WARN_UNUSED enum status cpu_pool_create(int threads, int tasks_max, struct cpu_p
 void cpu_pool_destroy(struct cpu_pool *p);
 int cpu_pool_threads(const struct cpu_pool *p);
 
-/* Appends a task of `units` units in chunks of `grain` (at least 1) to the list that is being
- * recorded. No units: nothing is appended. */
+/* Appends a task of `units` units (below 16 million) to the list that is being recorded. Chunks are
+ * multiples of `grain` (at least 1; the last one may be smaller) and begin at one. No units:
+ * nothing is appended. */
 void cpu_pool_add(struct cpu_pool *p, struct cpu_job job, int units, int grain);
 /* Hands the recorded list to the helpers and returns at once. */
 void cpu_pool_start(struct cpu_pool *p);

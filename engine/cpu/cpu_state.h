@@ -37,11 +37,13 @@ struct cpu_view {
     int *row_segment;             /* segments of each row, in order */
 };
 
-/* Neighbouring rows of one sequence that attend together. */
+/* Neighbouring rows of one sequence that attend together, and where their output begins: after the
+ * last layer's keys and values only output rows go on, one behind the other. */
 struct cpu_attend_tile {
     int seq;
     int begin;
     int end;
+    int out;
 };
 
 /* A buffer of the workspace: the address of its pointer, and its size. */
@@ -71,16 +73,16 @@ struct cpu_backend {
     /* Activations; strides in floats, padded so that rows of a power-of-two width do not meet in
      * one cache set. */
     size_t hidden_stride, q_stride, kv_stride, ffn_stride, vocab_stride, u_stride;
-    float *x;      /* [T, M] residual */
-    float *n;      /* [T, M] normed */
-    float *q;      /* [T, H*D] */
-    float *k;      /* [T, KH*D] */
-    float *v;      /* [T, KH*D] */
-    float *a;      /* [T, H*D] attention output */
-    float *g;      /* [T, F] gate, then h */
-    float *up;     /* [T, F] */
-    float *y;      /* [T, M] output of o and down before the residual */
-    float *out;    /* [O, M] normed rows of the head */
+    float *x;   /* [T, M] residual */
+    float *n;   /* [T, M] normed */
+    float *q;   /* [T, H*D] */
+    float *k;   /* [T, KH*D] */
+    float *v;   /* [T, KH*D] */
+    float *a;   /* [T, H*D] attention output */
+    float *g;   /* [T, F] gate, then h */
+    float *up;  /* [T, F] */
+    float *y;   /* [T, M] output of o and down before the residual */
+    float *out; /* [O, M] residual of output rows from the last layer's attention on, then normed */
     float *logits; /* [O, V] */
     float *u;      /* [4 * rows, u_stride] A x of all segments; grows with adapters */
     size_t u_rows;
@@ -93,8 +95,10 @@ struct cpu_backend {
     const struct batch *batch; /* borrowed from step_begin to step_finish */
     struct cpu_view all;
     struct cpu_view outs;
-    struct cpu_attend_tile *tiles; /* [rows_max] */
+    struct cpu_attend_tile *tiles;     /* [rows_max] */
+    struct cpu_attend_tile *out_tiles; /* [outs_max] */
     int tile_count;
+    int out_tile_count;
     int head_part;  /* query heads of a tile: the kv group, or an even part of a large one */
     int part_count; /* parts of a kv group */
     struct sample_result *results; /* [outs_max] */

@@ -9,13 +9,19 @@
 /* Norm, qkv, RoPE, attention, o, norm, gate and up, down, and a shrink before each of the four
  * linears. */
 #define TASKS_A_LAYER 12
-/* Embedding, final norm, shrink and product of the head, sampling. */
-#define TASKS_OUTSIDE 5
+/* Embedding, picking output rows, final norm, shrink and product of the head, sampling. */
+#define TASKS_OUTSIDE 6
 
 /* Multiply-adds below which a chunk is not worth handing to another thread. */
-#define CHUNK_WORK      20000
-#define CHUNKS_A_THREAD 4
-#define SHRINK_ROWS     28
+#define CHUNK_WORK  20000
+#define SHRINK_ROWS 28
+/* What else costs, in multiply-adds of a product that take as long (AVX-512, one core: 60 a ns). */
+#define ROW_WORK    10    /* an element of a norm */
+#define ROPE_WORK   30    /* an element of a query head */
+#define KV_WORK     300   /* an element of a key or value head: a cache line each to write */
+#define EMBED_WORK  100   /* an element read out of panels */
+#define ATTEND_WORK 10000 /* a tile, whatever its context */
+#define SAMPLE_WORK 100   /* an id */
 
 static struct cpu_backend *self(struct backend *b)
 {
@@ -27,20 +33,23 @@ int cpu_step_tasks_max(int layers)
     return layers * TASKS_A_LAYER + TASKS_OUTSIDE;
 }
 
-/* Records a task whose units cost `work` multiply-adds each. Chunks are even, because few rows run
- * faster over two panels at a time. */
+/* Records a task whose units cost about `work` multiply-adds of a product each. */
 static void record(struct cpu_backend *c, void (*fn)(void *, int, int, int, int), int arg,
                    int units, size_t work)
 {
-    int chunks = cpu_pool_threads(c->pool) * CHUNKS_A_THREAD;
-    size_t grain = ((size_t)units + (size_t)chunks - 1) / (size_t)chunks;
-    size_t least = CHUNK_WORK / (work ? work : 1) + 1;
-    if (cpu_pool_threads(c->pool) == 1 || least > (size_t)units)
+    size_t grain = CHUNK_WORK / (work + 1) + 1;
+    if (grain > (size_t)units)
         grain = (size_t)units;
-    else if (grain < least)
-        grain = least;
-    grain += grain > 1 && grain % 2;
     cpu_pool_add(c->pool, (struct cpu_job){.fn = fn, .ctx = c, .arg = arg}, units, (int)grain);
+}
+
+/* The same for panels: chunks are even, because few rows run faster over two panels at a time. */
+static void record_panels(struct cpu_backend *c, void (*fn)(void *, int, int, int, int), int arg,
+                          int panels, size_t work)
+{
+    size_t grain = CHUNK_WORK / (work + 1) + 1;
+    grain += grain % 2;
+    cpu_pool_add(c->pool, (struct cpu_job){.fn = fn, .ctx = c, .arg = arg}, panels, (int)grain);
 }
 
 /* ---- Views: which segments lie over which rows ---- */
@@ -129,8 +138,17 @@ static void make_tiles(struct cpu_backend *c, const struct batch *b)
     for (int s = 0; s < b->seqs; s++) {
         for (int r = b->row_begin[s]; r < b->row_begin[s + 1]; r += step) {
             int end = b->row_begin[s + 1] - r < step ? b->row_begin[s + 1] : r + step;
-            c->tiles[c->tile_count++] = (struct cpu_attend_tile){s, r, end};
+            c->tiles[c->tile_count++] = (struct cpu_attend_tile){s, r, end, r};
         }
+    }
+    c->out_tile_count = 0;
+    for (int o = 0, n; o < b->out_count; o += n) {
+        int row = b->out_row[o], seq = b->seq_of_row[row];
+        for (n = 1; n < step && o + n < b->out_count; n++) {
+            if (b->out_row[o + n] != row + n || b->seq_of_row[row + n] != seq)
+                break;
+        }
+        c->out_tiles[c->out_tile_count++] = (struct cpu_attend_tile){seq, row, row + n, o};
     }
 }
 
@@ -164,6 +182,25 @@ enum status cpu_step_begin(struct backend *b, const struct batch *batch)
 
 /* ---- Linears ---- */
 
+/* In the last layer only output rows go on after keys and values are written: nothing else reads
+ * the others. A prompt saves most of a layer. */
+static bool is_last(const struct cpu_backend *c, int layer)
+{
+    return layer == c->w.shape.layers - 1;
+}
+
+/* Rows that go through the attention, o and the feed-forward part of a layer, and their residual.
+ */
+static const struct cpu_view *view_of(const struct cpu_backend *c, int layer)
+{
+    return is_last(c, layer) ? &c->outs : &c->all;
+}
+
+static float *residual_of(const struct cpu_backend *c, int layer)
+{
+    return is_last(c, layer) ? c->out : c->x;
+}
+
 /* One linear of a task: y[rows, out] = W x, with the segments over the rows. */
 struct site_io {
     int site;
@@ -182,7 +219,7 @@ static struct site_io site_io(struct cpu_backend *c, int layer, enum linear_kind
     struct site_io io = {.site = SITE_OF(layer, kind),
                          .w = &l->linear[kind],
                          .bias = l->bias[kind],
-                         .view = &c->all,
+                         .view = kind <= LINEAR_V ? &c->all : view_of(c, layer),
                          .x = c->n,
                          .x_stride = c->hidden_stride};
     switch (kind) {
@@ -251,7 +288,10 @@ static void add_segments(const struct cpu_backend *c, const struct site_io *io, 
 {
     const struct cpu_view *v = io->view;
     int last = end * CPU_PANEL < io->w->n ? end * CPU_PANEL : io->w->n;
-    for (int r = 0; r < v->rows; r++)
+    bool any_gain = false;
+    for (int i = 0; i < v->segment_count; i++)
+        any_gain = any_gain || v->segments[i].lora->sites[io->site].gain;
+    for (int r = 0; any_gain && r < v->rows; r++)
         add_gain(v, io->site, r, io->y + (size_t)r * io->y_stride, begin * CPU_PANEL, last);
     for (int i = 0; i < v->segment_count; i++) {
         const struct cpu_segment *s = &v->segments[i];
@@ -294,14 +334,15 @@ static void linear_panels(const struct cpu_backend *c, const struct site_io *io,
         c->kernels->add(io->y + (size_t)r * io->y_stride + first, io->bias + first, last - first);
 }
 
-/* x[T, M] += y on the columns of panels [begin, end). */
-static void add_residual(const struct cpu_backend *c, int begin, int end)
+/* The residual += y on the columns of panels [begin, end). */
+static void add_residual(const struct cpu_backend *c, int layer, int begin, int end)
 {
     int first = begin * CPU_PANEL;
     int last = end * CPU_PANEL < c->w.shape.hidden ? end * CPU_PANEL : c->w.shape.hidden;
-    for (int r = 0; r < c->all.rows; r++) {
+    float *x = residual_of(c, layer);
+    for (int r = 0; r < view_of(c, layer)->rows; r++) {
         size_t at = (size_t)r * c->hidden_stride + (size_t)first;
-        c->kernels->add(c->x + at, c->y + at, last - first);
+        c->kernels->add(x + at, c->y + at, last - first);
     }
 }
 
@@ -324,7 +365,7 @@ static void task_o(void *ctx, int layer, int begin, int end, int thread)
     (void)thread;
     struct site_io io = site_io(ctx, layer, LINEAR_O);
     linear_panels(ctx, &io, begin, end);
-    add_residual(ctx, begin, end);
+    add_residual(ctx, layer, begin, end);
 }
 
 static void task_down(void *ctx, int layer, int begin, int end, int thread)
@@ -332,7 +373,7 @@ static void task_down(void *ctx, int layer, int begin, int end, int thread)
     (void)thread;
     struct site_io io = site_io(ctx, layer, LINEAR_DOWN);
     linear_panels(ctx, &io, begin, end);
-    add_residual(ctx, begin, end);
+    add_residual(ctx, layer, begin, end);
 }
 
 static void task_gate_up(void *ctx, int layer, int begin, int end, int thread)
@@ -345,7 +386,7 @@ static void task_gate_up(void *ctx, int layer, int begin, int end, int thread)
     linear_panels(c, &up, begin, end);
     int first = begin * CPU_PANEL;
     int last = end * CPU_PANEL < c->w.shape.ffn ? end * CPU_PANEL : c->w.shape.ffn;
-    for (int r = 0; r < c->all.rows; r++) {
+    for (int r = 0; r < gate.view->rows; r++) {
         size_t at = (size_t)r * c->ffn_stride + (size_t)first;
         c->kernels->silu_mul(c->g + at, c->up + at, last - first);
     }
@@ -447,11 +488,12 @@ static void task_embed(void *ctx, int arg, int begin, int end, int thread)
     }
 }
 
-static void norm_rows(struct cpu_backend *c, const float *w, int begin, int end)
+static void norm_rows(struct cpu_backend *c, const float *x, const float *w, float *y, int begin,
+                      int end)
 {
     for (int r = begin; r < end; r++) {
         size_t at = (size_t)r * c->hidden_stride;
-        c->kernels->norm(c->x + at, w, c->w.shape.hidden, (float)c->w.shape.rms_eps, c->n + at);
+        c->kernels->norm(x + at, w, c->w.shape.hidden, (float)c->w.shape.rms_eps, y + at);
     }
 }
 
@@ -459,14 +501,14 @@ static void task_attn_norm(void *ctx, int layer, int begin, int end, int thread)
 {
     (void)thread;
     struct cpu_backend *c = ctx;
-    norm_rows(c, c->w.layers[layer].attn_norm, begin, end);
+    norm_rows(c, c->x, c->w.layers[layer].attn_norm, c->n, begin, end);
 }
 
 static void task_mlp_norm(void *ctx, int layer, int begin, int end, int thread)
 {
     (void)thread;
     struct cpu_backend *c = ctx;
-    norm_rows(c, c->w.layers[layer].mlp_norm, begin, end);
+    norm_rows(c, residual_of(c, layer), c->w.layers[layer].mlp_norm, c->n, begin, end);
 }
 
 static void task_final_norm(void *ctx, int arg, int begin, int end, int thread)
@@ -474,16 +516,38 @@ static void task_final_norm(void *ctx, int arg, int begin, int end, int thread)
     (void)arg;
     (void)thread;
     struct cpu_backend *c = ctx;
+    norm_rows(c, c->out, c->w.final_norm, c->out, begin, end);
+}
+
+/* The residual of output rows, before the last layer adds to it. */
+static void task_take_outs(void *ctx, int arg, int begin, int end, int thread)
+{
+    (void)arg;
+    (void)thread;
+    struct cpu_backend *c = ctx;
     for (int o = begin; o < end; o++)
-        c->kernels->norm(c->x + (size_t)c->batch->out_row[o] * c->hidden_stride, c->w.final_norm,
-                         c->w.shape.hidden, (float)c->w.shape.rms_eps,
-                         c->out + (size_t)o * c->hidden_stride);
+        memcpy(c->out + (size_t)o * c->hidden_stride,
+               c->x + (size_t)c->batch->out_row[o] * c->hidden_stride,
+               (size_t)c->w.shape.hidden * sizeof *c->out);
 }
 
 static float *kv_block(const struct cpu_backend *c, int layer, int page, int kv_head)
 {
     return c->kv + (size_t)layer * c->layer_floats + (size_t)page * c->page_floats +
            (size_t)kv_head * CPU_KV_BLOCK(c->w.shape.head_dim);
+}
+
+/* Asks for the lines that a row's keys will be written to: one a dimension. */
+static void fetch_kv(const struct cpu_backend *c, int layer, int row)
+{
+    const struct batch *b = c->batch;
+    int pos = b->position[row];
+    int page = b->page_table[b->seq_of_row[row] * b->page_stride + pos / CPU_PAGE];
+    for (int h = 0; h < c->w.shape.kv_heads; h++) {
+        const float *to = kv_block(c, layer, page, h);
+        for (int i = 0; i < c->w.shape.head_dim; i++)
+            __builtin_prefetch(to + i * CPU_PAGE, 1);
+    }
 }
 
 /* Norm and RoPE of q and k; k and v into the row's place in its page. */
@@ -496,6 +560,8 @@ static void task_rope(void *ctx, int layer, int begin, int end, int thread)
     const struct batch *b = c->batch;
     size_t d = (size_t)shape->head_dim;
     for (int r = begin; r < end; r++) {
+        if (r + 1 < end)
+            fetch_kv(c, layer, r + 1);
         int pos = b->position[r];
         int page = b->page_table[b->seq_of_row[r] * b->page_stride + pos / CPU_PAGE];
         int slot = pos % CPU_PAGE;
@@ -529,15 +595,17 @@ static void task_attend(void *ctx, int layer, int begin, int end, int thread)
     const struct batch *b = c->batch;
     int group = shape->heads / shape->kv_heads;
     size_t d = (size_t)shape->head_dim;
+    const struct cpu_attend_tile *tiles = is_last(c, layer) ? c->out_tiles : c->tiles;
+    int tile_count = is_last(c, layer) ? c->out_tile_count : c->tile_count;
     for (int i = begin; i < end; i++) {
-        const struct cpu_attend_tile *t = &c->tiles[i % c->tile_count];
-        int kv_head = i / c->tile_count / c->part_count;
-        int first = i / c->tile_count % c->part_count * c->head_part;
+        const struct cpu_attend_tile *t = &tiles[i % tile_count];
+        int kv_head = i / tile_count / c->part_count;
+        int first = i / tile_count % c->part_count * c->head_part;
         int heads = group - first < c->head_part ? group - first : c->head_part;
-        size_t at = (size_t)t->begin * c->q_stride + (size_t)(kv_head * group + first) * d;
-        struct cpu_attend a = {.q = c->q + at,
+        size_t column = (size_t)(kv_head * group + first) * d;
+        struct cpu_attend a = {.q = c->q + (size_t)t->begin * c->q_stride + column,
                                .q_stride = c->q_stride,
-                               .out = c->a + at,
+                               .out = c->a + (size_t)t->out * c->q_stride + column,
                                .out_stride = c->q_stride,
                                .rows = t->end - t->begin,
                                .heads = heads,
@@ -568,7 +636,7 @@ static void task_sample(void *ctx, int arg, int begin, int end, int thread)
 void cpu_step_embed(struct backend *b)
 {
     struct cpu_backend *c = self(b);
-    record(c, task_embed, 0, c->all.rows, (size_t)c->w.shape.hidden * 4);
+    record(c, task_embed, 0, c->all.rows, (size_t)c->w.shape.hidden * EMBED_WORK);
 }
 
 void cpu_step_attn_in(struct backend *b, int layer)
@@ -576,12 +644,12 @@ void cpu_step_attn_in(struct backend *b, int layer)
     struct cpu_backend *c = self(b);
     const struct model_shape *s = &c->w.shape;
     const struct cpu_matrix *w = c->w.layers[layer].linear;
-    record(c, task_attn_norm, layer, c->all.rows, (size_t)s->hidden);
+    record(c, task_attn_norm, layer, c->all.rows, (size_t)s->hidden * ROW_WORK);
     record_shrink(c, layer * GROUP_COUNT + GROUP_QKV, &c->all);
-    record(c, task_qkv, layer, w[LINEAR_Q].panels + w[LINEAR_K].panels + w[LINEAR_V].panels,
-           panel_work(&c->all, s->hidden));
+    record_panels(c, task_qkv, layer, w[LINEAR_Q].panels + w[LINEAR_K].panels + w[LINEAR_V].panels,
+                  panel_work(&c->all, s->hidden));
     record(c, task_rope, layer, c->all.rows,
-           (size_t)(s->heads + 4 * s->kv_heads) * (size_t)s->head_dim * 2);
+           ((size_t)s->heads * ROPE_WORK + (size_t)s->kv_heads * KV_WORK) * (size_t)s->head_dim);
 }
 
 void cpu_step_attend(struct backend *b, int layer)
@@ -592,33 +660,45 @@ void cpu_step_attend(struct backend *b, int layer)
     for (int i = 0; i < c->batch->seqs; i++)
         context += (size_t)c->batch->kv_len[i];
     size_t mean = c->batch->seqs > 0 ? context / (size_t)c->batch->seqs : 0;
-    record(c, task_attend, layer, c->tile_count * s->kv_heads * c->part_count,
-           mean * 2 * (size_t)c->head_part * (size_t)s->head_dim);
+    int tiles = is_last(c, layer) ? c->out_tile_count : c->tile_count;
+    record(c, task_attend, layer, tiles * s->kv_heads * c->part_count,
+           ATTEND_WORK + mean * 2 * (size_t)c->head_part * (size_t)s->head_dim);
 }
 
 void cpu_step_attn_out(struct backend *b, int layer)
 {
     struct cpu_backend *c = self(b);
+    const struct cpu_view *v = view_of(c, layer);
     const struct cpu_matrix *w = &c->w.layers[layer].linear[LINEAR_O];
-    record_shrink(c, layer * GROUP_COUNT + GROUP_O, &c->all);
-    record(c, task_o, layer, w->panels, panel_work(&c->all, w->k));
+    if (v->rows == 0)
+        return;
+    if (is_last(c, layer))
+        record(c, task_take_outs, layer, v->rows, (size_t)c->w.shape.hidden);
+    record_shrink(c, layer * GROUP_COUNT + GROUP_O, v);
+    record_panels(c, task_o, layer, w->panels, panel_work(v, w->k));
 }
 
 void cpu_step_mlp_in(struct backend *b, int layer)
 {
     struct cpu_backend *c = self(b);
+    const struct cpu_view *v = view_of(c, layer);
     const struct cpu_matrix *w = &c->w.layers[layer].linear[LINEAR_GATE];
-    record(c, task_mlp_norm, layer, c->all.rows, (size_t)c->w.shape.hidden);
-    record_shrink(c, layer * GROUP_COUNT + GROUP_GATE_UP, &c->all);
-    record(c, task_gate_up, layer, w->panels, 2 * panel_work(&c->all, w->k));
+    if (v->rows == 0)
+        return;
+    record(c, task_mlp_norm, layer, v->rows, (size_t)c->w.shape.hidden * ROW_WORK);
+    record_shrink(c, layer * GROUP_COUNT + GROUP_GATE_UP, v);
+    record_panels(c, task_gate_up, layer, w->panels, 2 * panel_work(v, w->k));
 }
 
 void cpu_step_mlp_out(struct backend *b, int layer)
 {
     struct cpu_backend *c = self(b);
+    const struct cpu_view *v = view_of(c, layer);
     const struct cpu_matrix *w = &c->w.layers[layer].linear[LINEAR_DOWN];
-    record_shrink(c, layer * GROUP_COUNT + GROUP_DOWN, &c->all);
-    record(c, task_down, layer, w->panels, panel_work(&c->all, w->k));
+    if (v->rows == 0)
+        return;
+    record_shrink(c, layer * GROUP_COUNT + GROUP_DOWN, v);
+    record_panels(c, task_down, layer, w->panels, panel_work(v, w->k));
 }
 
 void cpu_step_head(struct backend *b)
@@ -626,15 +706,15 @@ void cpu_step_head(struct backend *b)
     struct cpu_backend *c = self(b);
     if (c->outs.rows == 0)
         return;
-    record(c, task_final_norm, 0, c->outs.rows, (size_t)c->w.shape.hidden);
+    record(c, task_final_norm, 0, c->outs.rows, (size_t)c->w.shape.hidden * ROW_WORK);
     record_shrink(c, STACK_HEAD(c->w.shape.layers), &c->outs);
-    record(c, task_head, 0, c->w.head.panels, panel_work(&c->outs, c->w.shape.hidden));
+    record_panels(c, task_head, 0, c->w.head.panels, panel_work(&c->outs, c->w.shape.hidden));
 }
 
 void cpu_step_sample(struct backend *b)
 {
     struct cpu_backend *c = self(b);
-    record(c, task_sample, 0, c->outs.rows, (size_t)c->w.shape.vocab * 4);
+    record(c, task_sample, 0, c->outs.rows, (size_t)c->w.shape.vocab * SAMPLE_WORK);
 }
 
 enum status cpu_step_launch(struct backend *b)
