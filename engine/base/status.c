@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/utf8.h"
+
 static const char *const codes[STATUS_COUNT] = {
 #define X(name, code) [name] = code,
     STATUS_LIST(X)
@@ -16,19 +18,19 @@ const char *status_code(enum status s)
     return (unsigned)s < STATUS_COUNT ? codes[s] : "internal_error";
 }
 
-/* snprintf may cut a UTF-8 sequence in two; drop the incomplete tail. */
-static void trim_utf8_tail(char *s)
+/* snprintf cuts a UTF-8 sequence in two, at the end of the buffer or at the precision of a "%.64s"
+ * in the middle of the message: drop what is left of it, so that every message is text. */
+static void drop_cut_utf8(char *s)
 {
     size_t n = strlen(s);
-    size_t back = 0;
-    while (back < n && back < 4 && ((unsigned char)s[n - 1 - back] & 0xC0) == 0x80)
-        back++;
-    if (back == n)
-        return;
-    unsigned char lead = (unsigned char)s[n - 1 - back];
-    size_t need = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-    if (back < need)
-        s[n - 1 - back] = '\0';
+    size_t out = 0;
+    for (size_t i = 0; i < n;) {
+        size_t len = utf8_valid_len(s + i, n - i);
+        memmove(s + out, s + i, len);
+        out += len;
+        i += len ? len : 1;
+    }
+    s[out] = '\0';
 }
 
 enum status err_set(struct err *e, enum status code, const char *param, const char *fmt, ...)
@@ -37,12 +39,12 @@ enum status err_set(struct err *e, enum status code, const char *param, const ch
         return code;
     e->code = code;
     snprintf(e->param, sizeof e->param, "%s", param ? param : "");
-    trim_utf8_tail(e->param);
+    drop_cut_utf8(e->param);
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
-    trim_utf8_tail(e->msg);
+    drop_cut_utf8(e->msg);
     return code;
 }
 
@@ -63,7 +65,7 @@ enum status err_prefix(struct err *e, const char *fmt, ...)
     memcpy(e->msg, head, n);
     memcpy(e->msg + n, ": ", 3);
     snprintf(e->msg + n + 2, sizeof e->msg - n - 2, "%s", tail);
-    trim_utf8_tail(e->msg);
+    drop_cut_utf8(e->msg);
     return e->code;
 }
 
