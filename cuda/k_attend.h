@@ -1,0 +1,60 @@
+/* k_attend: q/k norm, RoPE, the KV write, and causal attention of each row over its sequence's
+ * pages.
+ *
+ *   q' = rope(norm(q)), k' = rope(norm(k)); k', v to the page of the row's position (bf16)
+ *   a[t, h] = softmax(q' K^T * scale) V over positions max(0, pos - window + 1) .. pos
+ *
+ * A row's result depends on its own position and keys only: positions are cut into fixed chunks of
+ * ATTEND_CHUNK, merged in order by log-sum-exp; so decode, prefill chunks and prefix hits give the
+ * same bits.
+ *
+ * KV of a layer: [page][k, v][kv head][token 16][head_dim] bf16.
+ */
+#ifndef CHORUS_CUDA_K_ATTEND_H
+#define CHORUS_CUDA_K_ATTEND_H
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/step_dev.h"
+#include "engine/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ATTEND_CHUNK 256
+
+struct attend_args {
+    const struct step_dev *step;
+    int rows_max;     /* bucket, as linear_args */
+    int chunks_max;   /* bucket: chunks of the longest context of the step, a power of two */
+    const float *qkv; /* [T, qkv_stride]: q at 0, k at k_at, v at v_at */
+    int qkv_stride;
+    int k_at;
+    int v_at;
+    int heads;
+    int kv_heads;
+    int head_dim;
+    int window; /* 0: none */
+    float scale;
+    const float *rope_cos; /* [ctx, head_dim / 2] */
+    const float *rope_sin;
+    const float *q_norm; /* [head_dim] or NULL */
+    const float *k_norm;
+    float eps;
+    void *kv;  /* this layer's pages */
+    void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim) */
+    int out_stride;
+    float *partial;    /* [T, heads, chunks_max, head_dim + 2], used when chunks_max > 1 */
+    uint32_t *arrived; /* [T, kv_heads]: 0 at the step's start and again at its end */
+    int one_row_each;  /* every sequence has one row: keys may be written by the attending block */
+    int dependent;
+};
+
+/* One or two nodes. */
+enum status cuda_attend(const struct attend_args *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

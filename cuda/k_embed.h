@@ -1,0 +1,51 @@
+/* k_embed: the residual of every row from the embedding, and what the first linear needs of it.
+ *
+ *   y[t] = E[token[t]] + sum_p weight scale B A[:, token[t]]
+ *   xn[t] = bf16(y * norm), ss[t, tile] = sum of y^2 over 16 columns
+ *
+ * Also sets the step's counters (k_linear's done, k_attend's arrivals) to zero: it is the first
+ * node.
+ */
+#ifndef CHORUS_CUDA_K_EMBED_H
+#define CHORUS_CUDA_K_EMBED_H
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/step_dev.h"
+#include "engine/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An adapter's embedding part; rank 0: none. */
+struct lora_embed {
+    const float *a; /* [V, rank] */
+    const float *b; /* [M, rank] */
+    float scale;
+    int32_t rank;
+};
+
+struct embed_args {
+    const struct step_dev *step;
+    int rows_max;
+    const void *embed; /* bf16 [V, hidden], row-major */
+    int hidden;
+    const float *norm; /* [hidden] */
+    float *y;          /* [T, y_stride] */
+    int y_stride;
+    void *xn; /* bf16 [T, xn_stride] */
+    int xn_stride;
+    float *ss;                      /* [T, PAD_N(hidden) / 16] */
+    const struct lora_embed *table; /* device, [slots]; NULL: no adapters */
+    uint32_t *counters;             /* set to zero */
+    int counter_count;
+    int dependent;
+};
+
+enum status cuda_embed(const struct embed_args *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,66 @@
+/* k_linear: y = W x for few rows, with the LoRA pieces of any mix of adapters, as one graph node.
+ *
+ *   acc[t, n] = sum_k W[n, k] x[t, k];  u[p] = A[p] x of the piece's rows, in the same kernel
+ *   out[t, n] = rinv[t] * (acc * (1 + sum_p weight gain[n]) + sum_p weight scale (B u)[n]) +
+ * bias[n] rinv[t] = 1 / sqrt(sum of ss[t] / K + eps), or 1 without a norm
+ *
+ * The order of every sum depends on K and N alone: 8 slices of K (one a warp), added in order; a
+ * row's bits are the same at any T, in any company, on every path of this file.
+ */
+#ifndef CHORUS_CUDA_K_LINEAR_H
+#define CHORUS_CUDA_K_LINEAR_H
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/step_dev.h"
+#include "engine/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum linear_out {
+    LINEAR_STORE,    /* y[t, n] fp32 = out */
+    LINEAR_RESIDUAL, /* y[t, n] += out; xn[t, n] = bf16(y * norm[n]); ss_out[t, tile] = sum of y^2
+                      */
+    LINEAR_SWIGLU, /* h[t, 8 tile + r] = bf16(silu(gate) * up), rows interleaved as layout.h says */
+};
+
+struct linear_args {
+    struct dev_matrix w;
+    const struct step_dev *step; /* host copy of device pointers, read at launch */
+    enum step_view view;         /* which rows, which pieces */
+    int rows_max;  /* bucket: 8, 16, 32, 64 or a multiple of 64; >= rows of the step */
+    const void *x; /* bf16 [T, x_stride], x_stride = PAD_K(w.k) */
+    int x_stride;
+    const int32_t *x_row; /* device: x and ss of row t are those of row x_row[t]; NULL: t */
+    const float *ss;      /* [T, ss_tiles] partial sums of squares; NULL: no norm */
+    int ss_tiles;
+    float eps;
+    enum linear_out out;
+    const float *bias; /* [n] or NULL */
+    float *y;          /* [T, y_stride] */
+    int y_stride;
+    const float *norm; /* [n], weight of the next norm (RESIDUAL) */
+    void *xn;          /* bf16 [T, xn_stride] (RESIDUAL) */
+    int xn_stride;
+    float *ss_out; /* [T, w.tiles] (RESIDUAL) */
+    void *h;       /* bf16 [T, h_stride] (SWIGLU) */
+    int h_stride;
+    /* adapters; table NULL: the model runs without any */
+    const struct lora_stack *table; /* device, [slots, table_stride] */
+    int table_stride;
+    int stack;                      /* index into a slot's stacks */
+    int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
+    void *u;                        /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch */
+    uint32_t *done;                 /* counter of finished shrink units; 0 at the step's start */
+    int sms;                        /* multiprocessors of the card: bounds the grid */
+    int dependent;                  /* launch with programmatic dependence */
+};
+
+enum status cuda_linear(const struct linear_args *a, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
