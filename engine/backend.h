@@ -21,6 +21,10 @@
 #include "engine/model/model.h"
 #include "engine/sched/batch.h"
 
+/* Steps that may be in flight at once: one, and with backend_ops.can_follow one launched behind it.
+ */
+#define BACKEND_FLIGHTS 2
+
 /* Sizes fixed at start: workspace and graphs are planned from these, nothing grows later. */
 struct backend_plan {
     int rows_max;     /* T */
@@ -59,6 +63,14 @@ struct backend_ops {
     /* One step: step_begin, the pass (forward.c), step_launch, then step_finish waits and fills
      * results [O]. */
     enum status (*step_begin)(struct backend *b, const struct batch *batch);
+    /* NULL: a step is finished before the next one begins. Otherwise one step may be launched while
+     * another is in flight (steps run, and are finished, in the order of their launches; batches
+     * stay readable until then, but out[o] of a sequence that ended meanwhile becomes a row that
+     * asks for nothing), and a row's token may be -1 - o: what output o of the step launched before
+     * draws; it is then the last of that row's tokens too. True: a sequence with these parameters
+     * may have such a row, because nothing else of its draw depends on that token. Adapters are
+     * loaded and unloaded only while nothing is in flight. */
+    bool (*can_follow)(struct backend *b, const struct sample_params *p);
     void (*embed)(struct backend *b); /* x[T, M] = E[token] (+ LoRA) */
     void (*attn_in)(
         struct backend *b,

@@ -95,14 +95,12 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
     e->sched_waiting = mem_calloc(LIMIT_SCHED_WINDOW, sizeof *e->sched_waiting);
     e->window = mem_calloc(LIMIT_SCHED_WINDOW, sizeof(struct seq *));
     e->found = mem_calloc((size_t)sched_pages_for(e->opt.ctx_max), sizeof *e->found);
-    e->step_seqs = mem_calloc(seqs, sizeof(struct seq *));
-    e->step_batch = mem_calloc(seqs, sizeof *e->step_batch);
     e->results = mem_calloc((size_t)plan->outs_max, sizeof *e->results);
     e->slots = mem_calloc((size_t)e->slot_count, sizeof *e->slots);
     strbuf_init(&e->piece, e->parts.detok.text_max + DETOK_END_BYTES);
     bool piece = strbuf_reserve(&e->piece, e->piece.max) != NULL;
     if (!e->waiting || !e->running || !e->sched_running || !e->sched_waiting || !e->window ||
-        !e->found || !e->step_seqs || !e->step_batch || !e->results || !e->slots || !piece)
+        !e->found || !e->results || !e->slots || !piece)
         return STATUS_NO_MEMORY;
     for (int i = 0; i < e->slot_count; i++)
         e->slots[i].next_free = i + 1 < e->slot_count ? i + 1 : -1;
@@ -111,22 +109,31 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
         st = prefix_cache_init(&e->prefix, &e->pool);
     if (st == STATUS_OK)
         st = sched_plan_init(&e->plan, &e->limits, LIMIT_SCHED_WINDOW);
-    if (st == STATUS_OK)
-        st = batch_init(&e->batch, plan->rows_max, plan->seqs_max, plan->outs_max, plan->ctx_max);
+    e->flight_max = e->parts.backend->ops->can_follow ? BACKEND_FLIGHTS : 1;
+    for (int i = 0; i < e->flight_max && st == STATUS_OK; i++) {
+        struct engine_flight *f = &e->flights[i];
+        f->seqs = mem_calloc(seqs, sizeof(struct seq *));
+        f->shares = mem_calloc(seqs, sizeof *f->shares);
+        st = f->seqs && f->shares ? batch_init(&f->batch, plan->rows_max, plan->seqs_max,
+                                               plan->outs_max, plan->ctx_max)
+                                  : STATUS_NO_MEMORY;
+    }
     return st;
 }
 
 static void free_arrays(struct engine *e)
 {
-    batch_deinit(&e->batch);
+    for (int i = 0; i < BACKEND_FLIGHTS; i++) {
+        batch_deinit(&e->flights[i].batch);
+        mem_free(e->flights[i].shares);
+        mem_free(e->flights[i].seqs);
+    }
     sched_plan_deinit(&e->plan);
     prefix_cache_deinit(&e->prefix);
     kv_pool_deinit(&e->pool);
     strbuf_deinit(&e->piece);
     mem_free(e->slots);
     mem_free(e->results);
-    mem_free(e->step_batch);
-    mem_free(e->step_seqs);
     mem_free(e->found);
     mem_free(e->window);
     mem_free(e->sched_waiting);

@@ -22,6 +22,15 @@
 #include "engine/sched/sched.h"
 #include "engine/sched/seq.h"
 
+/* One step from its packing to the telling of its results. */
+struct engine_flight {
+    struct seq **seqs;        /* owned, [seqs_max]; NULL once the sequence ended */
+    struct batch_seq *shares; /* owned, [seqs_max] their rows */
+    int count;
+    struct batch_builder batch;
+    int64_t begin_ns;
+};
+
 struct engine_slot {
     struct seq *seq; /* owned; NULL: free */
     int next_free;
@@ -49,19 +58,18 @@ struct engine {
     struct sched_slot sched_slots[LIMIT_ADAPTER_SLOTS];
     struct seq **window; /* owned, [LIMIT_SCHED_WINDOW] who sched_waiting is */
     int window_count;
-    int32_t *found;               /* owned, [pages of ctx_max] scratch of prefix lookups */
-    struct seq **step_seqs;       /* owned, [seqs_max] sequences of this step */
-    struct batch_seq *step_batch; /* owned, [seqs_max] their rows */
-    int step_count;
-    struct batch_builder batch;
+    int32_t *found; /* owned, [pages of ctx_max] scratch of prefix lookups */
+    struct engine_flight flights[BACKEND_FLIGHTS]; /* a ring; the oldest is in flight longest */
+    int flight_oldest;
+    int flight_max;                /* 2: a step is launched while the one before it is in flight */
+    int flight_count;              /* launched and not finished */
     struct sample_result *results; /* owned, [outs_max] */
     struct strbuf piece;           /* text of one token; its room is made at start */
     bool notify;                   /* some outbox became ready in this turn */
-    int64_t step_begin_ns;
-    enum status lost;        /* not STATUS_OK: the device is gone, and why */
-    struct err lost_err;     /* written once, before refuse_lost */
-    bool closed;             /* saw `closing` and ended everything */
-    struct engine_stats now; /* counters; copied to `stats` at the end of a turn */
+    enum status lost;              /* not STATUS_OK: the device is gone, and why */
+    struct err lost_err;           /* written once, before refuse_lost */
+    bool closed;                   /* saw `closing` and ended everything */
+    struct engine_stats now;       /* counters; copied to `stats` at the end of a turn */
 
     struct adapter_store store;
 

@@ -4,6 +4,13 @@
  * Invariants between phases: a sequence is in exactly one of the inbox, `waiting` and `running`,
  * both in order of arrival; only running ones hold pages and slots. A sequence whose terminal event
  * was pushed belongs to its reader and is not touched again.
+ *
+ * One step ahead: where the backend can, the next step is launched before the last one is finished,
+ * so that the device never waits for us. The token that a row needs may then be unknown here: it is
+ * named by the output that draws it. A sequence that turns out to have ended has been given a row
+ * too many, whose result is forgotten; its pages may be given away at once, since steps run in
+ * order. Whatever needs the device to be idle (preemption, adapters that come and go) waits for the
+ * step in flight.
  */
 #include "engine/engine_internal.h"
 
@@ -70,6 +77,34 @@ static void give_back_device(struct engine *e, struct seq *s)
         }
 }
 
+static struct engine_flight *flight_at(struct engine *e, int i)
+{
+    return &e->flights[(e->flight_oldest + i) % e->flight_max];
+}
+
+/* Output rows of number k in the step are nobody's any more: what they point to goes with its
+ * sequence, while the backend may still look at the batch. */
+static void forget_outs(struct engine_flight *f, int k)
+{
+    static const struct sample_params nothing = {.logprobs = -1};
+    for (int o = 0; o < f->batch.batch.out_count; o++)
+        if (f->batch.out_seq[o] == k)
+            f->batch.batch.out[o] = (struct sample_row){.params = &nothing, .forced = 0};
+}
+
+static void forget(struct engine *e, const struct seq *s)
+{
+    for (int i = 0; i < e->flight_count; i++) {
+        struct engine_flight *f = flight_at(e, i);
+        for (int k = 0; k < f->count; k++) {
+            if (f->seqs[k] != s)
+                continue;
+            f->seqs[k] = NULL;
+            forget_outs(f, k);
+        }
+    }
+}
+
 /* Takes a sequence out of the lists, gives everything back, and pushes its terminal event: the last
  * time the engine thread touches it. */
 static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
@@ -77,6 +112,7 @@ static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
 {
     struct engine_usage usage;
     leave_lists(e, s);
+    forget(e, s);
     give_back_device(e, s);
     for (int i = 0; i < s->adapter_count; i++)
         adapter_store_release(&e->store, s->adapters[i].adapter);
@@ -121,6 +157,7 @@ static void lose(struct engine *e, enum status st, const char *phase, const stru
     e->refuse_lost = true;
     pthread_mutex_unlock(&e->lock);
     fail_all(e, &e->lost_err);
+    e->flight_count = 0;
 }
 
 /* ---- drain: what happened outside since the last turn ---- */
@@ -177,15 +214,27 @@ static void drain(struct engine *e)
     }
     if (e->lost != STATUS_OK)
         fail_all(e, &e->lost_err);
-    adapter_store_sweep(&e->store);
+    if (e->flight_count == 0)
+        adapter_store_sweep(&e->store);
 }
 
 /* ---- schedule: who takes part in this step ---- */
 
+/* While its newest token is still being drawn: may the row after it be launched already? */
+static bool can_follow(const struct engine *e, const struct seq *s)
+{
+    struct backend *b = e->parts.backend;
+    return seq_made(s) + s->pending < s->max_new && b->ops->can_follow(b, &s->sampling);
+}
+
 /* Rows that the outbox has room for; a row of a prompt that is scored makes an event of its own. */
 static int rows_cap(const struct engine *e, const struct seq *s)
 {
-    if (s->room < e->room_need)
+    if (s->room < e->room_need * (1 + s->pending))
+        return 0;
+    if (s->pending > 0 && !can_follow(e, s))
+        return 0;
+    if (s->flying_rows > 0 && seq_scores(s))
         return 0;
     return seq_scores(s) ? s->room - e->room_need + 1 : INT32_MAX;
 }
@@ -194,8 +243,8 @@ static void summarise(const struct engine *e, const struct seq *s, struct sched_
 {
     *q = (struct sched_seq){
         .order = s->order,
-        .tokens = s->count,
-        .computed = s->computed,
+        .tokens = s->count + s->pending,
+        .computed = s->computed + s->flying_rows,
         .pages = s->page_count,
         .rows_cap = rows_cap(e, s),
         .passed_steps = s->passed_steps,
@@ -322,7 +371,7 @@ static void pin_cached_pages(struct engine *e)
     }
 }
 
-static void admit(struct engine *e, struct seq *s)
+static void admit(struct engine *e, struct seq *s, int64_t now_ns)
 {
     list_remove(e->waiting, &e->waiting_count, s);
     list_insert(e->running, &e->running_count, s);
@@ -334,40 +383,44 @@ static void admit(struct engine *e, struct seq *s)
     }
     if (s->scheduled_ns)
         return; /* it was preempted and comes back */
-    s->scheduled_ns = e->step_begin_ns;
+    s->scheduled_ns = now_ns;
     s->cached_tokens = s->computed;
     e->now.tokens_in += (uint64_t)s->prompt_count;
     e->now.tokens_cached += (uint64_t)s->computed;
 }
 
-static void carry_out(struct engine *e)
+static void carry_out(struct engine *e, struct engine_flight *f)
 {
-    e->step_count = e->plan.run_count;
-    for (int i = 0; i < e->step_count; i++) {
+    f->count = e->plan.run_count;
+    for (int i = 0; i < f->count; i++) {
         int k = e->plan.run[i].seq;
-        e->step_seqs[i] = k < e->running_count ? e->running[k] : e->window[k - e->running_count];
+        f->seqs[i] = k < e->running_count ? e->running[k] : e->window[k - e->running_count];
     }
     pin_cached_pages(e);
-    for (int i = 0; i < e->step_count; i++) {
-        struct seq *s = e->step_seqs[i];
-        for (int need = sched_pages_for(s->count); s->page_count < need; s->page_count++) {
+    for (int i = 0; i < f->count; i++) {
+        struct seq *s = f->seqs[i];
+        int need = sched_pages_for(s->count + s->pending);
+        for (; s->page_count < need; s->page_count++) {
             int page = prefix_cache_page(&e->prefix);
             CHECK(page >= 0);
             s->pages[s->page_count] = page;
         }
     }
     for (int i = 0; i < e->plan.admit_count; i++)
-        admit(e, e->window[e->plan.admit[i]]);
+        admit(e, e->window[e->plan.admit[i]], f->begin_ns);
 }
 
-/* True: something was preempted, so that the next turn may find more to do. */
-static bool schedule(struct engine *e)
+/* Fills f->seqs. True: something was preempted, so that the next turn may find more to do. */
+static bool schedule(struct engine *e, struct engine_flight *f)
 {
-    e->step_begin_ns = engine_now(e);
-    e->step_count = 0;
+    f->begin_ns = engine_now(e);
+    f->count = 0;
     bool admit_new = true, settled = false;
     while (!settled && e->lost == STATUS_OK) {
         plan(e, admit_new);
+        bool needs_idle = e->plan.preempt >= 0 || e->plan.load_count > 0;
+        if (needs_idle && e->flight_count > 0)
+            return false;
         if (e->plan.preempt >= 0) {
             preempt(e, e->running[e->plan.preempt]);
             admit_new = false;
@@ -377,52 +430,69 @@ static bool schedule(struct engine *e)
     }
     if (e->lost == STATUS_OK) {
         count_overtaken(e);
-        carry_out(e);
+        carry_out(e, f);
     }
     return !admit_new;
 }
 
 /* ---- pack, launch, finish: the step on the device ---- */
 
-static void pack(struct engine *e)
+/* What the sequence will be once the step in flight is finished; `rows` of it in this step. */
+static void fill_share(struct seq *s, int rows, struct batch_seq *q)
 {
-    for (int i = 0; i < e->step_count; i++) {
-        const struct seq *s = e->step_seqs[i];
-        struct batch_seq *q = &e->step_batch[i];
-        *q = (struct batch_seq){
-            .tokens = s->tokens,
-            .token_count = s->count,
-            .prompt_count = s->prompt_count,
-            .computed = s->computed,
-            .rows = e->plan.run[i].rows,
-            .pages = s->pages,
-            .page_count = s->page_count,
-            .adapter_count = s->adapter_count,
-            .score_from = seq_scores(s) ? s->scored : s->prompt_count,
-            .params = &s->sampling,
-            .banned = s->ends,
-            .banned_count = seq_banned_count(s),
-        };
-        for (int k = 0; k < s->adapter_count; k++) {
-            q->slots[k] = s->adapters[k].slot;
-            q->weights[k] = s->adapters[k].weight;
-        }
+    CHECK(s->pending <= 1);
+    if (s->pending > 0)
+        s->tokens[s->count] = -1 - s->pending_out;
+    *q = (struct batch_seq){
+        .tokens = s->tokens,
+        .token_count = s->count + s->pending,
+        .prompt_count = s->prompt_count,
+        .computed = s->computed + s->flying_rows,
+        .rows = rows,
+        .pages = s->pages,
+        .page_count = s->page_count,
+        .adapter_count = s->adapter_count,
+        .score_from = seq_scores(s) ? s->scored : s->prompt_count,
+        .params = &s->sampling,
+        .banned = s->ends,
+        .banned_count = seq_banned_count(s, seq_made(s) + s->pending),
+    };
+    for (int k = 0; k < s->adapter_count; k++) {
+        q->slots[k] = s->adapters[k].slot;
+        q->weights[k] = s->adapters[k].weight;
     }
-    batch_build(&e->batch, e->step_batch, e->step_count);
 }
 
-static void launch(struct engine *e)
+static void pack(struct engine *e, struct engine_flight *f)
+{
+    for (int i = 0; i < f->count; i++)
+        fill_share(f->seqs[i], e->plan.run[i].rows, &f->shares[i]);
+    batch_build(&f->batch, f->shares, f->count);
+    for (int i = 0; i < f->count; i++)
+        f->seqs[i]->flying_rows += f->shares[i].rows;
+    for (int o = 0; o < f->batch.batch.out_count; o++) {
+        int i = f->batch.out_seq[o];
+        if (f->batch.out_index[o] < f->shares[i].token_count)
+            continue;
+        f->seqs[i]->pending++;
+        f->seqs[i]->pending_out = o;
+    }
+}
+
+static void launch(struct engine *e, struct engine_flight *f)
 {
     struct backend *b = e->parts.backend;
     struct err none = {0};
-    enum status st = b->ops->step_begin(b, &e->batch.batch);
+    enum status st = b->ops->step_begin(b, &f->batch.batch);
     if (st != STATUS_OK) {
         lose(e, st, "step_begin", &none);
         return;
     }
     forward(b, e->parts.model->shape.layers);
     st = b->ops->step_launch(b);
-    if (st != STATUS_OK)
+    if (st == STATUS_OK)
+        e->flight_count++;
+    else
         lose(e, st, "step_launch", &none);
 }
 
@@ -497,6 +567,7 @@ static void account_rows(struct engine *e, struct seq *s, int rows)
 {
     int full = s->computed / LIMIT_KV_PAGE_TOKENS;
     s->computed += rows;
+    s->flying_rows -= rows;
     if (!s->cache_write)
         return;
     seq_extend_keys(s, s->computed);
@@ -505,46 +576,48 @@ static void account_rows(struct engine *e, struct seq *s, int rows)
                              &s->tokens[full * LIMIT_KV_PAGE_TOKENS]);
 }
 
-/* True: the sequence ended and is not ours any more. */
-static bool emit_result(struct engine *e, struct seq *s, int index, const struct sample_result *r)
+/* The sequence may end, and is not ours any more then. */
+static void emit_result(struct engine *e, struct seq *s, int index, const struct sample_result *r)
 {
     enum engine_finish why;
     if (index < s->count) {
         push_token(e, s, ENGINE_EVENT_PROMPT_TOKEN, r, NULL, 0);
         s->scored = index + 1;
-        return false;
+        return;
     }
+    s->pending--;
     bool ended = take_token(e, s, r->token, &why);
     if (s->text_lost) {
         struct err err;
         err_set(&err, STATUS_LIMIT, NULL, "The text of token %d is too long.", r->token);
         end_with_error(e, s, &err);
-        return true;
+        return;
     }
     push_token(e, s, ENGINE_EVENT_TOKEN, r, s->text, s->text_len);
     if (ended)
         end(e, s, ENGINE_EVENT_DONE, why, NULL);
-    return ended;
 }
 
-static void emit(struct engine *e)
+/* The step is still counted as in flight: whoever ends is forgotten in it too. */
+static void emit(struct engine *e, struct engine_flight *f)
 {
     pthread_mutex_lock(&e->lock);
-    for (int i = 0; i < e->step_count; i++)
-        e->step_seqs[i]->cancel_seen = e->step_seqs[i]->cancelled;
+    for (int i = 0; i < f->count; i++)
+        if (f->seqs[i])
+            f->seqs[i]->cancel_seen = f->seqs[i]->cancelled;
     pthread_mutex_unlock(&e->lock);
-    for (int i = 0; i < e->step_count; i++) {
-        account_rows(e, e->step_seqs[i], e->step_batch[i].rows);
-        if (!e->step_seqs[i]->cancel_seen)
+    for (int i = 0; i < f->count; i++) {
+        struct seq *s = f->seqs[i];
+        if (!s)
             continue;
-        end(e, e->step_seqs[i], ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
-        e->step_seqs[i] = NULL;
+        account_rows(e, s, f->shares[i].rows);
+        if (s->cancel_seen)
+            end(e, s, ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
     }
-    for (int o = 0; o < e->batch.batch.out_count; o++) {
-        int i = e->batch.out_seq[o];
-        if (e->step_seqs[i] &&
-            emit_result(e, e->step_seqs[i], e->batch.out_index[o], &e->results[o]))
-            e->step_seqs[i] = NULL;
+    for (int o = 0; o < f->batch.batch.out_count; o++) {
+        int i = f->batch.out_seq[o];
+        if (f->seqs[i])
+            emit_result(e, f->seqs[i], f->batch.out_index[o], &e->results[o]);
     }
 }
 
@@ -558,14 +631,29 @@ static int count_adapters(const struct batch *b)
     return __builtin_popcountll(seen);
 }
 
-static void account_step(struct engine *e)
+static void account_step(struct engine *e, const struct engine_flight *f)
 {
+    const struct batch *b = &f->batch.batch;
     e->now.steps++;
-    e->now.rows += (uint64_t)e->batch.batch.rows;
-    e->now.last_step_rows = e->batch.batch.rows;
-    e->now.last_step_seqs = e->batch.batch.seqs;
-    e->now.last_step_adapters = count_adapters(&e->batch.batch);
-    e->now.last_step_ns = engine_now(e) - e->step_begin_ns;
+    e->now.rows += (uint64_t)b->rows;
+    e->now.last_step_rows = b->rows;
+    e->now.last_step_seqs = b->seqs;
+    e->now.last_step_adapters = count_adapters(b);
+    e->now.last_step_ns = engine_now(e) - f->begin_ns;
+}
+
+/* Waits for the oldest step in flight and tells its results. */
+static void settle(struct engine *e)
+{
+    struct engine_flight *f = flight_at(e, 0);
+    finish(e);
+    if (e->lost == STATUS_OK)
+        emit(e, f);
+    account_step(e, f);
+    if (e->flight_count > 0) {
+        e->flight_oldest = (e->flight_oldest + 1) % e->flight_max;
+        e->flight_count--;
+    }
 }
 
 static void check(struct engine *e)
@@ -588,18 +676,19 @@ static void check(struct engine *e)
 bool engine_turn(struct engine *e)
 {
     drain(e);
-    bool again = schedule(e), step = e->step_count > 0;
+    struct engine_flight *f = flight_at(e, e->flight_count);
+    bool again = schedule(e, f), step = f->count > 0;
     if (step) {
-        pack(e);
-        launch(e);
-        if (e->lost == STATUS_OK)
-            finish(e);
-        if (e->lost == STATUS_OK)
-            emit(e);
-        account_step(e);
+        pack(e, f);
+        launch(e, f);
+    }
+    bool settled = false;
+    while (e->flight_count > (step ? e->flight_max - 1 : 0)) {
+        settle(e);
+        settled = true;
     }
     check(e);
-    return step || again;
+    return step || again || settled;
 }
 
 void engine_check(struct engine *e)

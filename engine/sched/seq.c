@@ -141,9 +141,9 @@ bool seq_scores(const struct seq *s)
     return s->prompt_logprobs && s->scored < s->prompt_count;
 }
 
-int seq_banned_count(const struct seq *s)
+int seq_banned_count(const struct seq *s, int made)
 {
-    return seq_made(s) < s->min_new ? s->end_count : 0;
+    return made < s->min_new ? s->end_count : 0;
 }
 
 bool seq_is_end(const struct seq *s, int32_t token, bool *show)

@@ -61,6 +61,11 @@ struct seq {
     int32_t *pages; /* [pages_max] */
     int page_count;
     int pages_max;
+    /* Of steps in flight: rows that are not in `computed` yet, and tokens that will be drawn. The
+     * latest of these is output `pending_out` of the step launched last. */
+    int flying_rows;
+    int pending;
+    int pending_out;
     int scored; /* prompt tokens below this index need no PROMPT_TOKEN event any more */
     struct prefix_key seed;
     struct prefix_key *keys; /* [pages_max] chain of the full pages */
@@ -119,8 +124,8 @@ int seq_cacheable_pages(const struct seq *s);
 int seq_made(const struct seq *s);
 /* True while prompt rows are wanted as outputs. */
 bool seq_scores(const struct seq *s);
-/* Ids that must not be drawn now. */
-int seq_banned_count(const struct seq *s);
+/* Ids that must not be drawn when `made` tokens were made before. */
+int seq_banned_count(const struct seq *s, int made);
 /* True when `token` ends the answer; *show: its own text is part of it. */
 bool seq_is_end(const struct seq *s, int32_t token, bool *show);
 void seq_usage(const struct seq *s, struct engine_usage *out);

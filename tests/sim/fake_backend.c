@@ -98,7 +98,7 @@ static enum status model_load(struct backend *b, const struct model *m,
     f->cells = mem_alloc(cells, sizeof *f->cells);
     f->page_owner = mem_calloc((size_t)plan->pages, sizeof *f->page_owner);
     f->row_history = mem_calloc((size_t)plan->rows_max, sizeof *f->row_history);
-    f->results = mem_calloc((size_t)plan->outs_max, sizeof *f->results);
+    f->results = mem_calloc((size_t)plan->outs_max * BACKEND_FLIGHTS, sizeof *f->results);
     if (!f->cells || !f->page_owner || !f->row_history || !f->results)
         return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
     for (size_t i = 0; i < cells; i++)
@@ -126,7 +126,8 @@ static uint64_t identity_of(const uint8_t sha256[SHA256_BYTES])
 static enum status adapter_load(struct backend *b, int slot, const struct lora *l, struct err *e)
 {
     struct fake_backend *f = self(b);
-    CHECK(f->phase == 0 && slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
+    CHECK(!f->begun && f->flights == 0);
+    CHECK(slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
     if (fails(f, FAKE_FAULT_LOAD))
         return err_set(e, f->fault_status, "adapter", "fake: load fails");
     f->slots[slot] = identity_of(l->sha256);
@@ -136,7 +137,7 @@ static enum status adapter_load(struct backend *b, int slot, const struct lora *
 static void adapter_unload(struct backend *b, int slot)
 {
     struct fake_backend *f = self(b);
-    CHECK(f->phase == 0 && f->slots[slot] != 0);
+    CHECK(!f->begun && f->flights == 0 && f->slots[slot] != 0);
     f->slots[slot] = 0;
 }
 
@@ -150,7 +151,8 @@ static void check_rows(const struct fake_backend *f, const struct batch *t)
         for (int r = t->row_begin[s]; r < t->row_begin[s + 1]; r++) {
             CHECK(t->seq_of_row[r] == s);
             CHECK(r == t->row_begin[s] || t->position[r] == t->position[r - 1] + 1);
-            CHECK(t->token[r] >= 0 && t->token[r] < FAKE_VOCAB);
+            CHECK(t->token[r] < FAKE_VOCAB);
+            CHECK(t->token[r] >= 0 || r == t->row_begin[s + 1] - 1);
         }
         CHECK(t->kv_len[s] == t->position[t->row_begin[s + 1] - 1] + 1);
         CHECK(t->kv_len[s] <= f->plan.ctx_max);
@@ -192,6 +194,13 @@ static void check_segments(const struct fake_backend *f, const struct batch *t)
     }
 }
 
+/* Some may, some may not. */
+static bool can_follow(struct backend *b, const struct sample_params *p)
+{
+    (void)b;
+    return p->seed % 4 != 0;
+}
+
 static void check_outs(const struct fake_backend *f, const struct batch *t)
 {
     CHECK(t->out_count >= 0 && t->out_count <= f->plan.outs_max);
@@ -200,13 +209,15 @@ static void check_outs(const struct fake_backend *f, const struct batch *t)
         CHECK(o == 0 || t->out_row[o - 1] < t->out_row[o]);
         CHECK(t->out[o].token_count == t->position[t->out_row[o]] + 1);
         CHECK(t->out[o].prompt_count <= t->out[o].token_count);
+        if (t->token[t->out_row[o]] < 0)
+            CHECK(t->out[o].forced < 0 && can_follow(NULL, t->out[o].params));
     }
 }
 
 static enum status step_begin(struct backend *b, const struct batch *batch)
 {
     struct fake_backend *f = self(b);
-    CHECK(f->phase == 0);
+    CHECK(!f->begun && f->flights < (b->ops->can_follow ? BACKEND_FLIGHTS : 1));
     if (fails(f, FAKE_FAULT_BEGIN))
         return f->fault_status;
     check_rows(f, batch);
@@ -214,18 +225,18 @@ static enum status step_begin(struct backend *b, const struct batch *batch)
     check_segments(f, batch);
     check_outs(f, batch);
     f->batch = batch;
-    f->phase = 1;
+    f->begun = true;
     return STATUS_OK;
 }
 
 static void none(struct backend *b)
 {
-    CHECK(self(b)->phase == 1);
+    CHECK(self(b)->begun);
 }
 
 static void none_layer(struct backend *b, int layer)
 {
-    CHECK(self(b)->phase == 1 && layer >= 0);
+    CHECK(self(b)->begun && layer >= 0);
 }
 
 static struct fake_cell *cell(struct fake_backend *f, int s, int position)
@@ -245,6 +256,21 @@ static uint64_t row_identity(const struct fake_backend *f, int row)
     return id;
 }
 
+/* Results of the flight that is number i from the oldest; i = flights: the one begun last. */
+static struct sample_result *results_of(struct fake_backend *f, int i)
+{
+    return f->results + (f->oldest + i) % BACKEND_FLIGHTS * f->plan.outs_max;
+}
+
+/* A token, or what the output that it names has drawn. */
+static int32_t known(struct fake_backend *f, int32_t token)
+{
+    if (token >= 0)
+        return token;
+    CHECK(f->flights == 1 && -1 - token < f->flying[f->oldest]->out_count);
+    return results_of(f, 0)[-1 - token].token;
+}
+
 static void attn_in(struct backend *b, int layer)
 {
     struct fake_backend *f = self(b);
@@ -252,10 +278,12 @@ static void attn_in(struct backend *b, int layer)
     for (int r = 0; r < t->rows && layer == 0; r++) {
         int s = t->seq_of_row[r], at = t->position[r];
         uint64_t before = at > 0 ? cell(f, s, at - 1)->kv : 0;
+        int32_t token = known(f, t->token[r]);
+        f->followed += t->token[r] < 0;
         *cell(f, s, at) = (struct fake_cell){
-            .token = t->token[r],
+            .token = token,
             .position = at,
-            .kv = kv_of(before, row_identity(f, r), t->token[r], at),
+            .kv = kv_of(before, row_identity(f, r), token, at),
         };
     }
 }
@@ -284,32 +312,38 @@ static void sample(struct backend *b)
         const struct sample_row *row = &t->out[o];
         uint64_t tokens = 0;
         for (int i = 0; i < row->token_count; i++)
-            tokens = mix(tokens, (uint64_t)(uint32_t)row->tokens[i]);
-        answer(f->row_history[t->out_row[o]], tokens, row->token_count, row, &f->results[o]);
+            tokens = mix(tokens, (uint64_t)(uint32_t)known(f, row->tokens[i]));
+        answer(f->row_history[t->out_row[o]], tokens, row->token_count, row,
+               &results_of(f, f->flights)[o]);
     }
 }
 
 static enum status step_launch(struct backend *b)
 {
     struct fake_backend *f = self(b);
-    CHECK(f->phase == 1);
-    f->phase = 2;
-    return fails(f, FAKE_FAULT_LAUNCH) ? f->fault_status : STATUS_OK;
+    CHECK(f->begun);
+    f->begun = false;
+    if (fails(f, FAKE_FAULT_LAUNCH))
+        return f->fault_status;
+    f->flying[(f->oldest + f->flights++) % BACKEND_FLIGHTS] = f->batch;
+    return STATUS_OK;
 }
 
 static enum status step_finish(struct backend *b, struct sample_result *results, struct err *e)
 {
     struct fake_backend *f = self(b);
-    CHECK(f->phase == 2);
-    f->phase = 0;
+    CHECK(f->flights > 0 && !f->begun);
+    const struct batch *t = f->flying[f->oldest];
     f->steps++;
     if (f->delay_us) {
-        struct timespec t = {.tv_nsec = f->delay_us * 1000L};
-        nanosleep(&t, NULL);
+        struct timespec pause = {.tv_nsec = f->delay_us * 1000L};
+        nanosleep(&pause, NULL);
     }
     if (fails(f, FAKE_FAULT_FINISH))
         return err_set(e, f->fault_status, NULL, "fake: step fails");
-    memcpy(results, f->results, (size_t)f->batch->out_count * sizeof *results);
+    memcpy(results, results_of(f, 0), (size_t)t->out_count * sizeof *results);
+    f->oldest = (f->oldest + 1) % BACKEND_FLIGHTS;
+    f->flights--;
     return STATUS_OK;
 }
 
@@ -348,11 +382,14 @@ static const struct backend_ops ops = {
     .page_bytes = page_bytes,
 };
 
-struct fake_backend *fake_backend_open(void)
+struct fake_backend *fake_backend_open(bool ahead)
 {
     struct fake_backend *f = mem_calloc(1, sizeof *f);
-    if (f)
-        f->base.ops = &ops;
+    if (!f)
+        return NULL;
+    f->ops = ops;
+    f->ops.can_follow = ahead ? can_follow : NULL;
+    f->base.ops = &f->ops;
     return f;
 }
 

@@ -35,14 +35,19 @@ struct fake_cell {
 
 struct fake_backend {
     struct backend base;
+    struct backend_ops ops;
     struct backend_plan plan;
     struct fake_cell *cells; /* owned, [pages, LIMIT_KV_PAGE_TOKENS] */
     int *page_owner;         /* owned, [pages] scratch: who may write the page in this step */
     uint64_t *row_history;   /* owned, [rows_max] hash of all tokens up to the row */
     uint64_t slots[LIMIT_ADAPTER_SLOTS]; /* identity, 0: empty */
-    const struct batch *batch;
-    struct sample_result *results; /* owned, [outs_max] */
-    int phase;                     /* 0 idle, 1 begun, 2 launched */
+    const struct batch *batch;           /* begun last */
+    struct sample_result *results;       /* owned, [BACKEND_FLIGHTS, outs_max] a ring */
+    const struct batch *flying[BACKEND_FLIGHTS];
+    int oldest;        /* of the ring */
+    int flights;       /* launched, not finished */
+    bool begun;        /* between step_begin and step_launch */
+    uint64_t followed; /* rows whose token was not known yet */
     enum fake_fault fault;
     int fault_in; /* fails when it reaches 0 */
     enum status fault_status;
@@ -50,7 +55,8 @@ struct fake_backend {
     int delay_us; /* of each step, for tests with threads */
 };
 
-struct fake_backend *fake_backend_open(void);
+/* ahead: steps may be launched before the last one is finished. */
+struct fake_backend *fake_backend_open(bool ahead);
 extern const int32_t fake_eos[FAKE_EOS_COUNT];
 /* A model for it: 2 layers, FAKE_VOCAB tokens. */
 void fake_model_init(struct model *m, int ctx_max);

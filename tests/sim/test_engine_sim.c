@@ -101,7 +101,7 @@ struct coverage {
     uint64_t accepted, done, cancelled, failed, refused_busy, refused_length, refused_adapter;
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
-    uint64_t chunked, waited_cancelled, blocked;
+    uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
 };
 
 static struct coverage seen;
@@ -163,7 +163,7 @@ static struct world *world_open(void)
     w->names = between(1, NAMES);
     w->submit_percent = between(2, 20);
     w->adapter_percent = between(0, 6);
-    w->f = fake_backend_open();
+    w->f = fake_backend_open(chance(60));
     struct engine_parts parts = {.model = &w->model,
                                  .eos = fake_eos,
                                  .eos_count = FAKE_EOS_COUNT,
@@ -502,7 +502,8 @@ static struct client *client_of(struct world *w, uint64_t id)
 struct before {
     struct seq *seq;
     int count;
-    bool must_move;
+    bool flying;    /* its newest token is being drawn: this turn tells it */
+    bool must_move; /* it only lacks its newest token: this turn launches its row */
     bool cancelled;
 };
 
@@ -517,7 +518,9 @@ static int look_before(const struct world *w, struct before *b)
         b[n++] = (struct before){
             .seq = s,
             .count = s->count,
-            .must_move = s->state == SEQ_RUNNING && s->count - s->computed == 1 && !paused,
+            .flying = s->pending > 0,
+            .must_move = s->state == SEQ_RUNNING && s->count - s->computed == 1 && !paused &&
+                         s->flying_rows == 0,
             .cancelled = s->cancelled,
         };
         seen.pauses += paused;
@@ -527,7 +530,7 @@ static int look_before(const struct world *w, struct before *b)
     return n;
 }
 
-static void look_after(struct world *w, const struct before *b, int n)
+static void look_after(struct world *w, const struct before *b, int n, bool waited)
 {
     for (int i = 0; i < n; i++) {
         const struct seq *s = b[i].seq;
@@ -535,8 +538,12 @@ static void look_after(struct world *w, const struct before *b, int n)
             EXPECT(s->outbox.ended && s->count == b[i].count);
             seen.waited_cancelled += s->scheduled_ns == 0;
         }
-        if (b[i].must_move && !w->lost)
-            EXPECT(s->outbox.ended || s->state == SEQ_PREEMPTED || s->count == b[i].count + 1);
+        if (w->lost || s->outbox.ended)
+            continue;
+        if (b[i].flying)
+            EXPECT(s->count == b[i].count + 1);
+        if (b[i].must_move && !waited)
+            EXPECT(s->state == SEQ_PREEMPTED || s->count == b[i].count + 1 || s->pending == 1);
     }
 }
 
@@ -563,26 +570,28 @@ static void check_overtaking(struct world *w)
     }
 }
 
-static void check_step(struct world *w)
+static void check_step(struct world *w, const struct engine_flight *f)
 {
-    const struct engine *e = w->e;
     int chunk = w->opt.chunk_max ? w->opt.chunk_max : w->opt.rows_max;
     int adapters = 0;
-    for (int i = 0; i < e->step_count; i++) {
-        EXPECT(e->step_batch[i].rows >= 1 && e->step_batch[i].rows <= chunk);
-        seen.chunked +=
-            e->step_batch[i].rows < e->step_batch[i].token_count - e->step_batch[i].computed;
+    const struct batch *b = &f->batch.batch;
+    for (int i = 0; i < f->count; i++) {
+        const struct batch_seq *q = &f->shares[i];
+        EXPECT(q->rows >= 1 && q->rows <= chunk);
+        seen.chunked += q->rows < q->token_count - q->computed;
     }
-    for (int i = 0; i < e->batch.batch.segment_count; i++)
-        adapters += i == 0 || e->batch.batch.segments[i].slot != e->batch.batch.segments[0].slot;
+    for (int i = 0; i < b->segment_count; i++)
+        adapters += i == 0 || b->segments[i].slot != b->segments[0].slot;
+    for (int o = 0; o < b->out_count; o++)
+        seen.useless += f->seqs[f->batch.out_seq[o]] == NULL;
     seen.mixed_steps += adapters > 1;
     seen.steps++;
-    seen.rows += (uint64_t)e->batch.batch.rows;
+    seen.rows += (uint64_t)b->rows;
 }
 
 /* Who is paused does not keep others waiting: it leaves, one a turn, until the oldest that waits
  * fits or nobody is paused. */
-static void check_paused_yield(struct world *w)
+static void check_paused_yield(struct world *w, const struct engine_flight *f)
 {
     const struct engine *e = w->e;
     bool paused = false, blocked = false;
@@ -591,7 +600,7 @@ static void check_paused_yield(struct world *w)
     for (int i = 0; i < e->waiting_count && !blocked; i++)
         blocked = e->waiting[i]->room >= e->room_need;
     w->blocked_turns =
-        paused && blocked && e->batch.batch.rows < w->opt.rows_max && e->plan.admit_count == 0
+        paused && blocked && f->batch.batch.rows < w->opt.rows_max && e->plan.admit_count == 0
             ? w->blocked_turns + 1
             : 0;
     EXPECT(w->blocked_turns <= w->opt.seqs_max + 1);
@@ -620,17 +629,21 @@ static bool event_turn(struct world *w)
         evictions += w->e->store.slots[i].adapter != NULL;
     uint64_t allocations = mem_alloc_count(), preemptions = w->e->now.preemptions;
     w->now_ns += between(1, 20) * 1000000;
+    bool flying = w->e->flight_count > 0;
+    const struct engine_flight *f =
+        &w->e->flights[(w->e->flight_oldest + w->e->flight_count) % w->e->flight_max];
     engine_turn(w->e);
-    bool worked = w->e->step_count > 0;
+    bool worked = f->count > 0;
     w->step += worked;
     EXPECT(mem_alloc_count() == allocations);
     note_faults(w);
     seen.preemptions += w->e->now.preemptions - preemptions;
-    look_after(w, before, n);
+    look_after(w, before, n, flying && !worked);
+    seen.ahead += w->e->flight_count > 0 && flying;
     if (worked && !w->lost) {
         check_overtaking(w);
-        check_step(w);
-        check_paused_yield(w);
+        check_step(w, f);
+        check_paused_yield(w, f);
         seen.evictions += evictions == (uint64_t)w->opt.slots_max && w->e->plan.load_count > 0;
     }
     return worked;
@@ -737,6 +750,7 @@ static uint64_t run_history(uint64_t seed, int events)
     }
     if (chance(80))
         run_down(w);
+    seen.followed += w->f->followed;
     abandon(w);
     engine_close(w->e);
     EXPECT(fake_adapters_alive() == 0);
@@ -777,6 +791,9 @@ static int print_coverage(void)
         {"blends", seen.blends},
         {"prompt scores", seen.prompt_scores},
         {"blocked by paused", seen.blocked},
+        {"steps ahead", seen.ahead},
+        {"rows of unknown tokens", seen.followed},
+        {"rows for nothing", seen.useless},
     };
     int missing = 0;
     printf("figure: sim met");

@@ -250,7 +250,7 @@ static void test_engine_threads_answers(void **state)
                                  .wait_bound_steps = 10,
                                  .prefix_cache = true,
                                  .notify = on_notify};
-    struct fake_backend *f = fake_backend_open();
+    struct fake_backend *f = fake_backend_open(true);
     struct engine_stats st;
     pthread_t readers[READERS], adapters;
     fake_model_init(&model, 256);

@@ -27,7 +27,7 @@ static void rig_init(struct rig *r, int slots)
                                 .pages = 4,
                                 .ctx_max = 64};
     fake_model_init(&r->model, 64);
-    r->f = fake_backend_open();
+    r->f = fake_backend_open(false);
     assert_non_null(r->f);
     assert_int_equal(r->f->base.ops->model_load(&r->f->base, &r->model, &plan, NULL, &r->err),
                      STATUS_OK);

@@ -47,7 +47,7 @@ static void rig_open(struct rig *rig, struct engine_options opt)
     struct err err;
     fake_model_init(&model, 512);
     memset(rig, 0, sizeof *rig);
-    rig->f = fake_backend_open();
+    rig->f = fake_backend_open(false);
     opt.notify = on_notify;
     opt.notify_ctx = rig;
     struct engine_parts parts = {.model = &model,
@@ -758,7 +758,7 @@ static void test_engine_create_without_memory(void **state)
     fake_model_init(&model, 512);
     for (enum status got = STATUS_NO_MEMORY; got != STATUS_OK; k++) {
         struct err err = {0};
-        struct fake_backend *f = fake_backend_open();
+        struct fake_backend *f = fake_backend_open(false);
         struct engine_parts parts = {.model = &model,
                                      .eos = fake_eos,
                                      .eos_count = FAKE_EOS_COUNT,
@@ -786,7 +786,7 @@ static void test_engine_survives_too_much_text(void **state)
     struct rig rig = {0};
     struct err err;
     fake_model_init(&model, 512);
-    rig.f = fake_backend_open();
+    rig.f = fake_backend_open(false);
     struct engine_parts parts = {.model = &model,
                                  .eos = fake_eos,
                                  .eos_count = FAKE_EOS_COUNT,
@@ -891,7 +891,7 @@ static enum status try_open(struct engine_options opt, size_t memory_bytes,
     struct err err;
     struct engine *e;
     fake_model_init(&model, 512);
-    struct fake_backend *f = fake_backend_open();
+    struct fake_backend *f = fake_backend_open(false);
     struct engine_parts parts = {.model = &model,
                                  .eos = fake_eos,
                                  .eos_count = FAKE_EOS_COUNT,
