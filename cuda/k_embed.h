@@ -18,14 +18,6 @@
 extern "C" {
 #endif
 
-/* An adapter's embedding part; rank 0: none. */
-struct lora_embed {
-    const float *a; /* [V, rank] */
-    const float *b; /* [M, rank] */
-    float scale;
-    int32_t rank;
-};
-
 struct embed_args {
     const struct step_dev *step;
     int rows_max;

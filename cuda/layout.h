@@ -76,9 +76,9 @@ enum lora_stack_kind { STACK_QKV, STACK_O, STACK_GATE_UP, STACK_DOWN, STACK_KIND
  * 16 bytes: registers a0..a3 of m16n8k16 in plain order (rank = k: low registers a0, a1 hold ranks
  * 2 t, 2 t + 1 of rows g and g + 8; a2, a3 ranks 2 t + 8, 2 t + 9).
  * gate_up: b[0] holds both: output tile j, rank tile i: a0 and a2 are gate's rows, a1 and a3 up's;
- * as many rank tiles as the larger of the two has; b[1] is not used.
- * y = base * (1 + weight * gain) + weight * scale[m] * B u, u = A x. DoRA: scale is 1 and B is
- * multiplied by g at load. */
+ * as many rank tiles as the larger of the two has, zeros where one has fewer; b[1] is not used.
+ * y = base * (1 + weight * gain) + weight * scale[m] * B u, u = A x. DoRA's g is multiplied into B
+ * at load (k_dora.h); scale stays the module's own. 0 where it has no module. */
 struct lora_stack {
     const uint8_t *a;
     const uint8_t *b[STACK_MODULES];
@@ -87,6 +87,14 @@ struct lora_stack {
     float scale[STACK_MODULES];
     int32_t rank_tiles;                     /* of all modules */
     int32_t module_tile[STACK_MODULES + 1]; /* first rank tile of each module, and the end */
+};
+
+/* An adapter's embedding part, fp32; rank 0: none. y += weight * scale * B a[token]. */
+struct lora_embed {
+    const float *a; /* [V, rank]: a token's column of A is contiguous */
+    const float *b; /* [M, rank] */
+    float scale;
+    int32_t rank;
 };
 
 /* A piece of a batch segment: at most 8 consecutive rows. Pieces are ordered by round, the place of
