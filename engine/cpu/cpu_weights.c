@@ -1,10 +1,10 @@
 #include "engine/cpu/cpu_weights.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "engine/base/checked.h"
 #include "engine/base/mem.h"
+#include "engine/model/rope.h"
 
 static bool add_matrix(const struct tensor *t, size_t *sum)
 {
@@ -109,42 +109,14 @@ static enum status load_layer(struct loader *ld, const struct model_layer *from,
     return st;
 }
 
-/* Turns per position of each pair of elements: theta^(-2i/D), stretched as the kind says. The
- * llama3 kind keeps short waves, divides long ones by `factor` and blends between. */
-static double rope_frequency(const struct rope_params *r, int i, int head_dim)
-{
-    double f = pow(r->theta, -2.0 * i / head_dim);
-    if (r->kind == ROPE_LINEAR)
-        return f / r->factor;
-    if (r->kind != ROPE_LLAMA3)
-        return f;
-    double turns = r->original_ctx * f / (2.0 * acos(-1.0));
-    if (turns < r->low_freq_factor)
-        return f / r->factor;
-    if (turns > r->high_freq_factor)
-        return f;
-    double smooth = (turns - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
-    return (1.0 - smooth) * f / r->factor + smooth * f;
-}
-
 static enum status load_rope(struct cpu_weights *w, int positions)
 {
-    int half = w->shape.head_dim / 2;
-    size_t count = (size_t)positions * (size_t)half;
+    size_t count = (size_t)positions * (size_t)(w->shape.head_dim / 2);
     float *c = arena_alloc(&w->vectors, count, sizeof *c);
     float *s = arena_alloc(&w->vectors, count, sizeof *s);
     if (!c || !s)
         return STATUS_NO_MEMORY;
-    /* Frequency and angle are rounded to float32 as the reference implementation rounds them:
-     * models are trained with those angles, and at long context exact ones differ visibly. */
-    for (int i = 0; i < half; i++) {
-        float f = (float)rope_frequency(&w->shape.rope, i, w->shape.head_dim);
-        for (int p = 0; p < positions; p++) {
-            double angle = (double)((float)p * f);
-            c[(size_t)p * (size_t)half + (size_t)i] = (float)cos(angle);
-            s[(size_t)p * (size_t)half + (size_t)i] = (float)sin(angle);
-        }
-    }
+    rope_tables(&w->shape, 0, positions, c, s);
     w->rope_cos = c;
     w->rope_sin = s;
     return STATUS_OK;
