@@ -3,11 +3,16 @@
 # Every .c under engine/, config/ and server/ (but main.c) goes into libchorus.a; the binary, each test and each fuzz target are one
 # .c file with a main on top of it, found by wildcard. Objects live under $(BUILD), one tree a flavour: build (plain),
 # build/asan, build/tsan, build/fuzz.
+#
+# CUDA says what becomes of cuda/: "nvcc" compiles the kernels for the card and links them into the binary; "emu" has only the
+# toolkit's headers and puts the emulator (tests/emu) in their place; "none" leaves cuda/ out. Tests always get the emulator, but
+# those of build/tests/kernels and build/tests/gpu, which `make gpu-test` builds for a card.
 
 BUILD   ?= build
 CC      ?= gcc
 PKGS    := libmicrohttpd libcjson libuv libpcre2-8 libutf8proc
 
+comma   := ,
 OPT     ?= -O2
 CSTD    := -std=c11 -D_GNU_SOURCE
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-warning-option -Wno-format-truncation -Wno-pass-failed -Werror
@@ -17,7 +22,41 @@ CFLAGS  += $(CSTD) $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off $(WARN) -
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
 LDFLAGS += $(SAN)
 
+NVCC      ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA_HOME ?= $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))),/usr/local/cuda)
+CUDA_HEAD := $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h)
+CUDA      ?= $(if $(NVCC),nvcc,$(if $(CUDA_HEAD),emu,none))
+# What the kernels are compiled for. CUDA_PTX80=1: only PTX of compute_80, which the card compiles at start, as for RTX 30 owners.
+CUDA_ARCHS ?= 90
+NVFLAGS   := -std=c++17 -O3 -lineinfo -I. --fmad=true -Werror all-warnings --resource-usage -Xcompiler -Wall,-Wextra,-fno-exceptions
+CUDA_GEN  := $(if $(CUDA_PTX80),-gencode arch=compute_80$(comma)code=compute_80,$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a)))
+
 LIB_SRC   := $(filter-out server/main.c,$(wildcard engine/*.c engine/*/*.c config/*.c server/*.c))
+ifneq ($(CUDA),none)
+LIB_SRC   += $(wildcard cuda/*.c)
+CFLAGS    += -DCHORUS_CUDA -isystem $(CUDA_HOME)/include
+CXX       ?= g++
+CXXFLAGS  := -std=c++17 $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off -fno-exceptions -DCHORUS_EMULATE \
+             -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror -I. -isystem $(CUDA_HOME)/include -pthread $(SAN)
+CUDA_SRC  := $(wildcard cuda/*.cu)
+TEST_CU   := $(wildcard tests/kernels/*.cu)
+EMU_OBJ   := $(patsubst %,$(BUILD)/emu/obj/%.o,$(CUDA_SRC) $(TEST_CU) $(wildcard tests/emu/*.cc tests/emu/*.cu))
+CARD_OBJ  := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC))
+TEST_CARD := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(TEST_CU))
+EMU_LIB   := $(BUILD)/emu/libkernels.a
+EMU_LINK  := $(EMU_LIB) -lstdc++
+KTEST_SRC := $(wildcard tests/kernels/test_*.c)
+KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC),$(wildcard tests/kernels/*.c)))
+EMU_BIN   := $(KTEST_SRC:%.c=$(BUILD)/emu/%) $(patsubst %.c,$(BUILD)/emu/%,$(wildcard tests/emu/test_*.c))
+GPU_BIN   := $(KTEST_SRC:%.c=$(BUILD)/%) $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
+endif
+ifeq ($(CUDA),nvcc)
+CARD_LIB  := $(BUILD)/cuda/libkernels.a
+CARD_LINK := $(CARD_LIB) $(CUDA_HOME)/lib64/libcudart_static.a -ldl -lrt
+else
+CARD_LIB  := $(EMU_LIB)
+CARD_LINK := $(EMU_LINK)
+endif
 LIB_OBJ   := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 # Tests: each .c that holds a main is a program; the others beside it are helpers of that folder.
 TEST_SRC  := $(wildcard tests/unit/*.c tests/sim/*.c tests/golden/*.c)
@@ -27,6 +66,9 @@ UNIT_BIN  := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN  := $(FUZZ_SRC:%.c=$(BUILD)/%)
 
+# A sanitized binary has no card: what nvcc makes is not looked into.
+CUDA_SAN  := CUDA=$(if $(CUDA_HEAD),emu,none)
+
 DEMO      := models/storyteller
 ARGS      ?=
 
@@ -34,14 +76,21 @@ ARGS      ?=
 .SECONDARY:
 
 all: $(BUILD)/chorus ## build build/chorus
+ifeq ($(CUDA),none)
+	@echo "cuda: no CUDA toolkit here (NVCC=, CUDA_HOME=), the CUDA backend is left out"
+else ifeq ($(CUDA),emu)
+	@echo "cuda: the toolkit's headers but no nvcc here, the binary has no kernels"
+endif
+
+always:
 
 $(BUILD)/libchorus.a: $(LIB_OBJ)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	@ar rcs $@ $^
 
-$(BUILD)/chorus: $(BUILD)/obj/server/main.o $(BUILD)/libchorus.a
+$(BUILD)/chorus: $(BUILD)/obj/server/main.o $(BUILD)/libchorus.a $(CARD_LIB)
 	@echo "  ld $@"
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -57,9 +106,51 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libchorus.a
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a
+$(BUILD)/tests/kernels/%: $(BUILD)/obj/tests/kernels/%.o $(KTEST_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
+
+$(BUILD)/tests/gpu/%: $(BUILD)/obj/tests/gpu/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
+
+$(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
+
+# Kernels for the CPU: the same sources as C++, with the emulator.
+$(EMU_LIB): $(EMU_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	@ar rcs $@ $^
+
+$(BUILD)/emu/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  emu $<"
+	@$(CXX) -x c++ $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/emu/obj/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	@echo "  emu $<"
+	@$(CXX) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+# Kernels for the card. The .log beside an object names registers and spills of each.
+$(BUILD)/cuda/libkernels.a: $(CARD_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	@ar rcs $@ $^
+
+$(BUILD)/cuda/%.o: %.cu $(BUILD)/cuda/flags
+	@mkdir -p $(@D)
+	@echo "  nvcc $<"
+	@$(NVCC) $(NVFLAGS) $(CUDA_GEN) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< >$(@:.o=.log) 2>&1 || { cat $(@:.o=.log); rm -f $@; exit 1; }
+
+# Rebuilds the kernels when what they are compiled for changes.
+$(BUILD)/cuda/flags: always
+	@mkdir -p $(@D)
+	@echo '$(NVFLAGS) $(CUDA_GEN)' | cmp -s - $@ || echo '$(NVFLAGS) $(CUDA_GEN)' >$@
 
 deps: ## install what is missing for `make run` (apt, sudo when not root)
 	@scripts/install-deps.sh build
@@ -77,25 +168,25 @@ test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
 	@build/venv/bin/python scripts/run_tests.py $(ARGS)
 
-unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server
+unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(EMU_BIN)
 
-unit: unit-bins ## C unit tests, simulations and goldens only
-	@python3 scripts/run_tests.py --only unit $(ARGS)
+unit: unit-bins ## C unit tests, simulations, goldens and the kernels on the emulator
+	@python3 scripts/run_tests.py --only unit --only emu $(ARGS)
 
 asan-bins:
-	@$(MAKE) --no-print-directory BUILD=build/asan OPT=-O1 SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" \
+	@$(MAKE) --no-print-directory BUILD=build/asan OPT=-O1 $(CUDA_SAN) SAN="-fsanitize=address,undefined -fno-sanitize-recover=all" \
 	    all unit-bins
 
 asan: asan-bins ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@python3 scripts/run_tests.py --only asan $(ARGS)
 
 tsan: ## the threaded C tests under ThreadSanitizer
-	@$(MAKE) --no-print-directory BUILD=build/tsan OPT=-O1 SAN="-fsanitize=thread" all unit-bins
+	@$(MAKE) --no-print-directory BUILD=build/tsan OPT=-O1 $(CUDA_SAN) SAN="-fsanitize=thread" all unit-bins
 	@python3 scripts/run_tests.py --only tsan $(ARGS)
 
 # libFuzzer comes with clang; without it the suite is smaller and says so.
 fuzz-bins:
-	@if scripts/have-fuzzer.sh; then $(MAKE) --no-print-directory BUILD=build/fuzz CC=clang OPT=-O1 PLAIN_KERNELS=1 \
+	@if scripts/have-fuzzer.sh; then $(MAKE) --no-print-directory BUILD=build/fuzz CC=clang CUDA=none OPT=-O1 PLAIN_KERNELS=1 \
 	    SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzz-programs; \
 	else echo "fuzz: clang with libFuzzer is not here, the fuzz targets are left out"; fi
 
@@ -115,7 +206,7 @@ lint: ## sizes, include directions, banned calls, formatting
 	@python3 scripts/lint.py
 
 fmt: ## format the sources
-	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
+	@git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cc' | xargs clang-format -i
 
 golden: ## capture the goldens again (needs torch, transformers and peft)
 	@python3 scripts/make_goldens.py
@@ -126,5 +217,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all deps test-deps run test unit unit-bins sim asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+.PHONY: all always deps test-deps run test unit unit-bins sim asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+-include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -2,6 +2,7 @@
 """Runs the suites that were built and adds them up; ends with "N passed, N failed[, N skipped]".
 
 unit   the cmocka programs of build/tests
+emu    those of kernels and of the CUDA backend, on the emulated card (build/emu)
 asan   the same programs built with AddressSanitizer and UBSan (build/asan)
 tsan   those that use threads, built with ThreadSanitizer (build/tsan; not part of the default run)
 fuzz   each libFuzzer target of build/fuzz over its corpus for a few seconds
@@ -52,8 +53,9 @@ def run(command, timeout, env=None):
     return code, text, time.monotonic() - start
 
 
-def cmocka(totals, folder, label, wanted=lambda name: True, env=None):
-    programs = sorted(p for p in (ROOT / folder / "tests").glob("*/test_*") if os.access(p, os.X_OK) and p.suffix == "")
+def cmocka(totals, folder, label, wanted=lambda name: True, env=None, folders=None):
+    programs = sorted(p for p in (ROOT / folder / "tests").glob("*/test_*")
+                      if os.access(p, os.X_OK) and p.suffix == "" and (folders is None or p.parent.name in folders))
     for program in programs:
         if not wanted(program.name):
             continue
@@ -100,20 +102,23 @@ def pytest(totals, extra):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", action="append", choices=["unit", "asan", "tsan", "fuzz", "api"])
+    parser.add_argument("--only", action="append", choices=["unit", "emu", "asan", "tsan", "fuzz", "api"])
     parser.add_argument("--fuzz-seconds", type=int, default=20)
     parser.add_argument("-k", default="", help="only C programs whose name contains this; passed to pytest -k too")
     args = parser.parse_args()
-    suites = args.only or ["unit", "api", "asan", "fuzz"]
+    suites = args.only or ["unit", "emu", "api", "asan", "fuzz"]
     totals = Totals()
     wanted = lambda name: args.k in name
     if "unit" in suites:
-        cmocka(totals, "build", "unit", wanted)
+        cmocka(totals, "build", "unit", wanted, folders=("unit", "sim", "golden"))
+    if "emu" in suites:
+        cmocka(totals, "build/emu", "emu", wanted)
     if "api" in suites:
         pytest(totals, ["-k", args.k] if args.k else [])
     if "asan" in suites:
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1", CHORUS_TEST_SLOW="1")
         cmocka(totals, "build/asan", "asan", wanted, env)
+        cmocka(totals, "build/asan/emu", "asan-emu", wanted, env)
     if "tsan" in suites:
         cmocka(totals, "build/tsan", "tsan", lambda n: args.k in n and any(w in n for w in TSAN_WORTH))
     if "fuzz" in suites:
