@@ -106,7 +106,7 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libchorus.a
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(BUILD)/tests/kernels/%: $(BUILD)/obj/tests/kernels/%.o $(KTEST_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
+$(BUILD)/tests/kernels/%: $(BUILD)/obj/tests/kernels/%.o $(KTEST_OBJ) $(HELP_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
@@ -118,7 +118,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
-$(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+$(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
