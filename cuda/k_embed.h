@@ -3,7 +3,7 @@
  *   y[t] = E[token[t]] + sum_p weight scale B A[:, token[t]]
  *   xn[t] = bf16(y * norm), ss[t, tile] = sum of y^2 over 16 columns
  *
- * token[t] = -1 - o means drawn[o].token: what output o of the step before drew.
+ * token[t] = -1 - o means drawn[o]: what output o of the step before drew.
  *
  * Also sets the step's counters (k_linear's done, k_attend's arrivals) to zero: it is the first
  * node.
@@ -15,7 +15,6 @@
 
 #include "cuda/step_dev.h"
 #include "engine/base/status.h"
-#include "engine/sample/sample.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,8 +23,8 @@ extern "C" {
 struct embed_args {
     const struct step_dev *step;
     int rows_max;
-    const struct sample_result *drawn; /* device; results of the step before, see above */
-    const void *embed;                 /* bf16 [V, hidden], row-major */
+    const int32_t *drawn; /* device [O]: next_token of the step before (k_sample.h) */
+    const void *embed;    /* bf16 [V, hidden], row-major */
     int hidden;
     const float *norm; /* [hidden] */
     float *y;          /* [T, y_stride] */
