@@ -6,13 +6,19 @@
 #include "engine/base/status.h"
 #include "engine/base/strbuf.h"
 
+enum engine_inspect_form {
+    ENGINE_INSPECT_TEXT, /* lines for people */
+    ENGINE_INSPECT_JSON  /* one object on one line; "ok" says whether it would be served */
+};
+
 /* True when the directory holds an adapter_config.json. */
 bool engine_inspect_is_adapter(const char *path);
-/* Appends a report for people. A refusal is both in the report and the status. `base_dir` is the
- * model an adapter is checked against; NULL: shapes are reported, binding is not checked. */
-WARN_UNUSED enum status engine_inspect_model(const char *path, struct strbuf *report,
-                                             struct err *e);
+/* Appends a report. A refusal is both in the report and the status. `base_dir` is the model an
+ * adapter is checked against; NULL: shapes are reported, binding is not checked. */
+WARN_UNUSED enum status engine_inspect_model(const char *path, enum engine_inspect_form form,
+                                             struct strbuf *report, struct err *e);
 WARN_UNUSED enum status engine_inspect_adapter(const char *path, const char *base_dir,
-                                               struct strbuf *report, struct err *e);
+                                               enum engine_inspect_form form, struct strbuf *report,
+                                               struct err *e);
 
 #endif

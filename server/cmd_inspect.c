@@ -10,9 +10,10 @@
 
 static int usage(FILE *to, int code)
 {
-    fputs("usage: chorus inspect PATH [--model DIR]\n\n"
+    fputs("usage: chorus inspect PATH [--model DIR] [--json]\n\n"
           "  PATH         directory of a model or of an adapter\n"
-          "  --model DIR  check the adapter against this base model\n",
+          "  --model DIR  check the adapter against this base model\n"
+          "  --json       the report as one JSON object; \"ok\" says whether it would be served\n",
           to);
     return code;
 }
@@ -21,6 +22,7 @@ int cmd_inspect(int argc, char **argv)
 {
     const char *path = NULL;
     const char *model = NULL;
+    enum engine_inspect_form form = ENGINE_INSPECT_TEXT;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i];
         if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
@@ -29,6 +31,8 @@ int cmd_inspect(int argc, char **argv)
             model = argv[++i];
         else if (strncmp(a, "--model=", 8) == 0)
             model = a + 8;
+        else if (strcmp(a, "--json") == 0)
+            form = ENGINE_INSPECT_JSON;
         else if (a[0] == '-' || path)
             return usage(stderr, CMD_EXIT_USAGE);
         else
@@ -40,8 +44,8 @@ int cmd_inspect(int argc, char **argv)
     struct strbuf report;
     strbuf_init(&report, REPORT_BYTES_MAX);
     enum status st = engine_inspect_is_adapter(path)
-                         ? engine_inspect_adapter(path, model, &report, &e)
-                         : engine_inspect_model(path, &report, &e);
+                         ? engine_inspect_adapter(path, model, form, &report, &e)
+                         : engine_inspect_model(path, form, &report, &e);
     fputs(strbuf_str(&report), stdout);
     strbuf_deinit(&report);
     return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("inspect", &e);
