@@ -199,6 +199,9 @@ sim: ## a longer simulation of the engine: SEEDS=10000, FIRST=1
 	@$(MAKE) --no-print-directory $(BUILD)/tests/sim/test_engine_sim
 	@$(BUILD)/tests/sim/test_engine_sim --seeds $${SEEDS:-10000} --first $${FIRST:-1}
 
+mutants: ## plant each fault of tests/mutants in a copy: its test must turn red (ARGS='-k sample' for some)
+	@scripts/mutants.py $(ARGS)
+
 bench: all ## load on the demo model over HTTP: one stream, then 16 over its voices
 	@scripts/bench-demo.sh
 
@@ -217,5 +220,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always deps test-deps run test unit unit-bins sim asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -320,6 +320,28 @@ static void test_engine_caches_nothing_across_identities(void **state)
     rig_close(&rig);
 }
 
+/* Two prompts whose second pages hold the same tokens behind different first pages: other KV. */
+static void test_engine_caches_a_page_only_behind_its_own(void **state)
+{
+    (void)state;
+    struct rig rig;
+    int32_t other[48];
+    rig_open(&rig, default_options());
+    struct engine_request r = request(48, 1, 8);
+    assert_int_equal(cached(&rig, &r), 0);
+    memcpy(other, prompt_tokens, sizeof other);
+    other[3]++;
+    r.prompt = other;
+    r.prompt_count = 17;
+    assert_int_equal(cached(&rig, &r), 0);
+    r.prompt_count = 48; /* its first page is there, its second only behind another first */
+    assert_int_equal(cached(&rig, &r), 16);
+    expect_oracle(&r, 0, 8, &heard);
+    assert_int_equal(cached(&rig, &r), 32);
+    expect_oracle(&r, 0, 8, &heard);
+    rig_close(&rig);
+}
+
 static void test_engine_cache_is_asked_for(void **state)
 {
     (void)state;
@@ -972,6 +994,7 @@ int main(void)
         cmocka_unit_test(test_engine_caches_full_pages_before_the_last_token),
         cmocka_unit_test(test_engine_caches_the_next_turn),
         cmocka_unit_test(test_engine_caches_nothing_across_identities),
+        cmocka_unit_test(test_engine_caches_a_page_only_behind_its_own),
         cmocka_unit_test(test_engine_cache_is_asked_for),
         cmocka_unit_test(test_engine_refuses_bad_requests),
         cmocka_unit_test(test_engine_context_is_exact),
