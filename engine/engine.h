@@ -77,6 +77,11 @@ int engine_read(struct engine *e, uint64_t id, struct engine_event *events, int 
  */
 WARN_UNUSED enum status engine_adapter_add(struct engine *e, const char *name, const char *path,
                                            uint64_t *generation, struct err *err);
+/* As engine_adapter_add for directory `path` of `root`: whatever leads out of root, links included,
+ * is STATUS_BAD_FILE. For directories that others may write to. */
+WARN_UNUSED enum status engine_adapter_add_beneath(struct engine *e, const char *name,
+                                                   const char *root, const char *path,
+                                                   uint64_t *generation, struct err *err);
 /* The name is gone at once; its bytes go at the last user's end. */
 WARN_UNUSED enum status engine_adapter_remove(struct engine *e, const char *name, struct err *err);
 /* Up to max adapters in name order; returns how many there are. */

@@ -3,6 +3,13 @@
 
 #include "engine/base/log.h"
 
+static void added(struct engine *e, const char *name, const char *path, uint64_t generation)
+{
+    LOG_INFO(LOG_WHAT("adapter added"), LOG_STR("adapter", name), LOG_STR("path", path),
+             LOG_INT("generation", generation));
+    engine_signal(e); /* a generation that was replaced may leave its slot */
+}
+
 enum status engine_adapter_add(struct engine *e, const char *name, const char *path,
                                uint64_t *generation, struct err *err)
 {
@@ -10,9 +17,19 @@ enum status engine_adapter_add(struct engine *e, const char *name, const char *p
     enum status st = adapter_store_add(&e->store, name, path, &made, err);
     if (st != STATUS_OK)
         return st;
-    LOG_INFO(LOG_WHAT("adapter added"), LOG_STR("adapter", name), LOG_STR("path", path),
-             LOG_INT("generation", made));
-    engine_signal(e); /* a generation that was replaced may leave its slot */
+    added(e, name, path, made);
+    *generation = made;
+    return STATUS_OK;
+}
+
+enum status engine_adapter_add_beneath(struct engine *e, const char *name, const char *root,
+                                       const char *path, uint64_t *generation, struct err *err)
+{
+    uint64_t made = 0;
+    enum status st = adapter_store_add_beneath(&e->store, name, root, path, &made, err);
+    if (st != STATUS_OK)
+        return st;
+    added(e, name, path, made);
     *generation = made;
     return STATUS_OK;
 }

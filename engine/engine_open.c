@@ -116,7 +116,7 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
                   .begin = detok_begin,
                   .push = detok_push_token,
                   .end = detok_end},
-        .adapters = {.open = lora_open, .free = lora_free},
+        .adapters = {.open = lora_open, .open_beneath = lora_open_beneath, .free = lora_free},
         .memory_bytes = engine_memory_available(),
         .release = release_opened,
         .release_ctx = o,

@@ -71,6 +71,8 @@ static enum status list_names(const char *dir, char ***names, size_t *count, str
     return st;
 }
 
+/* Others may put files there, so nothing outside is read for them: what a link leads to must lie in
+ * the directory too. The directory itself is the operator's word. */
 static enum status add_directory(struct engine *engine, const char *dir, struct err *e)
 {
     char **names = NULL;
@@ -84,7 +86,8 @@ static enum status add_directory(struct engine *engine, const char *dir, struct 
         struct err why;
         uint64_t generation;
         if (st == STATUS_OK && access(config, F_OK) == 0 &&
-            engine_adapter_add(engine, names[i], path, &generation, &why) != STATUS_OK)
+            engine_adapter_add_beneath(engine, names[i], dir, names[i], &generation, &why) !=
+                STATUS_OK)
             LOG_ERROR(LOG_WHAT("adapter refused"), LOG_STR("adapter", names[i]),
                       LOG_STR("path", path), LOG_STR("why", why.msg));
         mem_free(names[i]);

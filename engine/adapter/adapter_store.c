@@ -1,5 +1,6 @@
 #include "engine/adapter/adapter_store.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
@@ -128,20 +129,19 @@ static enum status publish(struct adapter_store *s, struct adapter *a, struct ad
     return STATUS_OK;
 }
 
-enum status adapter_store_add(struct adapter_store *s, const char *name, const char *path,
-                              uint64_t *generation, struct err *e)
+static enum status check_name(const char *name, struct err *e)
 {
-    if (!adapter_store_name_ok(name))
-        return err_set(e, STATUS_INVALID, "name",
-                       "An adapter name is 1 to %d letters, digits, '.', '_' or '-'.",
-                       LIMIT_NAME_BYTES);
-    if (strlen(path) >= ADAPTER_PATH_BYTES)
-        return err_set(e, STATUS_INVALID, "path", "An adapter path has at most %d bytes.",
-                       ADAPTER_PATH_BYTES - 1);
-    struct lora *lora = NULL;
-    enum status st = s->source.open(path, s->base, &lora, e);
-    if (st != STATUS_OK)
-        return st;
+    if (adapter_store_name_ok(name))
+        return STATUS_OK;
+    return err_set(e, STATUS_INVALID, "name",
+                   "An adapter name is 1 to %d letters, digits, '.', '_' or '-'.",
+                   LIMIT_NAME_BYTES);
+}
+
+/* Publishes `lora`, which it owns from here on, also when it fails. */
+static enum status add(struct adapter_store *s, const char *name, const char *path,
+                       struct lora *lora, uint64_t *generation, struct err *e)
+{
     struct adapter *a = mem_calloc(1, sizeof *a);
     if (!a) {
         s->source.free(lora);
@@ -154,7 +154,7 @@ enum status adapter_store_add(struct adapter_store *s, const char *name, const c
 
     struct adapter *old = NULL;
     pthread_mutex_lock(&s->lock);
-    st = publish(s, a, &old, e);
+    enum status st = publish(s, a, &old, e);
     uint64_t made = a->generation;
     pthread_mutex_unlock(&s->lock);
     if (old)
@@ -164,6 +164,40 @@ enum status adapter_store_add(struct adapter_store *s, const char *name, const c
     else
         *generation = made;
     return st;
+}
+
+static enum status path_too_long(struct err *e)
+{
+    return err_set(e, STATUS_INVALID, "path", "An adapter path has at most %d bytes.",
+                   ADAPTER_PATH_BYTES - 1);
+}
+
+enum status adapter_store_add(struct adapter_store *s, const char *name, const char *path,
+                              uint64_t *generation, struct err *e)
+{
+    struct lora *lora = NULL;
+    enum status st = check_name(name, e);
+    if (st == STATUS_OK && strlen(path) >= ADAPTER_PATH_BYTES)
+        st = path_too_long(e);
+    if (st == STATUS_OK)
+        st = s->source.open(path, s->base, &lora, e);
+    return st == STATUS_OK ? add(s, name, path, lora, generation, e) : st;
+}
+
+enum status adapter_store_add_beneath(struct adapter_store *s, const char *name, const char *root,
+                                      const char *path, uint64_t *generation, struct err *e)
+{
+    struct lora *lora = NULL;
+    char whole[ADAPTER_PATH_BYTES];
+    enum status st = check_name(name, e);
+    if (st == STATUS_OK &&
+        (size_t)snprintf(whole, sizeof whole, "%s/%s", root, path) >= sizeof whole)
+        st = path_too_long(e);
+    if (st == STATUS_OK && !s->source.open_beneath)
+        st = err_set(e, STATUS_UNSUPPORTED, "path", "Adapters below a root cannot be read here.");
+    if (st == STATUS_OK)
+        st = s->source.open_beneath(root, path, s->base, &lora, e);
+    return st == STATUS_OK ? add(s, name, whole, lora, generation, e) : st;
 }
 
 enum status adapter_store_remove(struct adapter_store *s, const char *name, struct err *e)

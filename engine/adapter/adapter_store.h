@@ -35,10 +35,13 @@ struct adapter {
     int64_t last_used_unix_s;
 };
 
-/* Where adapters come from; lora_open and lora_free but in tests. */
+/* Where adapters come from; lora_open, lora_open_beneath and lora_free but in tests. */
 struct adapter_source {
     enum status (*open)(const char *dir, const struct model *base, struct lora **out,
                         struct err *e);
+    /* NULL: adapter_store_add_beneath is STATUS_UNSUPPORTED. */
+    enum status (*open_beneath)(const char *root, const char *name, const struct model *base,
+                                struct lora **out, struct err *e);
     void (*free)(struct lora *l);
 };
 
@@ -76,6 +79,10 @@ void adapter_store_deinit(struct adapter_store *s);
  * changed. */
 WARN_UNUSED enum status adapter_store_add(struct adapter_store *s, const char *name,
                                           const char *path, uint64_t *generation, struct err *e);
+/* As adapter_store_add for directory `path` of `root`, never leaving root (lora_open_beneath). */
+WARN_UNUSED enum status adapter_store_add_beneath(struct adapter_store *s, const char *name,
+                                                  const char *root, const char *path,
+                                                  uint64_t *generation, struct err *e);
 /* STATUS_ADAPTER_NOT_FOUND. */
 WARN_UNUSED enum status adapter_store_remove(struct adapter_store *s, const char *name,
                                              struct err *e);

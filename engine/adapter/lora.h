@@ -51,7 +51,8 @@ struct lora {
 WARN_UNUSED enum status lora_open(const char *dir, const struct model *base, struct lora **out,
                                   struct err *e);
 /* As lora_open for directory `name` of `root`, never leaving root: a link or .. that leads outside
- * is STATUS_BAD_FILE. For adapter directories that others may write to. */
+ * is STATUS_BAD_FILE, a link to another place in root is followed. For adapter directories that
+ * others may write to. */
 WARN_UNUSED enum status lora_open_beneath(const char *root, const char *name,
                                           const struct model *base, struct lora **out,
                                           struct err *e);

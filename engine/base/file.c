@@ -4,12 +4,16 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "engine/base/mem.h"
+
+#define FD_LINK       "/proc/self/fd/%d"
+#define FD_LINK_BYTES 32
 
 /* The text of errno without the static buffer of strerror. */
 static const char *reason(int err, char *buf, size_t n)
@@ -28,18 +32,64 @@ static enum status open_error(int err, const char *name, struct err *e)
                    reason(err, buf, sizeof buf));
 }
 
+static int open_by_rules(int dir, const char *name, int flags, uint64_t resolve)
+{
+    struct open_how how = {.flags = (uint64_t)flags, .resolve = resolve | RESOLVE_NO_MAGICLINKS};
+    int fd;
+    do
+        fd = (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
+    while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk */
+    return fd;
+}
+
+/* Where an open file lies, without links. False: unknown. */
+static bool place_of(int fd, char out[PATH_MAX])
+{
+    char link[FD_LINK_BYTES];
+    snprintf(link, sizeof link, FD_LINK, fd);
+    ssize_t n = readlink(link, out, PATH_MAX - 1);
+    if (n <= 0)
+        return false;
+    out[n] = '\0';
+    return out[0] == '/';
+}
+
+static bool lies_in(int fd, int dir)
+{
+    char place[PATH_MAX];
+    char top[PATH_MAX];
+    if (!place_of(fd, place) || !place_of(dir, top))
+        return false;
+    size_t n = strlen(top);
+    return strncmp(place, top, n) == 0 && (place[n] == '/' || top[n - 1] == '/');
+}
+
+/* For links that the kernel's own rule refuses although they may come back: absolute ones, and in a
+ * folder of a root those to other folders. What they lead to is held without being opened, looked
+ * at, and only then opened. */
+static int open_inside(const struct file_root *root, const char *name, int flags)
+{
+    char link[FD_LINK_BYTES];
+    int fd = -1;
+    int held = open_by_rules(root->fd, name, O_PATH | O_CLOEXEC, 0);
+    if (held >= 0 && lies_in(held, root->top_fd >= 0 ? root->top_fd : root->fd)) {
+        snprintf(link, sizeof link, FD_LINK, held);
+        fd = open(link, flags);
+    }
+    if (held >= 0)
+        close(held);
+    if (fd < 0)
+        errno = EXDEV;
+    return fd;
+}
+
 static int open_under(const struct file_root *root, const char *name, int flags)
 {
     flags |= O_RDONLY | O_CLOEXEC | O_NOCTTY;
     if (!root->beneath)
         return openat(root->fd, name, flags);
-    struct open_how how = {.flags = (uint64_t)flags,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    int fd;
-    do
-        fd = (int)syscall(SYS_openat2, root->fd, name, &how, sizeof how);
-    while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk */
-    return fd;
+    int fd = open_by_rules(root->fd, name, flags, RESOLVE_BENEATH);
+    return fd < 0 && errno == EXDEV ? open_inside(root, name, flags) : fd;
 }
 
 static enum status root_from(int fd, const char *name, bool beneath, struct file_root *out,
@@ -51,7 +101,7 @@ static enum status root_from(int fd, const char *name, bool beneath, struct file
         return err_set(e, STATUS_BAD_FILE, name, "%s: not a directory", name);
     if (fd < 0)
         return open_error(errno, name, e);
-    *out = (struct file_root){fd, beneath};
+    *out = (struct file_root){.fd = fd, .top_fd = -1, .beneath = beneath};
     return STATUS_OK;
 }
 
@@ -63,14 +113,27 @@ enum status file_root_open(const char *path, bool beneath, struct file_root *out
 enum status file_root_open_in(const struct file_root *parent, const char *name,
                               struct file_root *out, struct err *e)
 {
-    return root_from(open_under(parent, name, O_DIRECTORY), name, parent->beneath, out, e);
+    struct file_root r;
+    enum status st = root_from(open_under(parent, name, O_DIRECTORY), name, parent->beneath, &r, e);
+    if (st != STATUS_OK)
+        return st;
+    r.top_fd = fcntl(parent->top_fd >= 0 ? parent->top_fd : parent->fd, F_DUPFD_CLOEXEC, 0);
+    if (r.top_fd < 0) {
+        st = open_error(errno, name, e);
+        file_root_close(&r);
+        return st;
+    }
+    *out = r;
+    return STATUS_OK;
 }
 
 void file_root_close(struct file_root *root)
 {
     if (root->fd >= 0)
         close(root->fd);
-    root->fd = -1;
+    if (root->top_fd >= 0)
+        close(root->top_fd);
+    root->fd = root->top_fd = -1;
 }
 
 static int64_t nanoseconds(const struct timespec *t)

@@ -25,14 +25,16 @@ struct file_stamp {
 /* Where relative names are looked up. */
 struct file_root {
     int fd;       /* a directory; owned */
-    bool beneath; /* names that lead outside (.., absolute, symbolic links) are refused */
+    int top_fd;   /* the outermost root that this one was opened in; owned; -1: none */
+    bool beneath; /* names that lead out of the outermost root (.., symbolic links) are refused */
 };
 
 /* Opens directory `path` as a root. STATUS_NOT_FOUND, STATUS_IO; STATUS_BAD_FILE if it is not a
  * directory. */
 WARN_UNUSED enum status file_root_open(const char *path, bool beneath, struct file_root *out,
                                        struct err *e);
-/* As file_root_open for a directory of `parent`; the new root is beneath where the parent is. */
+/* As file_root_open for a directory of `parent`; the new root is beneath where the parent is, and
+ * its links may lead to whatever lies in the parent. */
 WARN_UNUSED enum status file_root_open_in(const struct file_root *parent, const char *name,
                                           struct file_root *out, struct err *e);
 void file_root_close(struct file_root *root);

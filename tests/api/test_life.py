@@ -3,6 +3,7 @@ import json
 import resource
 import signal
 import socket
+import shutil
 import subprocess
 import threading
 import time
@@ -202,6 +203,35 @@ def test_truncated_adapter(tmp_path):
         assert "adapter refused" in s.log_text() and "adapter=bad" in s.log_text()
         status, answer = s.post(CHAT, {"messages": [{"role": "user", "content": "x"}], "adapter": "bad"})
         assert status == 404 and answer["error"]["code"] == "adapter_not_found"
+    finally:
+        assert s.stop() == 0
+
+
+def test_links_stay_in_the_adapter_directory(tmp_path):
+    """A link in --adapters DIR is followed within DIR only; --adapter NAME=PATH is followed wherever it leads."""
+    outside, root = tmp_path / "outside", tmp_path / "all"
+    shutil.copytree(DEMO / "adapters/villain", outside)
+    shutil.copytree(DEMO / "adapters/villain", root / "own")
+    shutil.copytree(DEMO / "adapters/villain", root / "hollow")
+    (root / "hollow/adapter_model.safetensors").unlink()
+    (root / "hollow/adapter_model.safetensors").symlink_to(outside / "adapter_model.safetensors")
+    (root / "alias").symlink_to("own")
+    (root / "whole").symlink_to(root / "own")
+    (root / "stray").symlink_to("../outside")
+    (root / "far").symlink_to(outside)
+    (root / "half").mkdir()
+    (root / "half/adapter_config.json").symlink_to("../own/adapter_config.json")
+    (root / "half/adapter_model.safetensors").symlink_to("../own/adapter_model.safetensors")
+    (tmp_path / "door").symlink_to("all")
+    s = start_real(tmp_path, "--model", str(DEMO), "--adapters", str(tmp_path / "door"), "--adapter", f"named={root}/far")
+    try:
+        served = {a["name"]: a["sha256"] for a in s.get("/v1/adapters")[1]["data"]}
+        assert sorted(served) == ["alias", "half", "named", "own", "whole"] and len(set(served.values())) == 1
+        for name in ("far", "hollow", "stray"):
+            line, = [l for l in s.log_text().splitlines() if "adapter refused" in l and f"adapter={name}" in l]
+            assert "leads outside its directory" in line
+            status, answer = s.post(CHAT, {"messages": [{"role": "user", "content": "x"}], "adapter": name})
+            assert status == 404 and answer["error"]["code"] == "adapter_not_found"
     finally:
         assert s.stop() == 0
 

@@ -105,6 +105,14 @@ FAULTS = [
      "    if (st != STATUS_OK)\n        return not_found(st, param, name, e);\n    struct engine_adapter_use", "    if (st != STATUS_OK)\n        return STATUS_OK;\n    struct engine_adapter_use",
      "api/test_fields.py::test_adapter_misnames"),
 
+    ("a link that leads out of the adapter directory", "server/engine_setup.c",
+     "engine_adapter_add_beneath(engine, names[i], dir, names[i], &generation, &why)", "engine_adapter_add(engine, names[i], path, &generation, &why)",
+     "api/test_life.py::test_links_stay_in_the_adapter_directory"),
+
+    ("a neighbour of the root taken for the root", "engine/base/file.c",
+     "(place[n] == '/' || top[n - 1] == '/');", "place[n] != '?';",
+     "unit/test_lora:test_lora_open_beneath_stays_beneath"),
+
     # ---- the order of things ----
     ("overtaking without a bound", "engine/sched/sched.c",
      "if (in->waiting[i].passed_steps >= l->wait_bound_steps)\n            return i;", "if (in->waiting[i].passed_steps < 0)\n            return i;",

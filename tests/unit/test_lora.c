@@ -678,6 +678,14 @@ static void test_lora_open_beneath_stays_beneath(void **state)
     fixture_unlink(&root, "hollow/adapter_model.safetensors");
     snprintf(target, sizeof target, "%s/stolen/adapter_model.safetensors", outside.path);
     assert_int_equal(symlink(target, fixture_path(&root, "hollow/adapter_model.safetensors")), 0);
+    assert_int_equal(symlink("honest", fixture_path(&root, "alias")), 0);
+    snprintf(target, sizeof target, "%s/honest", root.path);
+    assert_int_equal(symlink(target, fixture_path(&root, "absolute")), 0);
+    write_good(&root, "shared");
+    fixture_unlink(&root, "shared/adapter_model.safetensors");
+    assert_int_equal(symlink("../honest/adapter_model.safetensors",
+                             fixture_path(&root, "shared/adapter_model.safetensors")),
+                     0);
     char up[160];
     snprintf(up, sizeof up, "../%s/stolen", strrchr(outside.path, '/') + 1);
     const struct {
@@ -686,10 +694,14 @@ static void test_lora_open_beneath_stays_beneath(void **state)
     } cases[] = {
         {"honest", STATUS_OK},
         {"./honest", STATUS_OK},
+        {"alias", STATUS_OK},
+        {"shared", STATUS_OK},
+        {"absolute", STATUS_OK},
         {"link", STATUS_BAD_FILE},
         {"hollow", STATUS_BAD_FILE},
         {up, STATUS_BAD_FILE},
         {"honest/../../x", STATUS_BAD_FILE},
+        {"/proc/self/root", STATUS_BAD_FILE},
         {outside.path, STATUS_BAD_FILE},
         {"absent", STATUS_NOT_FOUND},
         {"honest/adapter_config.json", STATUS_BAD_FILE},
@@ -703,9 +715,14 @@ static void test_lora_open_beneath_stays_beneath(void **state)
             fail_msg("\"%s\": %s: %s", cases[i].name, status_code(st), e.msg);
         lora_free(l);
     }
-    /* The same links are followed where the path was given by the operator. */
+    /* A neighbour whose name begins as the root's is outside. */
     struct lora *l = NULL;
     struct err e = {0};
+    assert_int_equal(mkdir(fixture_path(&root, "hon"), 0700), 0);
+    assert_int_equal(symlink("../honest", fixture_path(&root, "hon/link")), 0);
+    assert_int_equal(lora_open_beneath(fixture_path(&root, "hon"), "link", &base, &l, &e),
+                     STATUS_BAD_FILE);
+    /* The same links are followed where the path was given by the operator. */
     assert_int_equal(lora_open(fixture_path(&root, "link"), &base, &l, &e), STATUS_OK);
     lora_free(l);
     fixture_dir_remove(&outside);
