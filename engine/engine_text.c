@@ -2,6 +2,7 @@
 
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
+#include "engine/text/chat_continue.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -51,20 +52,40 @@ bool engine_text_has_template(const struct engine_text *t)
     return t->chat != NULL;
 }
 
-/* Renders; `from_input` may be NULL. */
-static enum status render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
-                          struct strbuf *from_input, struct err *e)
+static enum status check_template(const struct engine_text *t, struct err *e)
 {
-    if (!t->chat)
-        return err_set(e, STATUS_UNSUPPORTED, "messages",
-                       "this model has no chat template; use /v1/completions");
-    return chat_template_render(t->chat, vars, out, from_input, e);
+    if (t->chat)
+        return STATUS_OK;
+    return err_set(e, STATUS_UNSUPPORTED, "messages",
+                   "this model has no chat template; use /v1/completions");
 }
 
 enum status engine_text_render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
                                struct err *e)
 {
-    return render(t, vars, out, NULL, e);
+    enum status st = check_template(t, e);
+    return st == STATUS_OK ? chat_template_render(t->chat, vars, out, NULL, e) : st;
+}
+
+enum status engine_text_continue(const struct engine_text *t, cJSON *vars, struct strbuf *out,
+                                 struct err *e)
+{
+    enum status st = check_template(t, e);
+    return st == STATUS_OK ? chat_continue_render(t->chat, vars, out, NULL, e) : st;
+}
+
+/* What was rendered to tokens; takes both buffers' memory. The template writes bos itself where the
+ * model wants one, so nothing is added here. */
+static enum status tokenise(const struct engine_text *t, enum status st, struct strbuf *text,
+                            struct strbuf *from_input, struct token_buf *out, struct err *e)
+{
+    if (st == STATUS_OK)
+        st =
+            tokenizer_encode(t->tokenizer, strbuf_str(text), text->len,
+                             (const uint8_t *)strbuf_str(from_input), ENCODE_PARSE_SPECIAL, out, e);
+    strbuf_deinit(text);
+    strbuf_deinit(from_input);
+    return st;
 }
 
 enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
@@ -74,15 +95,23 @@ enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, str
     struct strbuf from_input;
     strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
     strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = render(t, vars, &text, &from_input, e);
-    /* The template writes bos itself where the model wants one, so nothing is added here. */
+    enum status st = check_template(t, e);
     if (st == STATUS_OK)
-        st = tokenizer_encode(t->tokenizer, strbuf_str(&text), text.len,
-                              (const uint8_t *)strbuf_str(&from_input), ENCODE_PARSE_SPECIAL, out,
-                              e);
-    strbuf_deinit(&text);
-    strbuf_deinit(&from_input);
-    return st;
+        st = chat_template_render(t->chat, vars, &text, &from_input, e);
+    return tokenise(t, st, &text, &from_input, out, e);
+}
+
+enum status engine_text_chat_continue(const struct engine_text *t, cJSON *vars,
+                                      struct token_buf *out, struct err *e)
+{
+    struct strbuf text;
+    struct strbuf from_input;
+    strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    enum status st = check_template(t, e);
+    if (st == STATUS_OK)
+        st = chat_continue_render(t->chat, vars, &text, &from_input, e);
+    return tokenise(t, st, &text, &from_input, out, e);
 }
 
 enum status engine_text_encode(const struct engine_text *t, const char *s, size_t n,

@@ -36,6 +36,12 @@ WARN_UNUSED enum status engine_text_render(const struct engine_text *t, const cJ
 /* Renders and tokenises. Special tokens come from the template only. */
 WARN_UNUSED enum status engine_text_chat(const struct engine_text *t, const cJSON *vars,
                                          struct token_buf *out, struct err *e);
+/* The same with the final message left open: everything behind its content is cut away, so that
+ * generation goes on in it. `vars` is as before afterwards. STATUS_INVALID: nothing to go on in. */
+WARN_UNUSED enum status engine_text_continue(const struct engine_text *t, cJSON *vars,
+                                             struct strbuf *out, struct err *e);
+WARN_UNUSED enum status engine_text_chat_continue(const struct engine_text *t, cJSON *vars,
+                                                  struct token_buf *out, struct err *e);
 /* Plain text. add_special: with the tokenizer's own prefix (bos ...); parse_special: special tokens
  * in the text count. */
 WARN_UNUSED enum status engine_text_encode(const struct engine_text *t, const char *s, size_t n,

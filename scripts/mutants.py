@@ -42,9 +42,13 @@ def build(targets):
     return done.returncode == 0, done.stdout.decode("utf-8", "replace")
 
 
+def is_pytest(test):
+    return ".py::" in test
+
+
 def targets_of(test):
     folder, _, name = test.partition("/")
-    if folder == "api":
+    if is_pytest(test):
         return {"build/chorus", "build/tests/api/fake_server"}
     return {f"build/tests/{folder}/{name.partition(':')[0]}"}
 
@@ -60,10 +64,10 @@ def red_cmocka(text, name):
 def run_test(test):
     """-> (red, output)"""
     folder, _, rest = test.partition("/")
-    if folder == "api":
+    if is_pytest(test):
         venv = ROOT / "build/venv/bin/python"
         python = str(venv) if venv.exists() else sys.executable
-        command = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/api/{rest}"]
+        command = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
     else:
         command = [f"build/tests/{folder}/{rest.partition(':')[0]}"]
     env = {k: v for k, v in os.environ.items() if k != "CHORUS_BUILD"}
@@ -72,7 +76,7 @@ def run_test(test):
         text, code = done.stdout.decode("utf-8", "replace"), done.returncode
     except subprocess.TimeoutExpired as e:
         text, code = (e.stdout or b"").decode("utf-8", "replace"), 1
-    if folder == "api":
+    if is_pytest(test):
         return code == 1, text
     return red_cmocka(text, rest.partition(":")[2]), text
 
@@ -82,12 +86,12 @@ def check_green(tests):
     bad = []
     by_program = {}
     for test in tests:
-        by_program.setdefault(test if test.startswith("api/") else test.partition(":")[0], []).append(test)
+        by_program.setdefault(test if is_pytest(test) else test.partition(":")[0], []).append(test)
     for program, named in sorted(by_program.items()):
         red, text = run_test(named[0])
         for test in named:
             name = test.partition(":")[2]
-            ok = not red if test.startswith("api/") else re.search(rf"^\[ {{7}}OK \] {name}$", text, re.M)
+            ok = not red if is_pytest(test) else re.search(rf"^\[ {{7}}OK \] {name}$", text, re.M)
             if not ok:
                 bad.append(test)
                 print(f"not green without a fault: {test}\n{text[-2000:]}", flush=True)

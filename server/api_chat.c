@@ -222,21 +222,37 @@ static enum status add_kwargs(const cJSON *root, cJSON *vars, struct err *e)
     return STATUS_OK;
 }
 
-static enum status read_template_settings(const cJSON *root, cJSON *vars, struct err *e)
+/* An open final message and the beginning of a new one exclude each other. */
+static enum status read_end(const cJSON *root, const cJSON *vars, bool *continue_final,
+                            bool *generation_prompt, struct err *e)
 {
-    bool generation_prompt = true;
-    bool continue_final = false;
-    const char *effort = NULL;
-    enum status st = json_get_bool(root, "add_generation_prompt", &generation_prompt, e);
+    enum status st = json_get_bool(root, "continue_final_message", continue_final, e);
+    *generation_prompt = !*continue_final;
     if (st == STATUS_OK)
-        st = json_get_bool(root, "continue_final_message", &continue_final, e);
+        st = json_get_bool(root, "add_generation_prompt", generation_prompt, e);
+    if (st != STATUS_OK || !*continue_final)
+        return st;
+    if (*generation_prompt)
+        return err_set(e, STATUS_INVALID, "continue_final_message",
+                       "'continue_final_message' and 'add_generation_prompt' exclude each other");
+    const cJSON *messages = cJSON_GetObjectItemCaseSensitive(vars, "messages");
+    const cJSON *last = cJSON_GetArrayItem(messages, cJSON_GetArraySize(messages) - 1);
+    if (strcmp(cJSON_GetObjectItemCaseSensitive(last, "role")->valuestring, "assistant") != 0)
+        return err_set(e, STATUS_INVALID, "continue_final_message",
+                       "'continue_final_message' wants the final message to be the assistant's");
+    return STATUS_OK;
+}
+
+static enum status read_template_settings(const cJSON *root, struct api_request *r, struct err *e)
+{
+    cJSON *vars = r->vars;
+    bool generation_prompt;
+    const char *effort = NULL;
+    enum status st = read_end(root, vars, &r->continue_final, &generation_prompt, e);
     if (st == STATUS_OK)
         st = json_get_string(root, "reasoning_effort", &effort, e);
     if (st != STATUS_OK)
         return st;
-    if (continue_final)
-        return err_set(e, STATUS_UNSUPPORTED, "continue_final_message",
-                       "'continue_final_message' is not supported yet");
     static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
     bool known = !effort;
     for (size_t i = 0; effort && i < sizeof efforts / sizeof efforts[0]; i++)
@@ -304,6 +320,6 @@ enum status api_chat_read(const cJSON *root, struct api_request *r, struct err *
     if (st == STATUS_OK)
         st = add_messages(root, r->vars, e);
     if (st == STATUS_OK)
-        st = read_template_settings(root, r->vars, e);
+        st = read_template_settings(root, r, e);
     return st;
 }

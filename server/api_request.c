@@ -327,7 +327,8 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
         struct api_prompt *p = &r->prompts[i];
         enum status st = STATUS_OK;
         if (r->kind == API_CHAT)
-            st = engine_text_chat(text, r->vars, &p->tokens, e);
+            st = r->continue_final ? engine_text_chat_continue(text, r->vars, &p->tokens, e)
+                                   : engine_text_chat(text, r->vars, &p->tokens, e);
         else if (p->text)
             st = engine_text_encode(text, p->text, strlen(p->text), true, true, &p->tokens, e);
         if (st != STATUS_OK)

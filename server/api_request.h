@@ -52,7 +52,8 @@ struct api_request {
     bool timings_per_token;
     bool tokens_as_ids; /* logprobs name tokens "token_id:N" */
     bool echo;
-    bool no_output; /* max_tokens 0: the prompt is read, nothing is said */
+    bool continue_final; /* chat: the final message is left open */
+    bool no_output;      /* max_tokens 0: the prompt is read, nothing is said */
     bool logprobs;
     bool has_seed;
     int n;                        /* choices for each prompt */

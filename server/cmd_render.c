@@ -12,9 +12,10 @@
 
 static int usage(FILE *to, int code)
 {
-    fputs("usage: chorus render (--template FILE | --model DIR) < VARIABLES.json\n\n"
-          "  --template FILE  a chat template (Jinja)\n"
-          "  --model DIR      the chat template of a model directory\n\n"
+    fputs("usage: chorus render (--template FILE | --model DIR) [options] < VARIABLES.json\n\n"
+          "  --template FILE           a chat template (Jinja)\n"
+          "  --model DIR               the chat template of a model directory\n"
+          "  --continue-final-message  cut behind the final message's content\n\n"
           "Reads a JSON object of template variables (messages, tools, add_generation_prompt,\n"
           "bos_token ...) from stdin, writes the text to stdout. Exits 1 with the template's\n"
           "message when it raises.\n",
@@ -50,7 +51,7 @@ static enum status read_vars(cJSON **out, struct err *e)
     return st;
 }
 
-static enum status render_file(const char *path, const cJSON *vars, struct strbuf *out,
+static enum status render_file(const char *path, cJSON *vars, bool open_end, struct strbuf *out,
                                struct err *e)
 {
     struct file_root root;
@@ -63,7 +64,7 @@ static enum status render_file(const char *path, const cJSON *vars, struct strbu
     file_root_close(&root);
     if (st != STATUS_OK)
         return st;
-    st = engine_template_render(source, n, vars, out, e);
+    st = engine_template_render(source, n, vars, open_end, out, e);
     mem_free(source);
     return st;
 }
@@ -72,6 +73,7 @@ int cmd_render(int argc, char **argv)
 {
     const char *file = NULL;
     const char *model = NULL;
+    bool open_end = false;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i];
         if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
@@ -84,6 +86,8 @@ int cmd_render(int argc, char **argv)
             model = argv[++i];
         else if (strncmp(a, "--model=", 8) == 0)
             model = a + 8;
+        else if (strcmp(a, "--continue-final-message") == 0)
+            open_end = true;
         else
             return usage(stderr, CMD_EXIT_USAGE);
     }
@@ -95,8 +99,8 @@ int cmd_render(int argc, char **argv)
     if (read_vars(&vars, &e) != STATUS_OK)
         return cmd_fail("render", &e);
     strbuf_init(&out, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = file ? render_file(file, vars, &out, &e)
-                          : engine_template_render_model(model, vars, &out, &e);
+    enum status st = file ? render_file(file, vars, open_end, &out, &e)
+                          : engine_template_render_model(model, vars, open_end, &out, &e);
     cJSON_Delete(vars);
     bool written = st == STATUS_OK && fwrite(strbuf_str(&out), 1, out.len, stdout) == out.len &&
                    fflush(stdout) == 0;

@@ -139,7 +139,7 @@ enum status engine_text_render(const struct engine_text *t, const cJSON *vars, s
     return STATUS_OK;
 }
 
-enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
+static enum status fake_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
                              struct err *e)
 {
     if (fake_prepare_us) {
@@ -160,7 +160,26 @@ enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, str
         if (st == STATUS_OK && content)
             st = engine_text_encode(t, content, strlen(content), false, false, out, e);
     }
+    return st;
+}
+
+enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, struct token_buf *out,
+                             struct err *e)
+{
+    enum status st = fake_chat(t, vars, out, e);
     return st == STATUS_OK ? fake_push(out, FAKE_ASSIST, e) : st;
+}
+
+enum status engine_text_chat_continue(const struct engine_text *t, cJSON *vars,
+                                      struct token_buf *out, struct err *e)
+{
+    return fake_chat(t, vars, out, e);
+}
+
+enum status engine_text_continue(const struct engine_text *t, cJSON *vars, struct strbuf *out,
+                                 struct err *e)
+{
+    return engine_text_render(t, vars, out, e);
 }
 
 enum status engine_text_decode(const struct engine_text *t, const int32_t *ids, size_t count,

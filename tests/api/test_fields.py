@@ -104,6 +104,8 @@ def test_good_values(plain, field, good):
     ({"response_format": {"type": "xml"}}, "response_format.type"), ({"response_format": {}}, "response_format.type"),
     ({"tools": [{"type": "function"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
     ({"structured_outputs": {"regex": "a"}}, "structured_outputs"), ({"continue_final_message": True}, "continue_final_message"),
+    ({"messages": USER + [{"role": "assistant", "content": "x"}], "continue_final_message": True, "add_generation_prompt": True},
+     "continue_final_message"),
     ({"chat_template": "{{ 1 }}"}, "chat_template"), ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"bos_token": "<|system|>"}}, "chat_template_kwargs")])

@@ -235,3 +235,26 @@ def test_keys_and_busy(tmp_path):
         assert len(done) == 6
     finally:
         assert s.stop() == 0
+
+
+def test_continue_final_message(client, server):
+    """The answer goes on in the message: what was said before it and what it says are one text, said without a break."""
+    user = {"role": "user", "content": "Tell me a story about a lantern."}
+    more = {"continue_final_message": True}
+
+    def ask(messages, **extra):
+        return client.chat.completions.create(model="storyteller", messages=messages, temperature=0, max_tokens=30, extra_body=extra)
+
+    whole = ask([user])
+    text = whole.choices[0].message.content
+    cut = text.index(" ", len(text) // 2)
+    rest = ask([user, {"role": "assistant", "content": text[:cut]}], **more)
+    assert rest.choices[0].message.content.startswith(text[cut:])
+    # The prompt ends in the message, not behind it, and no new turn is begun.
+    closed = ask([user, {"role": "assistant", "content": text[:cut]}])
+    assert rest.usage.prompt_tokens < closed.usage.prompt_tokens
+    status, answer = server.post("/v1/chat/completions", {"messages": [user], **more})
+    assert status == 400 and answer["error"]["param"] == "continue_final_message"
+    status, answer = server.post("/v1/chat/completions",
+                                 {"messages": [user, {"role": "assistant", "content": None, "tool_calls": []}], **more})
+    assert status == 400 and answer["error"]["param"] == "continue_final_message"

@@ -15,6 +15,7 @@
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
+#include "engine/text/chat_continue.h"
 #include "engine/text/chat_template.h"
 
 #define SIGN "\xE2\x98\x83"
@@ -82,6 +83,25 @@ static void render_all(const struct chat_template *t, const cJSON *vars, bool si
     strbuf_deinit(&again);
 }
 
+/* With the final message left open: vars come back as they were, each byte keeps its mark. */
+static void continue_all(const struct chat_template *t, cJSON *vars)
+{
+    struct strbuf text;
+    struct strbuf mask;
+    struct err e = {.code = STATUS_OK};
+    cJSON *before = cJSON_Duplicate(vars, 1);
+    strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    strbuf_init(&mask, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    enum status st = chat_continue_render(t, vars, &text, &mask, &e);
+    require(st == e.code && (st == STATUS_OK || st == STATUS_INVALID || st == STATUS_LIMIT));
+    require(cJSON_Compare(before, vars, 1));
+    if (st == STATUS_OK)
+        check_marks(&text, &mask, false);
+    strbuf_deinit(&text);
+    strbuf_deinit(&mask);
+    cJSON_Delete(before);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -109,6 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(json_parse(default_vars, sizeof default_vars - 1, &json_default_limits, &vars,
                            NULL) == STATUS_OK);
     render_all(t, vars, !given && !may_write_sign(source, n));
+    continue_all(t, vars);
     cJSON_Delete(vars);
     chat_template_free(t);
     return 0;

@@ -1,7 +1,7 @@
 """The planted faults of `make mutants`: what a careless change could break, and the test that has to notice.
 
 Each row: name, file, the text that stands there exactly once, what stands there instead, the test that must turn red. A test is
-"folder/program:test" (cmocka) or "api/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
+"folder/program:test" (cmocka) or "folder/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
 """
 
 FAULTS = [
@@ -167,6 +167,14 @@ FAULTS = [
     ("log-probabilities after the temperature", "engine/sample/sample.c",
      "return log(exp_all(k->z, padded(k->vocab), *most, 1.0f, k->w, k->sums));", "return log(exp_all(k->z, padded(k->vocab), *most, 2.0f, k->w, k->sums));",
      "unit/test_sample:test_sample_logprobs"),
+
+    # ---- the text ----
+    ("the end of a message that is to be continued", "engine/engine_text.c",
+     "        st = chat_continue_render(t->chat, vars, &text, &from_input, e);", "        st = chat_template_render(t->chat, vars, &text, &from_input, e);",
+     "api/test_sdk.py::test_continue_final_message"),
+    ("white space of a trimmed message that is continued", "engine/text/chat_continue.c",
+     "trims && (k = space_at_end(s, keep)) > 0;", "!text && (k = space_at_end(s, keep)) > 0;",
+     "jinja/test_continue_final.py::test_continue_final"),
 
     # ---- the model ----
     ("llama3 rope without its blend", "engine/model/rope.c",

@@ -90,7 +90,7 @@ static void test_chat_template_variables_come_first(void **state)
     fixture_dir_make(&dir);
     fixture_write_text(&dir, "tokenizer_config.json", CONFIG_STRING);
     strbuf_init(&text, 1000);
-    assert_int_equal(engine_template_render_model(dir.path, vars, &text, &e), STATUS_OK);
+    assert_int_equal(engine_template_render_model(dir.path, vars, false, &text, &e), STATUS_OK);
     assert_string_equal(strbuf_str(&text), "config <mine></s>");
     strbuf_deinit(&text);
     cJSON_Delete(vars);
@@ -105,11 +105,12 @@ static void test_chat_template_output_has_a_cap(void **state)
     struct strbuf text;
     cJSON *vars = cJSON_CreateObject();
     strbuf_init(&text, 29);
-    assert_int_equal(engine_template_render(source, sizeof source - 1, vars, &text, &e),
+    assert_int_equal(engine_template_render(source, sizeof source - 1, vars, false, &text, &e),
                      STATUS_LIMIT);
     strbuf_deinit(&text);
     strbuf_init(&text, 30);
-    assert_int_equal(engine_template_render(source, sizeof source - 1, vars, &text, &e), STATUS_OK);
+    assert_int_equal(engine_template_render(source, sizeof source - 1, vars, false, &text, &e),
+                     STATUS_OK);
     strbuf_deinit(&text);
     cJSON_Delete(vars);
 }
