@@ -66,6 +66,8 @@ static const struct option_def table[] = {
          "serve every adapter in this directory, named after its sub-directory"),
     LIST("adapter", ENGINE | OPTION_BENCH, adapter, "NAME[=PATH]",
          "serve: one more adapter, NAME=PATH; run and bench: the adapter to talk to"),
+    STR("default-adapter", OPTION_SERVE, default_adapter, "", "NAME",
+        "adapter of requests that name none; default: the base model answers them"),
     STR("served-name", OPTION_SERVE, served_name, "", "NAME",
         "name of the base model in the API; default: the directory's name"),
     CHOICE("backend", ENGINE, backend, "auto", "auto|cpu|cuda", "where to compute"),

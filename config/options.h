@@ -39,6 +39,7 @@ struct options {
     char *model;
     struct option_list adapters; /* directories of adapters */
     struct option_list adapter;  /* serve: NAME=PATH; run and bench: a name to use */
+    char *default_adapter;
     char *served_name;
     char *backend;
     char *isa;

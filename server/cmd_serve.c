@@ -109,6 +109,7 @@ static struct server_options server_options_of(const struct options *o, struct s
         .origin_count = o->allow_origin.count,
         .api_key_file = o->api_key_file,
         .served_name = o->served_name,
+        .default_adapter = o->default_adapter,
         .drain_ms = (int)o->drain_timeout,
         .ping_ms = LIMIT_HTTP_PING_MS,
         .stall_ms = ENGINE_STALL_MS,

@@ -418,7 +418,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     s->api.adapter_at = adapter_at;
     s->api.ctx = s;
     if (s->api.default_adapter && has_adapter(s, s->api.default_adapter) != STATUS_OK)
-        return err_set(e, STATUS_ADAPTER_NOT_FOUND, "default-adapter",
+        return err_set(e, STATUS_INVALID, "default-adapter",
                        "the default adapter '%s' does not exist", s->api.default_adapter);
     if (s->opt->on_ready)
         return s->opt->on_ready(s->opt->ctx, s->listener.port, engine, s->base_names[0], e);

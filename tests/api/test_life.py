@@ -172,6 +172,7 @@ def run(*args, **kw):
     (["--model", str(DEMO), "--host", "no.such.host.invalid"], 2, "no.such.host.invalid"), (["--model", str(DEMO), "--bogus"], 2, "bogus"),
     (["--model", str(DEMO), "--api-key-file", "/nowhere/keys"], 3, "/nowhere/keys"),
     (["--model", str(DEMO), "--adapter", "elf=/nowhere/elf"], 3, "elf"), (["--model", str(DEMO), "--adapters", "/nowhere/all"], 3, "/nowhere/all"),
+    (["--model", str(DEMO), "--default-adapter", "nobody"], 2, "nobody"),
     (["--model", str(DEMO), "--port-file", "/nowhere/port"], 3, "/nowhere/port"), (["--model", str(ROOT / "tests")], 3, "config.json")])
 def test_bad_starts(args, code, why):
     got, text, took = run(*args)
@@ -253,3 +254,25 @@ def test_print_settings():
     for option, wanted in (("--print-config", "port"), ("--print-limits", "HTTP_BODIES_BYTES"), ("--help", "--adapters")):
         done = subprocess.run([str(BUILD / "chorus"), "serve", option], capture_output=True, cwd=ROOT, timeout=10)
         assert done.returncode == 0 and wanted in done.stdout.decode()
+
+
+@pytest.mark.parametrize("how", ["option", "variable", "file"])
+def test_default_adapter(tmp_path, monkeypatch, how):
+    """Requests that name no adapter are answered by the default one, [] asks for the base."""
+    args = ["--model", str(DEMO), "--adapters", str(DEMO / "adapters")]
+    if how == "option":
+        args += ["--default-adapter", "villain"]
+    elif how == "variable":
+        monkeypatch.setenv("CHORUS_DEFAULT_ADAPTER", "villain")
+    else:
+        (tmp_path / "chorus.conf").write_text("default-adapter = villain\n")
+        args += ["--config", str(tmp_path / "chorus.conf")]
+    s = start_real(tmp_path, *args)
+    try:
+        spoke = {name: s.chat("Tell me a story about a fox.", temperature=0, max_tokens=20, **fields)
+                 for name, fields in {"none": {}, "model": {"model": "storyteller"}, "named": {"adapter": "villain"}, "base": {"adapter": []}}.items()}
+        assert [a["name"] for a in spoke["none"]["adapter"]] == ["villain"] and spoke["base"]["adapter"] == []
+        said = {name: a["choices"][0]["message"]["content"] for name, a in spoke.items()}
+        assert said["none"] == said["model"] == said["named"] != said["base"]
+    finally:
+        assert s.stop() == 0
