@@ -9,6 +9,11 @@
  * same bits.
  *
  * KV of a layer: [page][k, v][kv head][token 16][head_dim] bf16.
+ *
+ * Two ways with the same bits. one_row_each: one node; the block that attends writes its row's key
+ * and value, and loads the pages of earlier positions before it waits for the node in front: they
+ * were written by earlier steps. Otherwise one node writes all rows' keys and values and a second
+ * one attends. The page that holds a row's position belongs to its sequence alone.
  */
 #ifndef CHORUS_CUDA_K_ATTEND_H
 #define CHORUS_CUDA_K_ATTEND_H
@@ -27,23 +32,24 @@ extern "C" {
 struct attend_args {
     const struct step_dev *step;
     int rows_max;     /* bucket, as linear_args */
-    int chunks_max;   /* bucket: chunks of the longest context of the step, a power of two */
+    int chunks_max;   /* bucket: >= the chunks that any row's positions touch */
     const float *qkv; /* [T, qkv_stride]: q at 0, k at k_at, v at v_at */
     int qkv_stride;
     int k_at;
     int v_at;
     int heads;
-    int kv_heads;
-    int head_dim;
-    int window; /* 0: none */
-    float scale;
+    int kv_heads;          /* divides heads */
+    int head_dim;          /* even, 2 .. 256 */
+    int window;            /* 0: none */
+    float scale;           /* of a score, 1 / sqrt(head_dim) */
     const float *rope_cos; /* [ctx, head_dim / 2] */
     const float *rope_sin;
     const float *q_norm; /* [head_dim] or NULL */
     const float *k_norm;
     float eps;
-    void *kv;  /* this layer's pages */
-    void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim) */
+    void *kv;  /* this layer's pages, 16-byte aligned */
+    void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim); columns beyond the
+                  heads are not written */
     int out_stride;
     float *partial;    /* [T, heads, chunks_max, head_dim + 2], used when chunks_max > 1 */
     uint32_t *arrived; /* [T, kv_heads]: 0 at the step's start and again at its end */
@@ -51,8 +57,8 @@ struct attend_args {
     int dependent;
 };
 
-/* One or two nodes. */
-enum status cuda_attend(const struct attend_args *a, cudaStream_t s);
+/* One or two nodes. STATUS_UNSUPPORTED: a shape or bucket that no kernel takes. */
+WARN_UNUSED enum status cuda_attend(const struct attend_args *a, cudaStream_t s);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,158 @@
+/* Attention of single rows against double arithmetic, and to the bit against itself: decoded,
+ * as row of a prefill, in company, in other buckets. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/kernels/attend_world.h"
+
+/* q' and weights are kept as two bf16 numbers: what is lost is half a unit of the second. */
+#define ROWS_EPS 0x1p-16
+
+static const int contexts[] = {1, 15, 16, 17, 255, 256, 257, 1000};
+#define CONTEXTS ((int)(sizeof contexts / sizeof *contexts))
+
+static const struct world_shape shapes[] = {
+    {1, 1, 8, 0, false},    {2, 1, 8, 20, true},     {2, 1, 64, 0, true},   {3, 3, 64, 0, false},
+    {6, 2, 80, 0, false},   {8, 1, 128, 0, true},    {6, 2, 128, 0, false}, {2, 1, 128, 17, false},
+    {4, 2, 128, 300, true}, {10, 1, 64, 0, false},   {4, 4, 96, 1, false},  {2, 1, 256, 0, true},
+    {3, 1, 160, 100, true}, {2, 1, 100, 0, true},    {2, 2, 2, 0, false},   {1, 1, 34, 40, false},
+    {2, 1, 250, 0, false},  {17, 1, 32, 270, false},
+};
+#define SHAPES ((int)(sizeof shapes / sizeof *shapes))
+
+/* One row a sequence, contexts of all kinds in one step. */
+static void test_decode(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        struct world w;
+        world_init(&w, &shapes[i], CONTEXTS, 1000);
+        struct world_step st = {.pieces = CONTEXTS, .one_row_each = true};
+        for (int c = 0; c < CONTEXTS; c++) {
+            world_fill(&w, c, contexts[c] - 1);
+            st.piece[c] = (struct world_piece){c, contexts[c] - 1, 1};
+        }
+        world_run(&w, &st);
+        world_check(&w, &st, ROWS_EPS);
+        world_step_free(&st);
+        world_deinit(&w);
+    }
+}
+
+/* Prompts from the start and from the middle, and decoding rows between them. */
+static void test_mixed(void **state)
+{
+    (void)state;
+    static const int picks[] = {1, 2, 4, 6, 8, 9, 13};
+    for (size_t i = 0; i < sizeof picks / sizeof *picks; i++) {
+        struct world w;
+        world_init(&w, &shapes[picks[i]], 5, 300);
+        struct world_step st = {
+            .piece = {{0, 0, 18}, {1, 40, 1}, {2, 250, 9}, {3, 0, 1}, {4, 15, 2}}, .pieces = 5};
+        for (int s = 0; s < 5; s++)
+            world_fill(&w, st.piece[s].seq, st.piece[s].first);
+        world_run(&w, &st);
+        world_check(&w, &st, ROWS_EPS);
+        world_step_free(&st);
+        world_deinit(&w);
+    }
+}
+
+static void expect_row(const struct world *w, const struct world_step *got,
+                       const struct world_step *want, int seq, int pos, const char *what)
+{
+    const uint16_t *a = world_row(w, got, seq, pos), *b = world_row(w, want, seq, pos);
+    assert_non_null(a);
+    assert_non_null(b);
+    kernel_test_equal(what, a, b, (size_t)(w->shape.heads * w->shape.head_dim) * 2);
+}
+
+/* The last rows of two prompts, computed in one step of many rows; then each again in other ways.
+ */
+static void test_bits(void **state)
+{
+    (void)state;
+    static const struct world_shape some[] = {{6, 2, 128, 0, true},
+                                              {2, 1, 64, 0, false},
+                                              {10, 1, 80, 0, false},
+                                              {2, 1, 128, 300, false},
+                                              {3, 1, 36, 0, true}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct world w;
+        world_init(&w, &some[i], 6, 560);
+        struct world_step all = {
+            .piece = {{0, 510, 6}, {1, 120, 4}, {2, 0, 3}}, .pieces = 3, .one_row_each = false};
+        for (int s = 0; s < 6; s++)
+            world_fill(&w, s, s < 3 ? all.piece[s].first : 100 * s + 7);
+        world_run(&w, &all);
+        world_check(&w, &all, ROWS_EPS);
+        static const int last[] = {515, 123, 2};
+        struct world_step again = {.piece = {{0, 515, 1}, {1, 123, 1}, {2, 2, 1}}, .pieces = 3};
+        for (int each = 0; each < 2; each++) {
+            again.one_row_each = each == 1;
+            again.chunks_max = each ? 8 : 0;
+            again.rows_max = each ? 8 : 0;
+            world_run(&w, &again);
+            for (int s = 0; s < 3; s++)
+                expect_row(&w, &again, &all, s, last[s], each ? "decoded" : "other bucket");
+            world_step_free(&again);
+        }
+        struct world_step company = {
+            .piece = {{3, 307, 1}, {0, 515, 1}, {5, 507, 1}, {1, 123, 1}, {4, 407, 1}, {2, 2, 1}},
+            .pieces = 6,
+            .one_row_each = true};
+        world_run(&w, &company);
+        for (int s = 0; s < 3; s++)
+            expect_row(&w, &company, &all, s, last[s], "in company");
+        for (int s = 0; s < 3; s++) {
+            struct world_step alone = {.piece = {{s, last[s] - s % 2, 1 + s % 2}}, .pieces = 1};
+            alone.one_row_each = s % 2 == 0;
+            world_run(&w, &alone);
+            expect_row(&w, &alone, &all, s, last[s], "alone");
+            world_step_free(&alone);
+        }
+        world_step_free(&company);
+        world_step_free(&all);
+        world_deinit(&w);
+    }
+}
+
+/* An empty step writes nothing; what no kernel takes is refused before a launch. */
+static void test_edges(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w, &shapes[2], 1, 32);
+    struct world_step st = {.one_row_each = true, .rows_max = 4};
+    world_run(&w, &st);
+    world_step_free(&st);
+    struct world_arrays u;
+    struct attend_args good;
+    world_upload(&w, &st, &u, &good);
+    for (int i = 0; i < 7; i++) {
+        struct attend_args a = good;
+        a.head_dim = i == 0 ? 258 : i == 1 ? 63 : a.head_dim;
+        a.heads = i == 2 ? 3 : a.heads;
+        a.kv_heads = i == 2 ? 2 : a.kv_heads;
+        a.rows_max = i == 3 ? 65536 : i == 4 ? 0 : a.rows_max;
+        a.chunks_max = i == 5 ? 2 : a.chunks_max;
+        a.partial = i == 5 ? NULL : a.partial;
+        a.kv = i == 6 ? (uint8_t *)a.kv + 8 : a.kv;
+        if (cuda_attend(&a, kernel_test_stream()) != STATUS_UNSUPPORTED)
+            fail_msg("bad arguments %d were taken", i);
+    }
+    world_arrays_free(&u);
+    world_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_edges),
+    };
+    return kernel_test_run("attend", tests, sizeof tests / sizeof *tests);
+}
