@@ -202,8 +202,8 @@ static __device__ __forceinline__ void make_value(const struct attend_call &c, i
 
 /* The node in front where a sequence has several rows: keys and values of all rows to their pages.
  * Grid (rows_max), a warp a head. */
-__global__ void __launch_bounds__(THREADS)
-    k_attend_keys(const __grid_constant__ struct attend_call c)
+__global__ __launch_bounds__(THREADS) void k_attend_keys(
+    const __grid_constant__ struct attend_call c)
 {
     ptx_pdl_trigger();
     int row = (int)blockIdx.x, lane = (int)threadIdx.x % 32;
@@ -545,8 +545,8 @@ static __device__ __forceinline__ void merge_warps(const struct attend_call &c,
 }
 
 template <int NB, bool WIDE>
-__global__ void __launch_bounds__(THREADS, NB <= 4 && WIDE ? 2 : 1)
-    k_attend_rows(const __grid_constant__ struct attend_call c)
+__global__ __launch_bounds__(THREADS, NB <= 4 && WIDE ? 2 : 1) void k_attend_rows(
+    const __grid_constant__ struct attend_call c)
 {
     using at = attend_smem<NB>;
     constexpr int NV = at::NV;
