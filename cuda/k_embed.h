@@ -5,8 +5,10 @@
  *
  * token[t] = -1 - o means drawn[o]: what output o of the step before drew.
  *
- * Also sets the step's counters (k_linear's done, k_attend's arrivals) to zero: it is the first
- * node.
+ * Columns behind hidden, up to the strides, become zero. Also sets the step's counters (k_linear's
+ * done, k_attend's arrivals) to zero: it is the first node.
+ *
+ * A row's bits depend on its token and its own adapters in their order, on nothing else.
  */
 #ifndef CHORUS_CUDA_K_EMBED_H
 #define CHORUS_CUDA_K_EMBED_H
@@ -21,15 +23,15 @@ extern "C" {
 #endif
 
 struct embed_args {
-    const struct step_dev *step;
+    const struct step_dev *step; /* host copy of device pointers, read at launch */
     int rows_max;
     const int32_t *drawn; /* device [O]: next_token of the step before (k_sample.h) */
     const void *embed;    /* bf16 [V, hidden], row-major */
     int hidden;
     const float *norm; /* [hidden] */
-    float *y;          /* [T, y_stride] */
+    float *y;          /* [T, y_stride], y_stride >= hidden */
     int y_stride;
-    void *xn; /* bf16 [T, xn_stride] */
+    void *xn; /* bf16 [T, xn_stride], xn_stride >= PAD_K(hidden), a multiple of TILE_K */
     int xn_stride;
     float *ss;                      /* [T, PAD_N(hidden) / 16] */
     const struct lora_embed *table; /* device, [slots]; NULL: no adapters */
@@ -38,7 +40,8 @@ struct embed_args {
     int dependent;
 };
 
-enum status cuda_embed(const struct embed_args *a, cudaStream_t s);
+/* STATUS_INVALID: strides too small. */
+WARN_UNUSED enum status cuda_embed(const struct embed_args *a, cudaStream_t s);
 
 #ifdef __cplusplus
 }

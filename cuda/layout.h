@@ -50,7 +50,13 @@ struct dev_matrix {
     int groups; /* PAD_K(k) / 128 */
 };
 
-static inline size_t tile_bytes(enum weight_format f)
+#ifdef __CUDACC__
+#define LAYOUT_INLINE static __host__ __device__ inline
+#else
+#define LAYOUT_INLINE static inline
+#endif
+
+LAYOUT_INLINE size_t tile_bytes(enum weight_format f)
 {
     return f == WEIGHT_BF16   ? TILE_BYTES_BF16
            : f == WEIGHT_INT8 ? TILE_BYTES_INT8
