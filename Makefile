@@ -28,7 +28,7 @@ CUDA_HEAD := $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h)
 CUDA      ?= $(if $(NVCC),nvcc,$(if $(CUDA_HEAD),emu,none))
 # What the kernels are compiled for. CUDA_PTX80=1: only PTX of compute_80, which the card compiles at start, as for RTX 30 owners.
 CUDA_ARCHS ?= 90
-NVFLAGS   := -std=c++17 -O3 -lineinfo -I. --fmad=true -Werror all-warnings --resource-usage -Xcompiler -Wall,-Wextra,-fno-exceptions
+NVFLAGS   := -std=c++17 -O3 -lineinfo -I. --fmad=true -Werror all-warnings --resource-usage -Xcompiler -Wall,-Wextra,-fno-exceptions,-fno-threadsafe-statics
 CUDA_GEN  := $(if $(CUDA_PTX80),-gencode arch=compute_80$(comma)code=compute_80,$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a)))
 
 LIB_SRC   := $(filter-out server/main.c,$(wildcard engine/*.c engine/*/*.c config/*.c server/*.c))
@@ -47,8 +47,10 @@ EMU_LIB   := $(BUILD)/emu/libkernels.a
 EMU_LINK  := $(EMU_LIB) -lstdc++
 KTEST_SRC := $(wildcard tests/kernels/test_*.c)
 KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC),$(wildcard tests/kernels/*.c)))
-EMU_BIN   := $(KTEST_SRC:%.c=$(BUILD)/emu/%) $(patsubst %.c,$(BUILD)/emu/%,$(wildcard tests/emu/test_*.c))
-GPU_BIN   := $(KTEST_SRC:%.c=$(BUILD)/%) $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
+# Tests of the whole backend (tests/gpu) run on the emulator too.
+GTEST_SRC := $(wildcard tests/gpu/test_*.c)
+EMU_BIN   := $(patsubst %.c,$(BUILD)/emu/%,$(KTEST_SRC) $(GTEST_SRC) $(wildcard tests/emu/test_*.c))
+GPU_BIN   := $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(GTEST_SRC))
 endif
 ifeq ($(CUDA),nvcc)
 CARD_LIB  := $(BUILD)/cuda/libkernels.a
@@ -72,6 +74,7 @@ CUDA_SAN  := CUDA=$(if $(CUDA_HEAD),emu,none)
 DEMO      := models/storyteller
 ARGS      ?=
 
+MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -106,11 +109,11 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libchorus.a
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(BUILD)/tests/kernels/%: $(BUILD)/obj/tests/kernels/%.o $(KTEST_OBJ) $(HELP_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
+$(KTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
-$(BUILD)/tests/gpu/%: $(BUILD)/obj/tests/gpu/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
+$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
@@ -118,7 +121,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
-$(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+$(EMU_BIN): $(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
