@@ -31,7 +31,7 @@
 #define BARRIERS     16
 #define POISON       0xFF
 #define STACK_MAGIC  0x5afe57acc0de0001ull
-#define STALL_ROUNDS 200000 /* of yields in which no thread of the grid ended */
+#define STALL_ROUNDS 20000 /* of yields in which no thread of the grid ended */
 
 enum lane_state { LANE_READY, LANE_YIELDED, LANE_COLLECTIVE, LANE_BARRIER, LANE_PDL, LANE_ENDED };
 static const char *const state_names[] = {"ready",        "spinning",        "in a warp collective",

@@ -91,6 +91,7 @@ void emu_no_card(void)
 {
     guard g(lock);
     emu.present = false;
+    emu.sticky = emu.last = cudaSuccess;
 }
 void emu_fail_at(uint64_t n, int error)
 {

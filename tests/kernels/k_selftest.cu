@@ -152,3 +152,15 @@ enum status cuda_selftest_add(float *x, int n, float add, int dependent, cudaStr
 {
     return launch({dim3((unsigned)(n + 63) / 64), 64, 0, dependent != 0}, s, k_add, x, n, add);
 }
+
+static __global__ void k_room(int bytes)
+{
+    DYN_SMEM(smem);
+    for (int i = (int)threadIdx.x; i < bytes; i += (int)blockDim.x)
+        smem[i] = (uint8_t)i;
+}
+
+enum status cuda_selftest_room(int bytes, cudaStream_t s)
+{
+    return launch({dim3(1), 256, (size_t)bytes, false}, s, k_room, bytes);
+}

@@ -37,6 +37,9 @@ WARN_UNUSED enum status cuda_selftest_votes(uint32_t *out, cudaStream_t s);
 WARN_UNUSED enum status cuda_selftest_add(float *x, int n, float add, int dependent,
                                           cudaStream_t s);
 
+/* A block with `bytes` of shared memory, which it writes and reads. */
+WARN_UNUSED enum status cuda_selftest_room(int bytes, cudaStream_t s);
+
 #ifdef __cplusplus
 }
 #endif
