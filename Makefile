@@ -20,7 +20,7 @@ WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS  += $(CSTD) $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off $(WARN) -I. -pthread \
            $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(SAN)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
-LDFLAGS += $(SAN)
+LDFLAGS += $(SAN) $(if $(RELOCATE),-Wl$(comma)--disable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib')
 
 NVCC      ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA_HOME ?= $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))),/usr/local/cuda)
@@ -40,17 +40,21 @@ CXXFLAGS  := -std=c++17 $(OPT) -g -fno-omit-frame-pointer -ffp-contract=off -fno
              -Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror -I. -isystem $(CUDA_HOME)/include -pthread $(SAN)
 CUDA_SRC  := $(wildcard cuda/*.cu)
 TEST_CU   := $(wildcard tests/kernels/*.cu)
-EMU_OBJ   := $(patsubst %,$(BUILD)/emu/obj/%.o,$(CUDA_SRC) $(TEST_CU) $(wildcard tests/emu/*.cc tests/emu/*.cu))
+EMU_OBJ   := $(patsubst %,$(BUILD)/emu/obj/%.o,$(CUDA_SRC) $(TEST_CU) $(filter-out tests/emu/emu_present.cc,$(wildcard tests/emu/*.cc)) $(wildcard tests/emu/*.cu))
 CARD_OBJ  := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC))
 TEST_CARD := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(TEST_CU))
+EMU_HERE  := $(BUILD)/emu/obj/tests/emu/emu_present.cc.o
 EMU_LIB   := $(BUILD)/emu/libkernels.a
 EMU_LINK  := $(EMU_LIB) -lstdc++
 KTEST_SRC := $(wildcard tests/kernels/test_*.c)
 KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC),$(wildcard tests/kernels/*.c)))
-# Tests of the whole backend (tests/gpu) run on the emulator too.
-GTEST_SRC := $(wildcard tests/gpu/test_*.c)
-EMU_BIN   := $(patsubst %.c,$(BUILD)/emu/%,$(KTEST_SRC) $(GTEST_SRC) $(wildcard tests/emu/test_*.c))
+# Programs over the whole backend; emulated they find a card at once (emu_present).
+GTEST_ALL := $(if $(wildcard cuda/cuda_backend.c),$(wildcard tests/gpu/*.c))
+GTEST_SRC := $(shell grep -lE '^int main\b' $(GTEST_ALL) /dev/null)
+GTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(GTEST_SRC),$(GTEST_ALL)))
 GPU_BIN   := $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(GTEST_SRC))
+EMU_BIN   := $(patsubst %.c,$(BUILD)/emu/%,$(KTEST_SRC) $(wildcard tests/emu/test_*.c))
+EMU_GPU   := $(GTEST_SRC:%.c=$(BUILD)/emu/%)
 endif
 ifeq ($(CUDA),nvcc)
 CARD_LIB  := $(BUILD)/cuda/libkernels.a
@@ -113,9 +117,9 @@ $(KTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OB
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
-$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
+$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(GTEST_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
@@ -124,6 +128,13 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_
 $(EMU_BIN): $(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
+
+$(EMU_GPU): $(BUILD)/emu/%: $(BUILD)/obj/%.o $(GTEST_OBJ) $(EMU_HERE) $(BUILD)/libchorus.a $(EMU_LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS)
+
+$(BUILD)/emu/chorus: $(BUILD)/obj/server/main.o $(EMU_HERE) $(BUILD)/libchorus.a $(EMU_LIB)
+	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS)
 
 # Kernels for the CPU: the same sources as C++, with the emulator.
 $(EMU_LIB): $(EMU_OBJ)
@@ -171,7 +182,7 @@ test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
 	@build/venv/bin/python scripts/run_tests.py $(ARGS)
 
-unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(EMU_BIN)
+unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(EMU_BIN) $(EMU_GPU)
 
 unit: unit-bins ## C unit tests, simulations, goldens and the kernels on the emulator
 	@python3 scripts/run_tests.py --only unit --only emu $(ARGS)
@@ -208,6 +219,34 @@ mutants: ## plant each fault of tests/mutants in a copy: its test must turn red 
 bench: all ## load on the demo model over HTTP: one stream, then 16 over its voices
 	@scripts/bench-demo.sh
 
+emu: $(EMU_BIN) $(EMU_GPU) $(if $(EMU_LIB),$(BUILD)/emu/chorus) ## the server and the tests of the card on an emulated one, in build/emu
+	@python3 scripts/run_tests.py --only emu $(ARGS)
+
+gpu-bins: $(GPU_BIN)
+
+gpu-test: ## tests of the kernels and the backend on the card, then compute-sanitizer: SANITIZE=0 leaves that out
+ifeq ($(CUDA),nvcc)
+	@$(MAKE) --no-print-directory gpu-bins
+	@scripts/gpu-test.sh $(BUILD)/tests $(DEMO)
+else
+	@echo "gpu-test: nvcc is not here (NVCC=)"; exit 1
+endif
+
+cuda-check: ## compile the kernels for sm_89 and sm_90, list their registers and spills
+ifeq ($(CUDA),nvcc)
+	@$(MAKE) --no-print-directory BUILD=build/check CUDA_ARCHS="89 90" card-objects
+	@scripts/kernel-usage.sh build/check/cuda
+else
+	@echo "cuda-check: nvcc is not here (NVCC=), no kernel was compiled"
+endif
+
+card-objects: $(CARD_OBJ) $(TEST_CARD)
+
+# A release: make bundle CUDA_ARCHS="80 86 89 90 120" CUDA_PTX=80
+bundle: ## build/bundle: the binary, what it needs beside glibc, the demo model, the card's tests, as a folder and .tar.gz
+	@$(MAKE) --no-print-directory BUILD=build/release RELOCATE=1 all gpu-bins
+	@scripts/bundle.sh build/release build/bundle $(DEMO)
+
 lint: ## sizes, include directions, banned calls, formatting
 	@python3 scripts/lint.py
 
@@ -223,5 +262,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always bundle card-objects cuda-check emu gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Puts together what runs on a machine that has glibc and nothing else of ours, from any folder:
+#   bin/chorus, lib/ (shared libraries with their licences), models/, tests/ (for the card), README.md, LICENSE
+# Usage: bundle.sh BUILD OUT MODEL, after `make BUILD=... RELOCATE=1 all gpu-bins`: those programs look for
+# libraries in ../lib beside the folder they lie in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=$1 out=$2 model=$3
+
+version=$("$build/chorus" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+[^ ]*' | head -1)
+name=chorus-$version-linux-$(uname -m)
+dir=$out/$name
+rm -rf "$dir" "$dir.tar.gz"
+mkdir -p "$dir"/{bin,lib/licences,models,tests}
+
+cp "$build/chorus" "$dir/bin/"
+find "$build/tests/kernels" "$build/tests/gpu" -maxdepth 1 -type f -perm -u+x -exec cp {} "$dir/tests/" \; 2>/dev/null || true
+strip --strip-debug "$dir/bin/chorus" "$dir/tests/"* 2>/dev/null || true
+cp scripts/gpu-test.sh "$dir/tests/"
+
+# glibc's own libraries must be those of the machine; every other one comes along.
+own='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|ld-linux.*|linux-vdso)\.so'
+for program in "$dir/bin/chorus" "$dir"/tests/*; do
+    [ "${program##*.}" = sh ] || ldd "$program"
+done | awk '$2 == "=>" {print $1, $3}' | sort -u | while read -r soname file; do
+    [[ $soname =~ $own ]] && continue
+    [ -f "$file" ] || { echo "bundle: $soname is not found" >&2; exit 1; }
+    cp -L "$file" "$dir/lib/$soname"
+    strip --strip-unneeded "$dir/lib/$soname"
+    package=$(dpkg -S "$(realpath "$file")" 2>/dev/null | head -1 | cut -d: -f1 || true)
+    copyright=/usr/share/doc/$package/copyright
+    [ -n "$package" ] && [ -f "$copyright" ] && cp "$copyright" "$dir/lib/licences/$package"
+    true
+done
+
+cp -r "$model" "$dir/models/"
+cp README.md LICENSE "$dir/"
+
+tar -C "$out" --sort=name --owner=0 --group=0 -czf "$dir.tar.gz" "$name"
+bytes=$(stat -c %s "$dir.tar.gz")
+printf 'bundle: %s.tar.gz, %d.%d MiB (%d MiB unpacked), %d libraries\n' "$dir" $((bytes >> 20)) \
+    $(((bytes & 1048575) * 10 >> 20)) "$(du -sm "$dir" | cut -f1)" "$(find "$dir/lib" -name '*.so*' | wc -l)"
