@@ -145,6 +145,8 @@ static const struct option_def table[] = {
         "open loop: Poisson arrivals a second; 0: closed loop"),
     INT("prompt-tokens", OPTION_BENCH, prompt_tokens, 0, 1 << 24, "0", "N",
         "about this many tokens of prompt; 0: short questions"),
+    BOOL("token-prompts", OPTION_BENCH, token_prompts, "false",
+         "prompts are exactly so many random token ids, for /v1/completions"),
     BOOL("ignore-eos", OPTION_BENCH, ignore_eos, "true",
          "answers run to max-tokens, so that runs compare"),
     CHOICE("distribution", OPTION_BENCH, distribution, "distinct",

@@ -88,6 +88,7 @@ struct options {
     int64_t requests;
     double rate;
     int64_t prompt_tokens;
+    bool token_prompts;
     bool ignore_eos;
     char *distribution;
     double zipf;

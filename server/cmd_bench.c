@@ -184,14 +184,15 @@ static enum status discover(struct bench *b, struct err *e)
 
 /* The adapter of a request; NULL is the base ("base" in --adapter, or a server without adapters).
  */
-static const char *choose_adapter(struct bench *b, int request)
+static const char *choose_adapter(struct bench *b, int request, int client)
 {
     if (b->adapter_count == 0)
         return NULL;
     const char *how = b->o->distribution;
     int i = 0;
     if (strcmp(how, "distinct") == 0) {
-        i = request % b->adapter_count;
+        /* In the closed loop one a client, so that no two in flight share an adapter by chance. */
+        i = (b->o->rate > 0 ? request : client) % b->adapter_count;
     } else if (strcmp(how, "uniform") == 0) {
         i = (int)(next_uniform(b) * b->adapter_count);
     } else if (strcmp(how, "zipf") == 0) {
@@ -241,11 +242,19 @@ static void write_adapter(struct bench *b, const char *adapter, struct strbuf *o
     }
 }
 
-static enum status write_body(struct bench *b, int request, struct strbuf *out, struct err *e)
+/* Ids that every vocabulary has, and none of them special where specials come last. */
+static void write_ids(struct bench *b, struct strbuf *out)
+{
+    strbuf_puts(out, ",\"prompt\":[");
+    for (int64_t i = 0; i < b->o->prompt_tokens; i++)
+        strbuf_printf(out, "%s%d", i ? "," : "", 32 + (int)(next_uniform(b) * 468));
+    strbuf_putc(out, ']');
+}
+
+static void write_messages(struct bench *b, int request, struct strbuf *out)
 {
     struct strbuf prompt;
     strbuf_init(&prompt, PROMPT_BYTES_MAX);
-    write_adapter(b, choose_adapter(b, request), out);
     strbuf_puts(out, ",\"messages\":[");
     if (*b->o->system) {
         strbuf_puts(out, "{\"role\":\"system\",\"content\":");
@@ -255,8 +264,21 @@ static enum status write_body(struct bench *b, int request, struct strbuf *out, 
     write_prompt(b, request, &prompt);
     strbuf_puts(out, "{\"role\":\"user\",\"content\":");
     strbuf_json_string(out, strbuf_str(&prompt), prompt.len);
+    strbuf_puts(out, "}]");
+    out->failed = out->failed || prompt.failed;
+    strbuf_deinit(&prompt);
+}
+
+static enum status write_body(struct bench *b, int request, int client, struct strbuf *out,
+                              struct err *e)
+{
+    write_adapter(b, choose_adapter(b, request, client), out);
+    if (b->o->token_prompts)
+        write_ids(b, out);
+    else
+        write_messages(b, request, out);
     strbuf_printf(out,
-                  "}],\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+                  ",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
                   "\"max_tokens\":%lld,\"temperature\":%.6g,\"top_p\":%.6g",
                   (long long)b->o->max_tokens, b->o->temperature, b->o->top_p);
     if (b->o->seed >= 0)
@@ -264,9 +286,7 @@ static enum status write_body(struct bench *b, int request, struct strbuf *out, 
     if (b->o->ignore_eos)
         strbuf_puts(out, ",\"ignore_eos\":true");
     strbuf_putc(out, '}');
-    bool failed = prompt.failed || out->failed;
-    strbuf_deinit(&prompt);
-    return failed ? err_set(e, STATUS_NO_MEMORY, NULL, "out of memory") : STATUS_OK;
+    return out->failed ? err_set(e, STATUS_NO_MEMORY, NULL, "out of memory") : STATUS_OK;
 }
 
 static enum status start_request(struct bench *b, int slot, struct err *e)
@@ -274,13 +294,13 @@ static enum status start_request(struct bench *b, int slot, struct err *e)
     struct strbuf body;
     strbuf_init(&body, PROMPT_BYTES_MAX);
     int request = b->started++;
-    enum status st = write_body(b, request, &body, e);
+    enum status st = write_body(b, request, slot, &body, e);
+    const char *path = b->o->token_prompts ? "/v1/completions" : "/v1/chat/completions";
     struct bench_client *c = &b->clients[slot];
     c->on_gap = on_gap;
     c->on_gap_ctx = b;
     if (st == STATUS_OK)
-        st = bench_client_start(c, &b->target, "POST", "/v1/chat/completions", strbuf_str(&body),
-                                b->key, e);
+        st = bench_client_start(c, &b->target, "POST", path, strbuf_str(&body), b->key, e);
     strbuf_deinit(&body);
     return st;
 }
@@ -414,6 +434,8 @@ static int bench(const struct options *o)
     struct bench b = {.o = o, .random = o->seed >= 0 ? (uint64_t)o->seed : 1};
     struct err e;
     enum status st = bench_target_parse(o->url, &b.target, &e);
+    if (st == STATUS_OK && o->token_prompts && o->prompt_tokens == 0)
+        st = err_set(&e, STATUS_INVALID, "prompt-tokens", "--token-prompts needs --prompt-tokens");
     if (st == STATUS_OK)
         st = discover(&b, &e);
     b.report.url = o->url;
