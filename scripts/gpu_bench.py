@@ -104,6 +104,10 @@ def json_lines(command, timeout, log):
     return lines or None
 
 
+def quant_option(args):
+    return ["--quant", args.quant] if args.quant_given and args.backend != "cpu" else []
+
+
 class Server:
     """chorus serve on a port of the system's choice, ended with the block."""
 
@@ -114,8 +118,7 @@ class Server:
         command = [f"{args.bin}/chorus", "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
                    "--port-file", port_file, "--max-seqs", str(most), "--adapter-slots", str(min(most, 64)),
                    "--prefix-cache", "false", "--ctx", str(args.prompt + args.generate + 16), "--log-level", "info"]  # fmt: skip
-        if args.quant_given:
-            command += ["--quant", args.quant]
+        command += quant_option(args)
         if adapters:
             command += ["--adapters", adapters]
         command += args.serve_args
@@ -197,8 +200,7 @@ def measure_engine(args, name, folder, log):
         return []
     command = [program, "--backend", args.backend, "--streams", ",".join(map(str, args.streams)), "--prompt", str(args.prompt),
                "--generate", str(args.generate), "--rounds", str(args.rounds), "--label", name, "--long", str(args.long)]  # fmt: skip
-    if args.quant_given:
-        command += ["--quant", args.quant]
+    command += quant_option(args)
     if folder:
         command += ["--adapters", folder]
     return json_lines([*command, *args.engine_args, args.model], 600, log) or []

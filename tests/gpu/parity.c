@@ -49,17 +49,19 @@ static const char usage[] =
     "  --head FORMAT     the head's, default int8 where --quant is not none\n"
     "  --sequences N     in steps and company, default 64\n"
     "  --jobs N          default 512\n"
-    "  --draws N         noise draws for the bound, default 8\n"
+    "  --draws N         noise draws for the bound, default 8; 0: no bound, for a sanitizer\n"
+    "  --launches HOW    plain: no dependent launches, as cards before sm_90\n"
     "  --threads N       of CPU backends\n"
     "  --seed N\n"
     "  --plant FACTOR    make the device's adapters FACTOR times as strong: must fail\n";
 
+const char *const parity_formats[] = {
+    [WEIGHT_BF16] = "none", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
+
 static enum weight_format format_of(const char *s)
 {
-    static const char *const names[] = {
-        [WEIGHT_BF16] = "none", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
     for (int f = 0; f < WEIGHT_FORMAT_COUNT; f++) {
-        if (strcmp(s, names[f]) == 0)
+        if (strcmp(s, parity_formats[f]) == 0)
             return (enum weight_format)f;
     }
     lanes_die("no format \"%s\"; there are none, int8, int4", s);
@@ -97,6 +99,8 @@ static void read_option(struct parity *p, const char *name, const char *value, b
         p->threads = number(value);
     } else if (strcmp(name, "--seed") == 0) {
         p->seed = (uint64_t)number(value);
+    } else if (strcmp(name, "--launches") == 0) {
+        p->plain_launches = strcmp(value, "plain") == 0;
     } else if (strcmp(name, "--plant") == 0) {
         p->plant = strtof(value, NULL);
     } else {

@@ -5,6 +5,10 @@
 #include "cuda/layout.h"
 #include "tests/gpu/lanes.h"
 
+#if defined(CHORUS_CUDA) && __has_include("cuda/cuda_state.h")
+#define HAS_CUDA_BACKEND
+#endif
+
 #define PARITY_ADAPTERS_MAX 32
 #define PARITY_DIRS_MAX     16
 
@@ -16,6 +20,7 @@ struct parity {
     int dir_count;
     enum weight_format linears;
     enum weight_format head;
+    bool plain_launches;
     int threads;
     int sequences;
     int jobs;
@@ -24,6 +29,9 @@ struct parity {
     bool exact;  /* the device has the reference's own bits */
     float plant; /* adapters on the device are this factor too strong: 1 none */
 };
+
+/* "none", "int8", "int4". */
+extern const char *const parity_formats[];
 
 /* Compares the device with the reference row by row. */
 bool parity_steps(const struct parity *p);

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# A whole session on a machine with a card, from the repository or an unpacked bundle, in one command.
+#   gpu_session.sh [PART...]     default: info kernels parity sanitize model bench
+#   info      the card, its copy bandwidth and matrix peak
+#   kernels   every program in BIN/tests/kernels
+#   parity    scripts/gpu_test.sh (PARITY="steps jobs": only these modes)
+#   sanitize  memcheck racecheck initcheck synccheck over steps with adapters of every kind (TOOLS="memcheck": only these)
+#   model     a random 3B model with 32 adapters on seven linears and 64 on q, k, v, in MODEL (/dev/shm/chorus-3b)
+#   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
+#   first     only the first-token and one-stream figures of bench: a quick look
+#   demo      scripts/gpu_bench.py on the demo model
+#   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches)
+# Each part has a time limit (LIMIT_parity=200 ...: seconds). OUT (gpu-logs) gets few files: session.tgz with every log and result,
+# written again after each part, the tables as CSV, and current.log of the part that runs. Exit code 1 when a part failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=${BIN:-build}
+bin80=${BIN80:-build-ptx80}
+out=${OUT:-gpu-logs}
+model=${MODEL:-/dev/shm/chorus-3b}
+quant=${QUANT:-int4}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+export PYTHONUNBUFFERED=1
+[ -d lib ] && export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+failed=0
+
+info() {
+    nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,clocks.sm,clocks.mem --format=csv || return 1
+    nproc
+    free -g | sed -n 1,2p
+    df -h /dev/shm /tmp | sed 's/^/  /'
+    "$bin/chorus" --version 2>/dev/null
+    "$bin/tests/gpu/copy_bench"
+}
+
+kernels() {
+    local t rc bad=0 seen=0
+    for t in "$bin"/tests/kernels/test_*; do
+        [ -x "$t" ] && [ ! -d "$t" ] || continue
+        seen=$((seen + 1))
+        timeout 120 "$t" >"$work/one" 2>&1
+        rc=$?
+        cat "$work/one" >>"$work/kernels.full"
+        if [ $rc -eq 0 ]; then
+            echo "ok   $(basename "$t"): $(grep -cE '^\[ +OK ' "$work/one") tests"
+        else
+            bad=$((bad + 1))
+            echo "FAIL $(basename "$t"): rc $rc"
+            grep -vE '^\[ +(RUN|OK)' "$work/one" | tail -15 | cut -c1-300
+        fi
+    done
+    [ $seen -gt 0 ] || echo "no kernel tests in $bin/tests/kernels"
+    [ $seen -gt 0 ] && [ $bad -eq 0 ]
+}
+
+parity() {
+    OUT=$work/parity BIN=$bin scripts/gpu_test.sh ${PARITY:-}
+}
+
+# Few sequences: a sanitizer is hundreds of times slower. Every family, bf16 on one half and int4 on the other.
+sanitize() {
+    local tool arch quant rc bad=0
+    command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
+    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        for arch in ${ARCHS:-llama mistral qwen2 qwen3}; do
+            case $arch in llama | qwen2) quant=int4 ;; *) quant=none ;; esac
+            timeout "${LIMIT_one:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 --print-limit 20 "$bin/tests/gpu/parity" \
+                --quant $quant --sequences "${SEQUENCES:-6}" --draws 0 --adapters "tests/golden/data/$arch/adapters" \
+                "tests/golden/data/$arch/model" steps >"$work/one" 2>&1
+            rc=$?
+            cat "$work/one" >>"$work/sanitize.full"
+            if [ $rc -eq 0 ]; then
+                echo "ok   $tool, $arch, $quant: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/one" | tail -1)"
+            else
+                bad=$((bad + 1))
+                echo "FAIL $tool, $arch, $quant: rc $rc"
+                grep -E '=========' "$work/one" | head -14 | cut -c1-200
+            fi
+        done
+    done
+    [ $bad -eq 0 ]
+}
+
+model() {
+    [ -s "$model/config.json" ] && [ -d "$model/adapters" ] && echo "$model is there already" && return 0
+    python3 scripts/make_random_model.py --out "$model" --shape "${SHAPE:-llama-3b}" --adapters "seven*${SEVEN:-32}=64,all" \
+        --adapters "qkv*${QKV:-64}=64,qkv"
+}
+
+bench_on() { # folder of binaries, name of the results, further options
+    local binaries=$1 name=$2 set sets=()
+    shift 2
+    for set in ${SETS:-none qkv seven}; do
+        [ "$set" = none ] && sets+=(--adapters none) || sets+=(--adapters "$set=$model/adapters/$set")
+    done
+    python3 scripts/gpu_bench.py --bin "$binaries" --model "$model" --quant "$quant" "${sets[@]}" --commit "${COMMIT:-}" \
+        --out "$work/$name" ${BENCH:-} "$@"
+    local rc=$?
+    cp "$work/$name/bench.csv" "$out/$name.csv" 2>/dev/null
+    return $rc
+}
+
+bench() { bench_on "$bin" bench; }
+first() { SETS="none seven" bench_on "$bin" first --streams 1 --rounds 2 --no-engine; }
+demo() {
+    python3 scripts/gpu_bench.py --bin "$bin" --model models/storyteller --quant "$quant" --adapters none \
+        --adapters voices=models/storyteller/adapters --streams 1,16 --long 1024 --out "$work/demo" ${BENCH:-}
+}
+ptx80() {
+    [ -x "$bin80/chorus" ] || { echo "no binaries in $bin80"; return 1; }
+    OUT=$work/parity80 BIN=$bin80 LAUNCHES=plain scripts/gpu_test.sh steps jobs &&
+        SETS="none seven" bench_on "$bin80" bench80 --serve-args "${SERVE80:---plain-launches true}" --engine-args "--launches plain"
+}
+
+limit_of() {
+    local name=LIMIT_$1 default
+    case $1 in
+    info) default=60 ;;
+    kernels) default=180 ;;
+    parity) default=240 ;;
+    sanitize) default=240 ;;
+    model) default=120 ;;
+    first) default=90 ;;
+    *) default=300 ;;
+    esac
+    echo "${!name:-$default}"
+}
+
+part() {
+    local name=$1 begin limit rc
+    begin=$(date +%s)
+    limit=$(limit_of "$name")
+    echo "== $name (at most $limit s)"
+    # A part is this script once more, so that timeout can end it with everything it started.
+    GPU_SESSION_WORK=$work timeout -k 10 "$limit" scripts/gpu_session.sh --one "$name" >"$out/current.log" 2>&1
+    rc=$?
+    mv "$out/current.log" "$work/$name.log"
+    tail -n "${LINES_SHOWN:-60}" "$work/$name.log"
+    [ $rc -eq 124 ] && echo "== $name ran past its $limit s"
+    [ $rc -eq 0 ] || failed=$((failed + 1))
+    echo "== $name: rc $rc, $(($(date +%s) - begin)) s"
+    tar czf "$out/session.tgz" -C "$work" .
+}
+
+if [ "${1:-}" = --one ]; then
+    trap - EXIT
+    rm -rf "$work"
+    work=$GPU_SESSION_WORK
+    "$2"
+    exit
+fi
+for name in ${@:-info kernels parity sanitize model bench}; do
+    case $name in
+    info | kernels | parity | sanitize | model | bench | first | demo | ptx80) part "$name" ;;
+    *)
+        echo "gpu_session: no part $name" >&2
+        exit 2
+        ;;
+    esac
+done
+echo "gpu_session: $failed parts failed"
+[ "$failed" -eq 0 ]
