@@ -108,6 +108,12 @@ def quant_option(args):
     return ["--quant", args.quant] if args.quant_given and args.backend != "cpu" else []
 
 
+def program(args, name):
+    """Where a program lies: in a build folder or in a bundle; None where it is not."""
+    places = [os.path.join(args.bin, *p, name) for p in ((), ("bin",), ("tests", "gpu"), ("tests",))]
+    return next((p for p in places if os.path.isfile(p)), None)
+
+
 class Server:
     """chorus serve on a port of the system's choice, ended with the block."""
 
@@ -115,7 +121,7 @@ class Server:
         self.dir = tempfile.mkdtemp(prefix="gpu-bench-")
         port_file = os.path.join(self.dir, "port")
         most = max(args.streams)
-        command = [f"{args.bin}/chorus", "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
+        command = [program(args, "chorus"), "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
                    "--port-file", port_file, "--max-seqs", str(most), "--adapter-slots", str(min(most, 64)),
                    "--prefix-cache", "false", "--ctx", str(args.prompt + args.generate + 16), "--log-level", "info"]  # fmt: skip
         command += quant_option(args)
@@ -154,7 +160,7 @@ class Server:
 
 
 def load(args, server, streams, requests, generate, log):
-    command = [f"{args.bin}/chorus", "bench", "--url", server.url, "--json", "--concurrency", str(streams), "--requests",
+    command = [program(args, "chorus"), "bench", "--url", server.url, "--json", "--concurrency", str(streams), "--requests",
                str(requests), "--token-prompts", "--prompt-tokens", str(args.prompt), "--max-tokens", str(generate),
                "--temperature", "0", "--seed", str(time.time_ns() % 1000000), "--timeout", "120"]  # fmt: skip
     lines = json_lines(command, 300, log)
@@ -195,10 +201,10 @@ def measure_http(args, name, folder, each, have, bandwidth, log):
 
 
 def measure_engine(args, name, folder, log):
-    program = f"{args.bin}/tests/gpu/engine_bench"
-    if args.no_engine or not os.path.exists(program):
+    engine_bench = program(args, "engine_bench")
+    if args.no_engine or not engine_bench:
         return []
-    command = [program, "--backend", args.backend, "--streams", ",".join(map(str, args.streams)), "--prompt", str(args.prompt),
+    command = [engine_bench, "--backend", args.backend, "--streams", ",".join(map(str, args.streams)), "--prompt", str(args.prompt),
                "--generate", str(args.generate), "--rounds", str(args.rounds), "--label", name, "--long", str(args.long)]  # fmt: skip
     command += quant_option(args)
     if folder:
@@ -275,7 +281,7 @@ def write_csv(path, rows, head):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--bin", default="build", help="folder with chorus and tests/gpu/")
+    p.add_argument("--bin", default="build", help="build folder or unpacked bundle")
     p.add_argument("--model", required=True)
     p.add_argument("--backend", default="cuda")
     p.add_argument("--quant", choices=("none", "int8", "int4"), help="given to the server; the byte model's default is none")
@@ -305,12 +311,15 @@ def arguments():
 
 def main():
     args = arguments()
+    if not program(args, "chorus"):
+        say(f"there is no chorus in {args.bin}")
+        return 2
     os.makedirs(args.out, exist_ok=True)
     log = os.path.join(args.out, "bench.log")
     card = None
-    program = f"{args.bin}/tests/gpu/copy_bench"
-    if os.path.exists(program) and args.backend == "cuda":
-        lines = json_lines([program], 60, log)
+    copy_bench = program(args, "copy_bench")
+    if copy_bench and args.backend == "cuda":
+        lines = json_lines([copy_bench], 60, log)
         card = lines[0] if lines else None
     bandwidth = args.copy_gbps or (card or {}).get("copy_gbps")
     if not bandwidth:

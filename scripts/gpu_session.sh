@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A whole session on a machine with a card, from the repository or an unpacked bundle, in one command.
+# A whole session on a machine with a card in one command. BIN: build folder or unpacked bundle that has the programs (build).
 #   gpu_session.sh [PART...]     default: info kernels parity sanitize model bench
 #   info      the card, its copy bandwidth and matrix peak
 #   kernels   every program in BIN/tests/kernels
@@ -24,21 +24,28 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export PYTHONUNBUFFERED=1
-[ -d lib ] && export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 failed=0
+
+program() { # where a program lies: in a build folder or in a bundle
+    local at
+    for at in "$bin/$1" "$bin/bin/$1" "$bin/tests/gpu/$1" "$bin/tests/$1"; do
+        [ -f "$at" ] && [ -x "$at" ] && echo "$at" && return
+    done
+    echo "$bin/$1"
+}
 
 info() {
     nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,clocks.sm,clocks.mem --format=csv || return 1
     nproc
     free -g | sed -n 1,2p
     df -h /dev/shm /tmp | sed 's/^/  /'
-    "$bin/chorus" --version 2>/dev/null
-    "$bin/tests/gpu/copy_bench"
+    "$(program chorus)" --version 2>/dev/null
+    "$(program copy_bench)"
 }
 
 kernels() {
     local t rc bad=0 seen=0
-    for t in "$bin"/tests/kernels/test_*; do
+    for t in "$bin"/tests/kernels/test_* "$bin"/tests/test_*; do
         [ -x "$t" ] && [ ! -d "$t" ] || continue
         seen=$((seen + 1))
         timeout 120 "$t" >"$work/one" 2>&1
@@ -52,7 +59,7 @@ kernels() {
             grep -vE '^\[ +(RUN|OK)' "$work/one" | tail -15 | cut -c1-300
         fi
     done
-    [ $seen -gt 0 ] || echo "no kernel tests in $bin/tests/kernels"
+    [ $seen -gt 0 ] || echo "no kernel tests in $bin"
     [ $seen -gt 0 ] && [ $bad -eq 0 ]
 }
 
@@ -67,7 +74,7 @@ sanitize() {
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for arch in ${ARCHS:-llama mistral qwen2 qwen3}; do
             case $arch in llama | qwen2) quant=int4 ;; *) quant=none ;; esac
-            timeout "${LIMIT_one:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 --print-limit 20 "$bin/tests/gpu/parity" \
+            timeout "${LIMIT_one:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 --print-limit 20 "$(program parity)" \
                 --quant $quant --sequences "${SEQUENCES:-6}" --draws 0 --adapters "tests/golden/data/$arch/adapters" \
                 "tests/golden/data/$arch/model" steps >"$work/one" 2>&1
             rc=$?
@@ -110,7 +117,7 @@ demo() {
         --adapters voices=models/storyteller/adapters --streams 1,16 --long 1024 --out "$work/demo" ${BENCH:-}
 }
 ptx80() {
-    [ -x "$bin80/chorus" ] || { echo "no binaries in $bin80"; return 1; }
+    [ -d "$bin80" ] || { echo "no binaries in $bin80"; return 1; }
     OUT=$work/parity80 BIN=$bin80 LAUNCHES=plain scripts/gpu_test.sh steps jobs &&
         SETS="none seven" bench_on "$bin80" bench80 --serve-args "${SERVE80:---plain-launches true}" --engine-args "--launches plain"
 }

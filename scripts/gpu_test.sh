@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Engine parity on a card: models of all four families with adapters of every kind, in every weight format.
 #   gpu_test.sh [MODE...]    modes: self steps company jobs demo plain (default: all)
-# Works in the repository and in an unpacked bundle. BIN: folder of the programs (build); BACKEND: cuda; LAUNCHES=plain: as cards
-# before sm_90. Random models are made where python3 has numpy; the golden models are always there. One line a run, exit code 1 when
+# BIN: build folder or unpacked bundle that has the programs (build); BACKEND: cuda; LAUNCHES=plain: as cards before sm_90. Random models are made where python3 has numpy; the golden models are always there. One line a run, exit code 1 when
 # something did not hold, details in OUT/parity.log.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +14,14 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 log=$out/parity.log
 : >"$log"
-[ -d lib ] && export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+program() { # where a program lies: in a build folder or in a bundle
+    local at
+    for at in "$bin/$1" "$bin/bin/$1" "$bin/tests/gpu/$1" "$bin/tests/$1"; do
+        [ -f "$at" ] && [ -x "$at" ] && echo "$at" && return
+    done
+    echo "$bin/$1"
+}
+parity=$(program parity)
 failed=0
 count=0
 
@@ -24,7 +30,7 @@ run() { # expected exit code, what it is called here, then options of parity
     shift 2
     begin=$(date +%s.%N)
     echo "+ parity $*" >>"$log"
-    timeout 300 "$bin/tests/gpu/parity" ${launches:+--launches "$launches"} "$@" >"$work/one" 2>&1
+    timeout 300 "$parity" ${launches:+--launches "$launches"} "$@" >"$work/one" 2>&1
     rc=$?
     cat "$work/one" >>"$log"
     count=$((count + 1))
