@@ -26,6 +26,9 @@ enum linear_out {
     LINEAR_SWIGLU, /* h[t, 8 tile + r] = bf16(silu(gate) * up), rows interleaved as layout.h says */
 };
 
+/* Bytes of linear_args.u at least, whatever the number of pieces. */
+#define LINEAR_SCRATCH_MIN (256 << 10)
+
 struct linear_args {
     struct dev_matrix w;
     const struct step_dev *step; /* host copy of device pointers, read at launch */
@@ -52,10 +55,10 @@ struct linear_args {
     int table_stride;
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
-    void *u;                        /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch */
-    uint32_t *done;                 /* counter of finished shrink units; 0 at the step's start */
-    int sms;                        /* multiprocessors of the card: bounds the grid */
-    int dependent;                  /* launch with programmatic dependence */
+    void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
+    uint32_t *done; /* counter of finished shrink units; 0 at the step's start */
+    int sms;        /* multiprocessors of the card: bounds the grid */
+    int dependent;  /* launch with programmatic dependence */
 };
 
 enum status cuda_linear(const struct linear_args *a, cudaStream_t s);

@@ -1,0 +1,651 @@
+/* k_linear: see k_linear.h for the formula.
+ *
+ * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as linear_args. T <= 8, 16,
+ * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other. Grid:
+ * min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) / grid)
+ * with all of K. Warps as linear_dev.cuh says: ranges of K by pairs of tiles. Order within a block:
+ * ask the weights into registers and L2, count the adapters' units; wait for the node in front;
+ * fetch x; shrink units (lora_device.cuh); base product (linear_tile.cuh), a pass being the pairs
+ * of all warps; sums of the warps; wait for all shrink units of the grid; expand; epilogue. Shared
+ * memory: x of a window of groups for all slices (two windows where K does not fit), sums
+ * [tile][slot][rows], centre sums of x, 1 / rms. At most 99 KB.
+ * Bytes: W and the adapters' A and B once, x once a block and pass. 2 T N K flops.
+ * Order of sums: 8 slices of K; in a slice groups ascending, in a group k16 steps ascending; slices
+ * as a fixed tree; pieces in order of their rounds. No sum depends on T, the bucket or the company.
+ * All blocks must be resident together: they wait for each other's shrink units.
+ * Tests: tests/kernels/test_linear.c; bench: tests/kernels/bench_linear.c.
+ */
+#include "cuda/k_linear.h"
+
+#include "cuda/launch.cuh"
+#include "cuda/linear_tile.cuh"
+#include "cuda/lora_device.cuh"
+
+/* Rows that a group of x takes in shared memory; one row tile: only those that are there. */
+template <int NT> PTX_INLINE int x_rows(int rows)
+{
+    return NT == 1 ? rows : NT * 8;
+}
+
+/* Groups of centre sums that fit beside x. */
+#define SUM_BYTES(nt)  ((nt) == 1 ? 2048 : 1024)
+#define SUM_GROUPS(nt) (SUM_BYTES(nt) / ((nt)*32))
+
+#define X_BYTES_MAX 65536
+
+/* How x passes through shared memory. */
+struct x_plan {
+    int window;  /* groups of a warp's range at once */
+    int windows; /* windows of the range */
+    int stage_bytes;
+    int rows; /* rows of a group */
+};
+
+template <int NT>
+PTX_INLINE struct x_plan x_plan_make(const struct linear_dev *p, int rows, int blocks)
+{
+    struct x_plan x;
+    x.rows = x_rows<NT>(rows);
+    int range = (p->groups + p->slice_warps - 1) / p->slice_warps;
+    int group = p->slice_warps * x.rows * 256;
+    int whole = min(p->x_bytes / group, SUM_GROUPS(NT) / p->slice_warps);
+    x.stage_bytes = p->x_bytes;
+    x.window = range;
+    x.windows = 1;
+    if (range > whole || blocks > 1) {
+        x.stage_bytes = p->x_bytes / 2;
+        x.window = min(range, min(x.stage_bytes / group, SUM_GROUPS(NT) / p->slice_warps));
+        x.windows = (range + x.window - 1) / x.window;
+    }
+    return x;
+}
+
+/* First group of the range of slice warp i. */
+PTX_INLINE int range_begin(const struct linear_dev *p, int i)
+{
+    return slice_begin(p->groups, i * (LINEAR_SLICES / p->slice_warps));
+}
+
+/* Asks for window `v` of rows [first, first + rows): [slice warp][group of the window][row]. */
+PTX_INLINE void x_fetch(uint8_t *to, const struct linear_dev *p, const struct x_plan *x, int v,
+                        int first, int rows)
+{
+    int c = threadIdx.x % 16, total = p->slice_warps * x->window * rows;
+    for (int i = threadIdx.x / 16; i < total; i += LINEAR_THREADS / 16) {
+        int row = i % rows, slot = i / rows;
+        int warp = slot / x->window;
+        int group = range_begin(p, warp) + v * x->window + slot % x->window;
+        if (group >= range_begin(p, warp + 1))
+            continue;
+        int from = p->x_row ? p->x_row[first + row] : first + row;
+        ptx_cp_async16(to + slot * x->rows * 256 + x_block(row, c / 4) + c % 4 * 16,
+                       p->x + ((size_t)from * p->x_stride + group * TILE_K) * 2 + c * 16);
+    }
+    ptx_cp_async_commit();
+}
+
+/* sums[slot][row] = centre * sum of x over the group: the same instructions for every row tile. */
+template <int FORMAT, int NT>
+PTX_INLINE void x_sums(float *sums, const uint8_t *x_smem, const struct linear_dev *p,
+                       const struct x_plan *x, int v, int rows, const struct place *at)
+{
+    int total = p->slice_warps * x->window * NT;
+    for (int i = at->warp; i < total; i += LINEAR_WARPS) {
+        int n = i % NT, slot = i / NT, warp = slot / x->window;
+        if (range_begin(p, warp) + v * x->window + slot % x->window >= range_begin(p, warp + 1))
+            continue;
+        int row = NT == 1 ? min(at->g, rows - 1) : n * 8 + at->g;
+        const uint8_t *from = x_smem + slot * x->rows * 256 + at->t * 16;
+        const uint32_t w = format_traits<FORMAT>::centre;
+        float c[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            uint4 b = *(const uint4 *)(from + x_block(row, s));
+            ptx_mma_bf16(c, w, w, w, w, b.x, b.y);
+            ptx_mma_bf16(c, w, w, w, w, b.z, b.w);
+        }
+        if (at->g == 0) {
+            float2 pair = {c[0], c[1]};
+            *(float2 *)(sums + (slot * NT + n) * 8 + at->t * 2) = pair;
+        }
+    }
+}
+
+/* rinv[row] of a row block, a warp a row. */
+PTX_INLINE void rms_rows(float *rinv, const struct linear_dev *p, int first, int rows,
+                         const struct place *at)
+{
+    for (int row = at->warp; row < rows; row += LINEAR_WARPS) {
+        float r = 1;
+        if (p->ss) {
+            int from = p->x_row ? p->x_row[first + row] : first + row;
+            const float *ss = p->ss + (size_t)from * p->ss_tiles;
+            float v = 0;
+            for (int i = at->lane; i < p->ss_tiles; i += 32)
+                v = __fadd_rn(v, __ldcg(ss + i));
+#pragma unroll
+            for (int d = 16; d; d /= 2)
+                v = __fadd_rn(v, __shfl_xor_sync(~0u, v, d));
+            r = 1.0f / sqrtf(v / (float)p->k + p->eps);
+        }
+        if (at->lane == 0)
+            rinv[row] = r;
+    }
+}
+
+/* The eight slices' total of one element; slot: its place in slot 0. */
+PTX_INLINE float slices_total(const float *slot, int slice_warps, int floats)
+{
+    float v[4];
+    if (slice_warps == 2)
+        return __fadd_rn(slot[0], slot[2 * floats]);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = slice_warps == 4 ? slot[i * floats]
+                                : __fadd_rn(slot[2 * i * floats], slot[(2 * i + 1) * floats]);
+    return __fadd_rn(__fadd_rn(v[0], v[1]), __fadd_rn(v[2], v[3]));
+}
+
+/* 1 + sum of weight * gain over the pieces that hold the row. */
+LINEAR_CALL float row_gain(const struct linear_dev *p, int count, int t, int n)
+{
+    float v = 1;
+    for (int q = 0; q < count; q++) {
+        struct lora_piece piece = p->pieces[q];
+        if (t < piece.row || t >= piece.row + piece.rows)
+            continue;
+        const struct lora_stack *s = piece_stack(p, piece.slot);
+        if (s->rank_tiles > 0 && s->gain)
+            v = __fmaf_rn(piece.weight, s->gain[n], v);
+    }
+    return v;
+}
+
+/* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole warps: lane / 4 is the
+ * row r of the tile, so RESIDUAL can add the tile's squares up. */
+PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool on, float lo,
+                       float hi)
+{
+    const int n = tile * TILE_N + r;
+    if (p->bias && on) {
+        lo += n < p->n ? p->bias[n] : 0;
+        hi += n + 8 < p->n ? p->bias[n + 8] : 0;
+    }
+    if (p->out == LINEAR_SWIGLU) {
+        if (on)
+            p->h[(size_t)t * p->h_stride + tile * 8 + r] =
+                __float2bfloat16(lo / (1.0f + __expf(-lo)) * hi);
+        return;
+    }
+    float *y = p->y + (size_t)t * p->y_stride + n;
+    const bool low = on && n < p->n, high = on && n + 8 < p->n;
+    if (p->out == LINEAR_STORE) {
+        if (low)
+            y[0] = lo;
+        if (high)
+            y[8] = hi;
+        return;
+    }
+    lo = low ? __fadd_rn(__ldcg(y), lo) : 0;
+    hi = high ? __fadd_rn(__ldcg(y + 8), hi) : 0;
+    bf16 *xn = p->xn + (size_t)t * p->xn_stride + n;
+    if (low) {
+        y[0] = lo;
+        xn[0] = __float2bfloat16(lo * p->norm[n]);
+    }
+    if (high) {
+        y[8] = hi;
+        xn[8] = __float2bfloat16(hi * p->norm[n + 8]);
+    }
+    float ss = __fmaf_rn(lo, lo, __fmul_rn(hi, hi));
+#pragma unroll
+    for (int d = 4; d < 32; d *= 2)
+        ss = __fadd_rn(ss, __shfl_xor_sync(~0u, ss, d));
+    if (r == 0 && on)
+        p->ss_out[(size_t)t * p->tiles + tile] = ss;
+}
+
+/* ---- the adapters' part of a block ---- */
+
+struct lora_state {
+    int count; /* pieces */
+    int units; /* of all pieces */
+    bool fine;
+    uint32_t target; /* of *done */
+    struct unit_scan scan;
+};
+
+/* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
+PTX_INLINE int shrink_unit(const struct lora_state *l, int item, int *slice, const struct place *at)
+{
+    int i = l->fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * LINEAR_WARPS)
+                    : (int)blockIdx.x + (int)gridDim.x * item;
+    *slice = l->fine ? i % LINEAR_SLICES : at->warp;
+    i = l->fine ? i / LINEAR_SLICES : i;
+    return i < l->units ? i : -1;
+}
+
+PTX_INLINE void shrink_done(uint32_t *done)
+{
+    __threadfence();
+    ptx_store_release(done, 1);
+}
+
+/* All of this block's shrink work; `w` and `loaded` hold the first item, begun. */
+PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, struct lora_state *l,
+                           struct shrink_work w, struct shrink_half loaded[2],
+                           const struct place *at)
+{
+    int slice, unit = shrink_unit(l, 0, &slice, at);
+    for (int item = 1; unit >= 0; item++) {
+        float c[4];
+        shrink_slice(c, &w, loaded);
+        struct shrink_work done = w;
+        unit = shrink_unit(l, item, &slice, at);
+        if (unit >= 0) {
+            w = shrink_find(&l->scan, p, l->count, unit, slice, at);
+            shrink_begin(&w, loaded);
+        }
+        if (l->fine) {
+            shrink_put((float *)(p->u + (size_t)done.unit * 4096 + done.slice * 512), c, at);
+            __syncwarp();
+            if (at->lane == 0)
+                shrink_done(p->done);
+            continue;
+        }
+        shrink_put(red + at->warp * 128, c, at);
+        __syncthreads(); /* the slices' sums, before they are added */
+        if (threadIdx.x < 64) {
+            float v[2] = {0, 0};
+#pragma unroll
+            for (int i = 0; i < LINEAR_SLICES; i++) {
+                v[0] = __fadd_rn(v[0], red[i * 128 + threadIdx.x * 2]);
+                v[1] = __fadd_rn(v[1], red[i * 128 + threadIdx.x * 2 + 1]);
+            }
+            *(uint32_t *)(p->u + ((size_t)done.piece * RANK_TILES_MAX + done.rank_tile) * 256 +
+                          threadIdx.x * 4) = pack_bf16(v[0], v[1]);
+        }
+        __syncthreads(); /* u before `done`, and the sums before the next unit's */
+        if (threadIdx.x == 0)
+            shrink_done(p->done);
+    }
+}
+
+/* Adds all pieces to the sums in slot 1 of the pass's tiles. Rows [first, first + rows). */
+PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev *p,
+                           const struct lora_state *l, int tile, int tiles, int first, int rows,
+                           const struct place *at)
+{
+    int begin = 0;
+    for (int round = 0; round < LORA_ROUNDS; round++) {
+        int end = p->head->pieces[p->view].round_end[round];
+        if (end <= begin)
+            continue;
+        for (int i = at->warp; i < (end - begin) * tiles; i += LINEAR_WARPS) {
+            int q = begin + i / tiles, k = i % tiles;
+            struct lora_piece piece = p->pieces[q];
+            if (piece.row >= first + rows || piece.row + piece.rows <= first)
+                continue;
+            struct expand_work w =
+                expand_find(p, piece_stack(p, piece.slot), piece.weight, tile + k, at->lane);
+            int exclusive = 0;
+            if (l->fine) { /* at most 32 pieces, so that the scan still has them all */
+                exclusive = __shfl_sync(~0u, l->scan.incl, max(q - 1, 0));
+                exclusive = q ? exclusive : 0;
+            }
+            expand_tile(red + k * tile_floats, p, &w, l->fine, exclusive, q, piece.row - first,
+                        piece.rows, rows, at);
+        }
+        begin = end;
+        __syncthreads(); /* a round's sums before the next round adds to them */
+    }
+}
+
+/* Counts the units and begins this warp's first, which needs nothing of the node in front. */
+PTX_INLINE void lora_begin(struct lora_state *l, struct shrink_work *w,
+                           struct shrink_half loaded[2], const struct linear_dev *p,
+                           const struct place *at)
+{
+    l->count = p->head->pieces[p->view].count;
+    l->units = scan_init(&l->scan, p, l->count, at->lane);
+    l->fine = l->units <= FINE_UNITS && l->count <= 32;
+    l->target = l->units * (l->fine ? LINEAR_SLICES : 1);
+    int slice, unit = shrink_unit(l, 0, &slice, at);
+    if (unit < 0)
+        return;
+    *w = shrink_find(&l->scan, p, l->count, unit, slice, at);
+    shrink_begin(w, loaded);
+    shrink_prefetch(w, at->lane);
+}
+
+PTX_INLINE void wait_done(const struct linear_dev *p, uint32_t target)
+{
+    if (threadIdx.x == 0)
+        while (ptx_load_acquire_u32(p->done) < target) {
+        }
+}
+
+/* ---- the kernel ---- */
+
+/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue. */
+template <int NT>
+PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p,
+                         const struct lora_state *l, int tile, int tiles, int first, int rows,
+                         const struct place *at)
+{
+    const int floats = NT * 128, tile_floats = slot_count(p->slice_warps) * floats;
+    const int items = tiles * NT * 64;
+    __syncthreads(); /* the warps' sums, before others add them up */
+    for (int i = threadIdx.x; i < items && l->units > 0; i += LINEAR_THREADS) {
+        float *e = red + i / (NT * 64) * tile_floats + i / 64 % NT * 128 + i / 32 % 2 * 32 + i % 32;
+        float lo = slices_total(e, p->slice_warps, floats);
+        float hi = slices_total(e + 64, p->slice_warps, floats);
+        e[0] = lo;
+        e[64] = hi;
+        e[floats] = e[floats + 64] = 0;
+    }
+    if (l->units > 0) {
+        wait_done(p, l->target);
+        __syncthreads(); /* the totals and zeros above; others' u behind the counter */
+        expand_all(red + floats, tile_floats, p, l, tile, tiles, first, rows, at);
+    }
+    const bool any_gain = l->units > 0 && p->head->pieces[p->view].any_gain;
+    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
+        int k = i / (NT * 64), c = i / 32 % 2, lane = i % 32;
+        const float *e = red + k * tile_floats + i / 64 % NT * 128 + c * 32 + lane;
+        int t = i / 64 % NT * 8 + lane % 4 * 2 + c, r = lane / 4, n = (tile + k) * TILE_N + r;
+        bool on = t < rows;
+        float lo, hi;
+        if (l->units > 0) {
+            lo = e[0], hi = e[64];
+        } else {
+            lo = slices_total(e, p->slice_warps, floats);
+            hi = slices_total(e + 64, p->slice_warps, floats);
+        }
+        if (p->row_scale) {
+            lo *= p->row_scale[n];
+            hi *= p->row_scale[n + 8];
+        }
+        if (any_gain && on) {
+            lo *= n < p->n ? row_gain(p, l->count, first + t, n) : 1;
+            hi *= n + 8 < p->n ? row_gain(p, l->count, first + t, n + 8) : 1;
+        }
+        if (l->units > 0) {
+            lo = __fadd_rn(lo, e[floats]);
+            hi = __fadd_rn(hi, e[floats + 64]);
+        }
+        float scale = on ? rinv[t] : 0;
+        finish(p, tile + k, r, first + t, on, lo * scale, hi * scale);
+    }
+    __syncthreads(); /* the sums were read, the next pass may write them */
+}
+
+/* A pair's groups of one window. */
+template <int FORMAT, int NT, int BUFFERS>
+PTX_INLINE void window_run(float acc[PAIR][NT][4], struct chunk<FORMAT> *buffers, int *buffer,
+                           struct weight_cursor *cur, const struct linear_dev *p, int group,
+                           int group_end, int range, int slice_first, int *slice, float *slot,
+                           int tile_floats, const uint8_t *x_even, const uint8_t *x_odd, int x_step,
+                           const float *sums, const struct place *at)
+{
+    const int slices = LINEAR_SLICES / p->slice_warps;
+    for (; group < group_end; group++) {
+        const uint8_t *const x[2] = {x_even, x_odd};
+        if (BUFFERS == 2 && FORMAT == WEIGHT_INT4 && *buffer) {
+            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 1, cur, p, range, x, sums, at);
+            *buffer = 0;
+        } else {
+            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 0, cur, p, range, x, sums, at);
+            *buffer = 1;
+        }
+        x_even += x_step;
+        x_odd += x_step;
+        sums += NT * 8;
+        while (*slice < slices && slice_begin(p->groups, slice_first + *slice + 1) == group + 1)
+            slice_end<NT>(acc, slot, tile_floats, (*slice)++);
+    }
+}
+
+/* Behind the wait: asks for the first window of x, and 1 / rms of its rows. */
+template <int NT>
+PTX_INLINE struct x_plan block_begin(uint8_t *smem, float *rinv, const struct linear_dev *p,
+                                     int rows_all, int blocks, const struct place *at)
+{
+    const struct x_plan x = x_plan_make<NT>(p, min(rows_all, NT * 8), blocks);
+    x_fetch(smem, p, &x, 0, 0, min(rows_all, NT * 8));
+    if (blocks == 1)
+        rms_rows(rinv, p, 0, rows_all, at);
+    return x;
+}
+
+template <int FORMAT, int NT>
+__global__ __launch_bounds__(LINEAR_THREADS,
+                             2) void k_linear(const __grid_constant__ struct linear_dev p)
+{
+    const int BUFFERS = NT == 4 ? 1 : 2;
+    ptx_pdl_trigger();
+    DYN_SMEM(smem);
+    const struct place at = place_here();
+    float *red = (float *)(smem + p.x_bytes);
+    float *sums = (float *)(smem + p.x_bytes + p.red_bytes);
+    float *rinv = (float *)(smem + p.x_bytes + p.red_bytes + SUM_BYTES(NT));
+
+    const int tile0 = (int)((int64_t)p.tiles * blockIdx.x / gridDim.x);
+    const int tile_end = (int)((int64_t)p.tiles * (blockIdx.x + 1) / gridDim.x);
+    const int slice_warp = at.warp % p.slice_warps, pair = at.warp / p.slice_warps;
+    const int pass_tiles = LINEAR_WARPS / p.slice_warps * PAIR;
+    const int slices = LINEAR_SLICES / p.slice_warps, slice_first = slice_warp * slices;
+    const int range = range_begin(&p, slice_warp), range_end = range_begin(&p, slice_warp + 1);
+
+    /* Weights do not depend on the node in front: the first chunks now, the rest into L2. */
+    struct weight_cursor cur;
+    struct chunk<FORMAT> buffers[BUFFERS];
+    cursor_init<FORMAT>(&cur, &p, tile0 + pair * PAIR, tile_end, pass_tiles, range, range_end);
+    const int rows_all = p.head->rows[p.view];
+    const int blocks = (rows_all + NT * 8 - 1) / (NT * 8);
+    cur.row_blocks = cur.blocks_left = blocks;
+    const size_t tile_size = (size_t)p.groups * format_traits<FORMAT>::tile_bytes;
+    const size_t own = (tile_end - tile0) * tile_size;
+    const uint8_t *own_w = p.w + tile0 * tile_size;
+    size_t asked = 0; /* bytes of own_w asked into L2 by all threads */
+    for (; asked < own && asked < p.ahead; asked += LINEAR_THREADS * 128)
+        if (asked + threadIdx.x * 128 < own)
+            ptx_prefetch_l2(own_w + asked + threadIdx.x * 128);
+
+    /* Registers: with adapters the first weights wait in L2 until the shrink is done. */
+    struct lora_state lora = {};
+    struct x_plan xp;
+    if (!p.table || p.head->pieces[p.view].count == 0) {
+        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, range, &at);
+        ptx_pdl_wait();
+        if (rows_all == 0)
+            return;
+        xp = block_begin<NT>(smem, rinv, &p, rows_all, blocks, &at);
+    } else {
+        struct shrink_work work;
+        struct shrink_half loaded[2];
+        lora_begin(&lora, &work, loaded, &p, &at);
+        ptx_pdl_wait();
+        if (rows_all == 0)
+            return;
+        xp = block_begin<NT>(smem, rinv, &p, rows_all, blocks, &at);
+        if (lora.units > 0)
+            shrink_all(red, &p, &lora, work, loaded, &at);
+        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, range, &at);
+    }
+    const bool resident = xp.windows == 1 && blocks == 1;
+
+    int buffer = 0, stage = 0;
+    bool fresh = true;
+    const int floats = NT * 128, slots = slot_count(p.slice_warps), tile_floats = slots * floats;
+    float *slot =
+        red + pair * PAIR * tile_floats + slice_warp * (slots / p.slice_warps) * floats + at.lane;
+    for (int tile = tile0; tile < tile_end; tile += pass_tiles) {
+        const bool mine = tile + pair * PAIR < tile_end;
+        for (int block = 0; block < blocks; block++) {
+            const int first = block * NT * 8, rows = min(rows_all - first, NT * 8);
+            if (blocks > 1)
+                rms_rows(rinv, &p, first, rows, &at);
+            float acc[PAIR][NT][4];
+#pragma unroll
+            for (int i = 0; i < PAIR * NT * 4; i++)
+                acc[i / (NT * 4)][i / 4 % NT][i % 4] = 0;
+            int slice = 0;
+            while (mine && slice < slices &&
+                   slice_begin(p.groups, slice_first + slice + 1) == range)
+                slice_end<NT>(acc, slot, tile_floats, slice++);
+            for (int v = 0; v < xp.windows; v++) {
+                if (fresh) {
+                    ptx_cp_async_wait<0>();
+                    __syncthreads(); /* x of this window; the other stage is read no more */
+                    bool more = v + 1 < xp.windows;
+                    int next_first = more ? first : block + 1 < blocks ? first + NT * 8 : 0;
+                    if (!resident && (more || block + 1 < blocks || tile + pass_tiles < tile_end))
+                        x_fetch(smem + (stage ^ 1) * xp.stage_bytes, &p, &xp, more ? v + 1 : 0,
+                                next_first, min(rows_all - next_first, NT * 8));
+                    if (FORMAT != WEIGHT_BF16) {
+                        x_sums<FORMAT, NT>(sums, smem + stage * xp.stage_bytes, &p, &xp, v, rows,
+                                           &at);
+                        __syncthreads(); /* the sums, before all warps read them */
+                    }
+                    fresh = !resident;
+                }
+                const int begin = range + v * xp.window;
+                const int row = NT == 1 ? min(at.g, rows - 1) : at.g;
+                const uint8_t *x = smem + stage * xp.stage_bytes +
+                                   slice_warp * xp.window * xp.rows * 256 + at.t * 16;
+                if (mine)
+                    window_run<FORMAT, NT, BUFFERS>(
+                        acc, buffers, &buffer, &cur, &p, begin, min(begin + xp.window, range_end),
+                        range, slice_first, &slice, slot, tile_floats, x + x_block(row, 0),
+                        x + x_block(row, 1), xp.rows * 256,
+                        sums + slice_warp * xp.window * NT * 8 + at.t * 2, &at);
+                if (!resident)
+                    stage ^= 1;
+            }
+            pass_end<NT>(red, rinv, &p, &lora, tile, min(pass_tiles, tile_end - tile), first, rows,
+                         &at);
+        }
+        for (size_t to = asked + pass_tiles * tile_size; asked < own && asked < to;
+             asked += LINEAR_THREADS * 128)
+            if (asked + threadIdx.x * 128 < own)
+                ptx_prefetch_l2(own_w + asked + threadIdx.x * 128);
+    }
+}
+
+/* ---- the launcher ---- */
+
+static bool aligned16(const void *p)
+{
+    return ((uintptr_t)p & 15) == 0;
+}
+
+static bool args_good(const struct linear_args *a)
+{
+    if (a->w.tiles < 1 || a->w.groups < 1 || a->sms < 1 || a->rows_max < 1 || !a->w.data || !a->x)
+        return false;
+    if (a->w.format < 0 || a->w.format >= WEIGHT_FORMAT_COUNT || a->x_stride != PAD_K(a->w.k) ||
+        a->w.groups * TILE_K != a->x_stride || a->w.n > a->w.tiles * TILE_N)
+        return false;
+    if (!aligned16(a->w.data) || !aligned16(a->x) || (a->table && (!aligned16(a->u) || !a->done)))
+        return false;
+    if ((a->w.format == WEIGHT_INT8) != (a->w.row_scale != NULL))
+        return false;
+    switch (a->out) {
+    case LINEAR_STORE:
+        return a->y != NULL;
+    case LINEAR_RESIDUAL:
+        return a->y && a->norm && a->xn && a->ss_out;
+    case LINEAR_SWIGLU:
+        return a->h != NULL;
+    }
+    return false;
+}
+
+static void dev_fill(struct linear_dev *d, const struct linear_args *a)
+{
+    d->w = a->w.data;
+    d->row_scale = a->w.row_scale;
+    d->tiles = a->w.tiles;
+    d->groups = a->w.groups;
+    d->n = a->w.n;
+    d->k = a->w.k;
+    d->head = a->step->head;
+    d->pieces = a->step->pieces[a->view];
+    d->view = a->view;
+    d->x = (const uint8_t *)a->x;
+    d->x_stride = a->x_stride;
+    d->x_row = a->x_row;
+    d->ss = a->ss;
+    d->ss_tiles = a->ss_tiles;
+    d->eps = a->eps;
+    d->out = a->out;
+    d->bias = a->bias;
+    d->y = a->y;
+    d->y_stride = a->y_stride;
+    d->norm = a->norm;
+    d->xn = (bf16 *)a->xn;
+    d->xn_stride = a->xn_stride;
+    d->ss_out = a->ss_out;
+    d->h = (bf16 *)a->h;
+    d->h_stride = a->h_stride;
+    d->table = a->table;
+    d->table_stride = a->table_stride;
+    d->stack = a->stack;
+    for (int m = 0; m < STACK_MODULES; m++)
+        d->module_tile[m] = a->module_tile[m];
+    d->u = (uint8_t *)a->u;
+    d->done = a->done;
+}
+
+/* How warps share the work, and what that takes of shared memory. More tiles a block: fewer ranges
+ * of K, so that x passes through shared memory once. */
+static void dev_shape(struct linear_dev *d, int nt, int tiles_block, bool one_block)
+{
+    d->slice_warps = nt == 4 || (tiles_block > 2 && tiles_block <= 4) ? 4
+                     : tiles_block <= 2                               ? 8
+                                                                      : 2;
+    int pass_tiles = LINEAR_WARPS / d->slice_warps * PAIR;
+    int slots = d->slice_warps == 8 ? 8 : 4;
+    d->red_bytes = pass_tiles * slots * nt * 512;
+    int range = (d->groups + d->slice_warps - 1) / d->slice_warps;
+    int whole = range * d->slice_warps * nt * 2048 * (one_block ? 1 : 2);
+    d->x_bytes = whole < X_BYTES_MAX ? whole : X_BYTES_MAX;
+}
+
+template <int FORMAT>
+static enum status launch_rows(const struct linear_dev *d, int nt, const struct launch_shape *shape,
+                               cudaStream_t s)
+{
+    switch (nt) {
+    case 1:
+        return launch(*shape, s, k_linear<FORMAT, 1>, *d);
+    case 2:
+        return launch(*shape, s, k_linear<FORMAT, 2>, *d);
+    default:
+        return launch(*shape, s, k_linear<FORMAT, 4>, *d);
+    }
+}
+
+extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
+{
+    if (!args_good(a))
+        return STATUS_INVALID;
+    const int nt = a->rows_max <= 8 ? 1 : a->rows_max <= 16 ? 2 : 4;
+    const int grid = a->sms < a->w.tiles ? a->sms : a->w.tiles;
+    struct linear_dev d = {};
+    dev_fill(&d, a);
+    dev_shape(&d, nt, (a->w.tiles + grid - 1) / grid, a->rows_max <= nt * 8);
+    d.ahead = 1u << 20;
+    d.ahead_ab = 0;
+    const size_t smem = (size_t)d.x_bytes + d.red_bytes + SUM_BYTES(nt) + nt * 32;
+    const struct launch_shape shape = {dim3(grid), LINEAR_THREADS, smem, a->dependent != 0};
+    switch (a->w.format) {
+    case WEIGHT_INT4:
+        return launch_rows<WEIGHT_INT4>(&d, nt, &shape, s);
+    case WEIGHT_INT8:
+        return launch_rows<WEIGHT_INT8>(&d, nt, &shape, s);
+    default:
+        return launch_rows<WEIGHT_BF16>(&d, nt, &shape, s);
+    }
+}

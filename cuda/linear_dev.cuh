@@ -1,0 +1,146 @@
+/* linear_dev: what k_linear's parts share: the kernel's arguments, the shape of a block, and how a
+ * tile's fragments meet x.
+ *
+ * A block has 8 warps. They are `slice_warps` (2, 4 or 8) ranges of K by 8 / slice_warps pairs of
+ * tiles. K is always cut into 8 slices, slice i = groups [G i / 8, G (i + 1) / 8); a warp that has
+ * several sums each by itself and adds them as the tree ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)),
+ * so that the bits do not depend on slice_warps.
+ */
+#ifndef CHORUS_CUDA_LINEAR_DEV_CUH
+#define CHORUS_CUDA_LINEAR_DEV_CUH
+
+#include "cuda/k_linear.h"
+#include "cuda/ptx.cuh"
+
+#define LINEAR_WARPS   8
+#define LINEAR_THREADS (LINEAR_WARPS * 32)
+#define LINEAR_SLICES  8
+#define PAIR           2 /* tiles that a warp works on at once, over one read of x */
+
+typedef __nv_bfloat16 bf16;
+
+/* A function that is called: rare paths keep their registers to themselves. */
+#ifdef CHORUS_EMULATE
+#define LINEAR_CALL static __attribute__((noinline))
+#else
+#define LINEAR_CALL static __device__ __noinline__
+#endif
+
+struct linear_dev {
+    const uint8_t *w;
+    const float *row_scale;
+    int tiles, groups, n, k;
+    const struct step_head *head;
+    const struct lora_piece *pieces;
+    int view;
+    const uint8_t *x; /* bf16, [T, x_stride] */
+    int x_stride;
+    const int32_t *x_row;
+    const float *ss;
+    int ss_tiles;
+    float eps;
+    int out; /* enum linear_out */
+    const float *bias;
+    float *y;
+    int y_stride;
+    const float *norm;
+    bf16 *xn;
+    int xn_stride;
+    float *ss_out;
+    bf16 *h;
+    int h_stride;
+    const struct lora_stack *table;
+    int table_stride, stack;
+    int module_tile[STACK_MODULES];
+    uint8_t *u;
+    uint32_t *done;
+    int slice_warps;
+    int x_bytes;       /* shared memory for x */
+    int red_bytes;     /* shared memory for sums */
+    uint32_t ahead;    /* bytes of its own weights that a block asks into L2 ahead of their use */
+    uint32_t ahead_ab; /* the same for adapters */
+};
+
+/* Who a thread is. g and t are the fragment coordinates of layout.h. */
+struct place {
+    int warp, lane, g, t;
+};
+
+PTX_INLINE struct place place_here()
+{
+    int lane = threadIdx.x % 32;
+    return {(int)threadIdx.x / 32, lane, lane / 4, lane % 4};
+}
+
+/* First group of slice i. */
+PTX_INLINE int slice_begin(int groups, int i)
+{
+    return groups * i / LINEAR_SLICES;
+}
+
+/* ---- sums in shared memory: [tile of the pass][slot][row tile][4][lane] floats ---- */
+
+/* Slots of a tile: a warp keeps the partial sums of its tree in its own. */
+PTX_INLINE int slot_count(int slice_warps)
+{
+    return slice_warps == 8 ? 8 : 4;
+}
+
+/* Where output (r, t) of a tile lies within a slot; r < 16, t the row within the row block. */
+PTX_INLINE int slot_at(int r, int t)
+{
+    return (t / 8 * 4 + r / 8 * 2 + t % 2) * 32 + r % 8 * 4 + t % 8 / 2;
+}
+
+/* ---- fragments ---- */
+
+/* Eight nibbles of a lane to the four registers of a fragment: magic + nibble as bf16. */
+PTX_INLINE void nibbles(uint32_t f[4], uint32_t w, uint32_t magic)
+{
+    f[0] = ptx_and_or(w, 0x000f000fu, magic);
+    f[1] = ptx_and_or(w >> 4, 0x000f000fu, magic);
+    f[2] = ptx_and_or(w >> 8, 0x000f000fu, magic);
+    f[3] = ptx_and_or(w >> 12, 0x000f000fu, magic);
+}
+
+PTX_INLINE float bf16_bits(uint32_t low)
+{
+    return __uint_as_float(low << 16);
+}
+
+PTX_INLINE uint32_t pack_bf16(float low, float high)
+{
+    uint32_t a = __bfloat16_as_ushort(__float2bfloat16(low));
+    uint32_t b = __bfloat16_as_ushort(__float2bfloat16(high));
+    return a | b << 16;
+}
+
+/* A format's constants. A chunk is what a warp loads of a tile at once: 32 lanes x 2 x 16 bytes.
+ * Integer weights enter the products with an offset that is taken back by `centre` * sum of x:
+ * int4: 128 + q, centre -136; int8: (128 + low) + (2048 + 16 high), centre -2304. All are exact
+ * in bf16. */
+template <int FORMAT> struct format_traits;
+template <> struct format_traits<WEIGHT_INT4> {
+    static const int tile_bytes = TILE_BYTES_INT4, chunks = 1, second = 512;
+    static const uint32_t centre = 0xc308c308u;
+};
+template <> struct format_traits<WEIGHT_INT8> {
+    static const int tile_bytes = TILE_BYTES_INT8, chunks = 2, second = 1024;
+    static const uint32_t centre = 0xc510c510u;
+};
+template <> struct format_traits<WEIGHT_BF16> {
+    static const int tile_bytes = TILE_BYTES_BF16, chunks = 4, second = 512;
+    static const uint32_t centre = 0;
+};
+
+#define MAGIC_128  0x43004300u /* bf16 128 + nibble */
+#define MAGIC_2048 0x45004500u /* bf16 2048 + 16 nibble */
+
+/* x of a row tile in shared memory: row of 256 bytes a group, its 64-byte blocks s swapped in pairs
+ * for odd rows, so that the eight lanes of a 16-byte access phase meet all banks once. */
+PTX_INLINE int x_block(int row, int s)
+{
+    return row * 256 + (s ^ (row & 1)) * 64;
+}
+
+#endif
