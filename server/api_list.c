@@ -6,6 +6,7 @@
 #include "server/api_adapter.h"
 #include "server/api_error.h"
 #include "server/server_state.h"
+#include "server/version.h"
 
 #define LIST_BYTES_MAX (64u << 20)
 
@@ -208,6 +209,39 @@ void api_list_lora_adapters(struct call *c, const char *tail)
     }
     strbuf_putc(&b, ']');
     mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+/* The members of llama-server's answer that have a meaning here. */
+void api_list_props(struct call *c, const char *tail)
+{
+    (void)tail;
+    const struct server *s = c->server;
+    const struct sample_params *p = &s->info.defaults;
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_printf(&b,
+                  "{\"default_generation_settings\":{\"n_ctx\":%d,\"params\":{\"temperature\":%.7g,"
+                  "\"top_k\":%d,\"top_p\":%.7g,\"min_p\":%.7g,\"typical_p\":%.7g,"
+                  "\"repeat_penalty\":%.7g,\"presence_penalty\":%.7g,\"frequency_penalty\":%.7g,"
+                  "\"n_predict\":-1}},\"total_slots\":%d,\"model_alias\":",
+                  s->info.ctx_max, (double)p->temperature, p->top_k, (double)p->top_p,
+                  (double)p->min_p, (double)p->typical_p, (double)p->repetition_penalty,
+                  (double)p->presence_penalty, (double)p->frequency_penalty, s->info.seqs_max);
+    put_string(&b, s->base_names[0]);
+    strbuf_puts(&b, ",\"model_path\":");
+    put_string(&b, s->info.model_dir);
+    strbuf_puts(&b, ",\"modalities\":{\"vision\":false,\"audio\":false},"
+                    "\"build_info\":\"chorus " CHORUS_VERSION "\"}");
+    server_answer_json(c, 200, &b);
+}
+
+void api_list_version(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct strbuf b;
+    strbuf_init(&b, 256);
+    strbuf_puts(&b, "{\"version\":\"" CHORUS_VERSION "\"}");
     server_answer_json(c, 200, &b);
 }
 

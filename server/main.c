@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "server/cmd.h"
-
-#define CHORUS_VERSION "0.1.0"
+#include "server/version.h"
 
 static const struct command {
     const char *name;

@@ -4,6 +4,7 @@
 
 #include "server/api_generate.h"
 #include "server/api_list.h"
+#include "server/api_text.h"
 
 static const struct route table[] = {
     {ROUTE_CHAT, "POST", "/v1/chat/completions", false, true, api_generate_chat},
@@ -12,6 +13,12 @@ static const struct route table[] = {
     {ROUTE_MODEL, "GET", "/v1/models/", false, true, api_list_model},
     {ROUTE_ADAPTERS, "GET", "/v1/adapters", false, true, api_list_adapters},
     {ROUTE_LORA_ADAPTERS, "GET", "/lora-adapters", false, true, api_list_lora_adapters},
+    {ROUTE_TOKENIZE, "POST", "/tokenize", false, true, api_text_tokenize},
+    {ROUTE_DETOKENIZE, "POST", "/detokenize", false, true, api_text_detokenize},
+    {ROUTE_APPLY_TEMPLATE, "POST", "/apply-template", false, true, api_text_apply_template},
+    {ROUTE_COUNT_TOKENS, "POST", "/v1/messages/count_tokens", false, true, api_text_count_tokens},
+    {ROUTE_PROPS, "GET", "/props", false, true, api_list_props},
+    {ROUTE_VERSION, "GET", "/version", false, false, api_list_version},
     {ROUTE_HEALTH, "GET", "/health", true, false, api_list_health},
     {ROUTE_METRICS, "GET", "/metrics", false, false, api_list_metrics},
 };

@@ -12,6 +12,7 @@
 #include "engine/base/sha256.h"
 #include "server/api_error.h"
 #include "server/api_generate.h"
+#include "server/api_text.h"
 #include "server/server_state.h"
 
 #define TICK_MS          200
@@ -239,6 +240,7 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         }
         log_call(c, status);
         api_generate_on_end(c);
+        api_text_on_end(c);
         mem_free(c);
     }
     server_check_drained(s);
@@ -575,7 +577,7 @@ static enum status start(struct server *s, struct err *e)
 static void stop(struct server *s)
 {
     http_stop(s->http);
-    while (api_generate_release(s))
+    while (api_generate_release(s) || api_text_is_busy(s))
         loop_turn(s->loop);
     if (s->engine)
         engine_close(s->engine);

@@ -16,6 +16,7 @@
 #include "server/server.h"
 
 struct job;
+struct text_task;
 
 enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_ENDED };
 
@@ -40,6 +41,7 @@ struct server {
     enum server_phase phase;
     struct metrics metrics;
     struct job *jobs;      /* every generation that is not over */
+    int text_tasks;        /* requests of api_text that are not over */
     struct id_map choices; /* engine id -> struct choice */
     struct strbuf scratch;
     struct engine_event events[SERVER_EVENTS];
@@ -57,7 +59,8 @@ struct call {
     struct http_exchange *x;
     const struct route *route; /* NULL: refused before a route was found */
     const char *tail;
-    struct job *job; /* while it generates */
+    struct job *job;             /* while it generates */
+    struct text_task *text_task; /* while text is worked on */
     int64_t begin_ns;
     int64_t first_token_ns; /* 0: none */
     int64_t tokens_in;
