@@ -52,6 +52,16 @@ bool engine_text_has_template(const struct engine_text *t)
     return t->chat != NULL;
 }
 
+bool engine_text_thinking(const struct engine_text *t, const char **open, const char **close)
+{
+    const struct chat_thinking *thinking = t->chat ? chat_template_thinking(t->chat) : NULL;
+    if (!thinking)
+        return false;
+    *open = thinking->open;
+    *close = thinking->close;
+    return true;
+}
+
 static enum status check_template(const struct engine_text *t, struct err *e)
 {
     if (t->chat)

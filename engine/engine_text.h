@@ -25,6 +25,8 @@ struct tokenizer;
 WARN_UNUSED enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e);
 void engine_text_close(struct engine_text *t);
 bool engine_text_has_template(const struct engine_text *t);
+/* The tags between which the model thinks aloud, as its template knows them. False: it does not. */
+bool engine_text_thinking(const struct engine_text *t, const char **open, const char **close);
 /* For the engine's own detokenising; borrowed. */
 const struct tokenizer *engine_text_tokenizer(const struct engine_text *t);
 

@@ -219,6 +219,10 @@ void answer_choices(struct strbuf *b, const struct answer_head *h,
         if (h->kind == API_CHAT) {
             strbuf_puts(b, ",\"message\":{\"role\":\"assistant\",\"content\":");
             strbuf_json_string(b, c->text, c->text_len);
+            if (c->thought) {
+                strbuf_puts(b, ",\"reasoning_content\":");
+                strbuf_json_string(b, c->thought, c->thought_len);
+            }
             strbuf_puts(b, ",\"refusal\":null}");
         } else {
             strbuf_puts(b, ",\"text\":");
@@ -241,6 +245,10 @@ void answer_delta(struct strbuf *b, const struct answer_head *h, const struct an
         strbuf_puts(b, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
     } else if (c->finish_reason) {
         strbuf_puts(b, ",\"delta\":{}");
+    } else if (c->thought) {
+        strbuf_puts(b, ",\"delta\":{\"reasoning_content\":");
+        strbuf_json_string(b, c->thought, c->thought_len);
+        strbuf_putc(b, '}');
     } else {
         strbuf_puts(b, ",\"delta\":{\"content\":");
         strbuf_json_string(b, c->text, c->text_len);
@@ -263,10 +271,10 @@ void answer_usage(struct strbuf *b, const struct answer_usage *u)
     strbuf_printf(b,
                   ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
                   "\"total_tokens\":%lld,\"prompt_tokens_details\":{\"cached_tokens\":%lld},"
-                  "\"completion_tokens_details\":{\"reasoning_tokens\":0}}",
+                  "\"completion_tokens_details\":{\"reasoning_tokens\":%lld}}",
                   (long long)u->prompt_tokens, (long long)u->completion_tokens,
-                  (long long)(u->prompt_tokens + u->completion_tokens),
-                  (long long)u->cached_tokens);
+                  (long long)(u->prompt_tokens + u->completion_tokens), (long long)u->cached_tokens,
+                  (long long)u->reasoning_tokens);
 }
 
 static double per(double a, double b)

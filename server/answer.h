@@ -37,6 +37,8 @@ struct answer_choice {
     int index;
     const char *text;
     size_t text_len;
+    const char *thought; /* reasoning_content; NULL: none */
+    size_t thought_len;
     bool has_logprobs; /* else "logprobs": null */
     const struct answer_token *tokens;
     size_t token_count;
@@ -48,6 +50,7 @@ struct answer_usage {
     int64_t prompt_tokens;
     int64_t cached_tokens;
     int64_t completion_tokens;
+    int64_t reasoning_tokens;
     double prompt_ms;
     double predicted_ms;
 };

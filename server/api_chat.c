@@ -133,6 +133,27 @@ static enum status copy_string(const cJSON *m, int i, const char *key, size_t ma
     return cJSON_AddStringToObject(to, key, v->valuestring) ? STATUS_OK : out_of_memory(e);
 }
 
+/* Thoughts of an earlier turn under any of their names; templates read the first, that of gpt-oss
+ * the second. As transformers hands them on. */
+static enum status add_reasoning(const cJSON *m, int i, cJSON *to, struct err *e)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    const cJSON *v = NULL;
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+        const cJSON *named = json_member(m, names[k]);
+        if (named && !cJSON_IsString(named))
+            return bad_message(e, i, names[k], "must be a string");
+        v = v ? v : named;
+    }
+    const cJSON *thinking = json_member(m, "thinking");
+    if (!v)
+        return STATUS_OK;
+    if (!cJSON_AddStringToObject(to, "reasoning_content", v->valuestring) ||
+        !cJSON_AddStringToObject(to, "thinking", (thinking ? thinking : v)->valuestring))
+        return out_of_memory(e);
+    return STATUS_OK;
+}
+
 static const char *role_of(const char *role)
 {
     static const char *const roles[][2] = {
@@ -169,7 +190,7 @@ static enum status add_message(const cJSON *m, int i, cJSON *list, struct err *e
     if (st == STATUS_OK)
         st = copy_string(m, i, "tool_call_id", SIZE_MAX, to, e);
     if (st == STATUS_OK)
-        st = copy_string(m, i, "reasoning_content", SIZE_MAX, to, e);
+        st = add_reasoning(m, i, to, e);
     if (st == STATUS_OK && calls)
         st = add_tool_calls(calls, i, to, e);
     return st;

@@ -8,6 +8,7 @@
 #include "engine/base/vec.h"
 #include "server/answer.h"
 #include "server/api_error.h"
+#include "server/reasoning.h"
 #include "server/server_state.h"
 #include "server/sse.h"
 
@@ -24,7 +25,11 @@ struct choice {
     bool begun; /* stream: its first chunk went out */
     bool waits; /* the stream was full: events lie in the outbox */
     const char *finish_reason;
-    struct strbuf text; /* whole answers: all of it; streams: an echoed prompt not yet sent */
+    struct strbuf text; /* whole answers: all of it; streams: what waits to be sent */
+    bool splits;        /* thoughts are told apart from what is said */
+    struct reasoning reasoning;
+    struct strbuf thought; /* as text */
+    int thought_tokens;
     struct answer_token *tokens; /* owned: those with log-probabilities not yet written */
     size_t token_count;
     size_t token_cap;
@@ -71,6 +76,9 @@ static void free_job(struct job *j)
         j->next->prev = j->prev;
     for (int i = 0; i < j->choice_count; i++) {
         strbuf_deinit(&j->choices[i].text);
+        strbuf_deinit(&j->choices[i].thought);
+        if (j->choices[i].splits)
+            reasoning_deinit(&j->choices[i].reasoning);
         mem_free(j->choices[i].tokens);
     }
     mem_free(j->choices);
@@ -187,6 +195,7 @@ static struct answer_usage usage_of(const struct job *j)
             u.cached_tokens += c->usage.cached_tokens;
         }
         u.completion_tokens += j->request.no_output ? 0 : c->usage.completion_tokens;
+        u.reasoning_tokens += c->thought_tokens;
         double prompt_ms = (double)c->usage.prompt_ns / 1e6;
         double predicted_ms = (double)c->usage.decode_ns / 1e6;
         u.prompt_ms = prompt_ms > u.prompt_ms ? prompt_ms : u.prompt_ms;
@@ -231,9 +240,22 @@ static void stream_role(struct choice *c)
     chunk_close(j, b);
 }
 
-static void stream_piece(struct choice *c, const char *text, size_t n)
+static void stream_chunk(struct choice *c, const struct answer_choice *piece)
 {
     struct job *j = c->job;
+    struct answer_head h = head_of(j);
+    struct strbuf *b = chunk_open(j);
+    answer_delta(b, &h, piece, false);
+    if (j->request.timings_per_token) {
+        struct answer_usage u = usage_of(j);
+        answer_timings(b, &u);
+    }
+    tokens_written(c);
+    chunk_close(j, b);
+}
+
+static void stream_piece(struct choice *c, const char *text, size_t n)
+{
     stream_role(c);
     if (c->text.len > 0) {
         strbuf_append(&c->text, text, n);
@@ -241,16 +263,23 @@ static void stream_piece(struct choice *c, const char *text, size_t n)
         n = c->text.len;
     }
     struct answer_choice piece = piece_of(c, text, n);
-    struct answer_head h = head_of(j);
-    struct strbuf *b = chunk_open(j);
-    answer_delta(b, &h, &piece, false);
-    if (j->request.timings_per_token) {
-        struct answer_usage u = usage_of(j);
-        answer_timings(b, &u);
-    }
-    tokens_written(c);
+    stream_chunk(c, &piece);
     strbuf_clear(&c->text);
-    chunk_close(j, b);
+}
+
+/* What was split by now: the thought comes before what is said. */
+static void stream_split(struct choice *c)
+{
+    if (c->thought.len > 0) {
+        stream_role(c);
+        struct answer_choice piece = piece_of(c, "", 0);
+        piece.thought = c->thought.data;
+        piece.thought_len = c->thought.len;
+        stream_chunk(c, &piece);
+        strbuf_clear(&c->thought);
+    }
+    if (c->text.len > 0)
+        stream_piece(c, "", 0);
 }
 
 static void stream_finish(struct choice *c)
@@ -327,6 +356,8 @@ static void answer_whole(struct job *j)
             .index = i,
             .text = strbuf_str(&c->text),
             .text_len = c->text.len,
+            .thought = c->thought.len > 0 ? c->thought.data : NULL,
+            .thought_len = c->thought.len,
             .has_logprobs = j->request.logprobs,
             .tokens = c->tokens,
             .token_count = c->token_count,
@@ -369,6 +400,37 @@ static void out_of_memory(struct job *j)
     fail_job(j, &e);
 }
 
+/* A tag that is a special token has no text in the answer, but parts it all the same. */
+static void split_at_special(struct choice *c, int32_t token)
+{
+    const struct engine_text *text = c->job->server->text;
+    const struct api_request *r = &c->job->request;
+    size_t n;
+    const char *s = r->engine.keep_special || !engine_text_is_special(text, token)
+                        ? NULL
+                        : engine_text_token(text, token, &n);
+    const char *const tags[] = {r->think_open, r->think_close};
+    for (int i = 0; s && i < 2; i++) {
+        if (strlen(tags[i]) == n && memcmp(tags[i], s, n) == 0)
+            reasoning_push(&c->reasoning, s, n, &c->thought, &c->text);
+    }
+}
+
+static void split_text(struct choice *c, const struct engine_event *ev)
+{
+    bool is_token = ev->kind == ENGINE_EVENT_TOKEN;
+    bool thought = reasoning_is_thinking(&c->reasoning);
+    if (is_token)
+        split_at_special(c, ev->token);
+    reasoning_push(&c->reasoning, ev->text, (size_t)ev->text_len, &c->thought, &c->text);
+    if (is_token && (thought || reasoning_is_thinking(&c->reasoning)))
+        c->thought_tokens++;
+    if (c->text.failed || c->thought.failed)
+        out_of_memory(c->job);
+    else if (c->job->request.stream)
+        stream_split(c);
+}
+
 static void on_text(struct choice *c, const struct engine_event *ev)
 {
     struct job *j = c->job;
@@ -383,6 +445,10 @@ static void on_text(struct choice *c, const struct engine_event *ev)
     }
     if (is_token && j->request.logprobs && !keep_token(c, ev)) {
         out_of_memory(j);
+        return;
+    }
+    if (c->splits) {
+        split_text(c, ev);
         return;
     }
     if (j->request.stream) {
@@ -425,6 +491,10 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
         return;
     c->finish_reason =
         ev->finish == ENGINE_FINISH_LENGTH || j->request.no_output ? "length" : "stop";
+    if (c->splits)
+        reasoning_end(&c->reasoning, &c->thought, &c->text);
+    if (c->splits && j->request.stream)
+        stream_split(c);
     if (j->request.stream)
         stream_finish(c);
     if (j->open_count > 0)
@@ -539,6 +609,11 @@ static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err
     c->index = i;
     c->prompt = i / j->request.best_of;
     strbuf_init(&c->text, ANSWER_BYTES_MAX);
+    strbuf_init(&c->thought, ANSWER_BYTES_MAX);
+    c->splits = j->request.think_open != NULL;
+    if (c->splits)
+        reasoning_init(&c->reasoning, j->request.think_open, j->request.think_close,
+                       j->request.thinking);
     if (j->request.echo) {
         enum status st = echo_prompt(c, e);
         if (st != STATUS_OK)

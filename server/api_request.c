@@ -10,6 +10,7 @@
 #include "server/api_adapter.h"
 #include "server/api_chat.h"
 #include "server/api_completion.h"
+#include "server/reasoning.h"
 
 #define TOP_P_LEAST 1e-6 /* top_p 0 means "the likeliest token", as clients use it */
 
@@ -320,6 +321,37 @@ enum status api_request_parse(enum api_kind kind, const struct api_context *ctx,
     return STATUS_OK;
 }
 
+#define END_TOKENS 16 /* enough for a tag that is no token of its own, and a line break */
+
+/* A prompt may open a thought itself: the template's own end does, or the message that is to be
+ * continued. */
+static enum status look_for_thought(struct api_request *r, const struct engine_text *text,
+                                    struct err *e)
+{
+    if (r->kind != API_CHAT || !engine_text_thinking(text, &r->think_open, &r->think_close))
+        return STATUS_OK;
+    if (r->continue_final) {
+        const cJSON *messages = cJSON_GetObjectItemCaseSensitive(r->vars, "messages");
+        const cJSON *last = cJSON_GetArrayItem(messages, cJSON_GetArraySize(messages) - 1);
+        const cJSON *content = cJSON_GetObjectItemCaseSensitive(last, "content");
+        const char *s = cJSON_IsString(content) ? content->valuestring : "";
+        s += strspn(s, " \t\r\n");
+        r->thinking =
+            strncmp(s, r->think_open, strlen(r->think_open)) == 0 && !strstr(s, r->think_close);
+        return STATUS_OK;
+    }
+    if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(r->vars, "add_generation_prompt")))
+        return STATUS_OK;
+    const struct token_buf *t = &r->prompts[0].tokens;
+    size_t n = t->count < END_TOKENS ? t->count : END_TOKENS;
+    struct strbuf end;
+    strbuf_init(&end, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    enum status st = engine_text_decode(text, t->ids + t->count - n, n, true, &end, e);
+    r->thinking = st == STATUS_OK && reasoning_opens(r->think_open, strbuf_str(&end), end.len);
+    strbuf_deinit(&end);
+    return st;
+}
+
 enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
                                  struct err *e)
 {
@@ -339,7 +371,7 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
         if (p->tokens.count > INT32_MAX)
             return err_set(e, STATUS_CONTEXT_LENGTH, param, "the prompt is too long");
     }
-    return STATUS_OK;
+    return look_for_thought(r, text, e);
 }
 
 void api_request_deinit(struct api_request *r)

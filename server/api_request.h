@@ -52,8 +52,11 @@ struct api_request {
     bool timings_per_token;
     bool tokens_as_ids; /* logprobs name tokens "token_id:N" */
     bool echo;
-    bool continue_final; /* chat: the final message is left open */
-    bool no_output;      /* max_tokens 0: the prompt is read, nothing is said */
+    bool continue_final;    /* chat: the final message is left open */
+    const char *think_open; /* chat: the model's thinking tags, borrowed; NULL: none */
+    const char *think_close;
+    bool thinking;  /* the prompt ends inside a thought */
+    bool no_output; /* max_tokens 0: the prompt is read, nothing is said */
     bool logprobs;
     bool has_seed;
     int n;                        /* choices for each prompt */

@@ -14,6 +14,7 @@
 struct chat_template {
     struct jinja_template program;
     cJSON *tokens; /* owned object: bos_token ... of the model; NULL: none */
+    const struct chat_thinking *thinking;
 };
 
 static enum status no_memory(struct err *e)
@@ -41,8 +42,14 @@ enum status chat_template_compile(const char *source, size_t n, struct chat_temp
         chat_template_free(t);
         return st;
     }
+    t->thinking = chat_thinking_of(source, n);
     *out = t;
     return STATUS_OK;
+}
+
+const struct chat_thinking *chat_template_thinking(const struct chat_template *t)
+{
+    return t->thinking;
 }
 
 static bool is_token_name(const char *name)

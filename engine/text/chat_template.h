@@ -13,6 +13,7 @@
 
 #include "engine/base/status.h"
 #include "engine/base/strbuf.h"
+#include "engine/text/chat_thinking.h"
 
 struct chat_template;
 
@@ -27,6 +28,8 @@ WARN_UNUSED enum status chat_template_compile(const char *source, size_t n,
  * chat_template_compile. */
 WARN_UNUSED enum status chat_template_load(const char *model_dir, const char *name,
                                            struct chat_template **out, struct err *e);
+/* How the model thinks aloud; NULL: it does not. */
+const struct chat_thinking *chat_template_thinking(const struct chat_template *t);
 /* NULL is allowed. */
 void chat_template_free(struct chat_template *t);
 

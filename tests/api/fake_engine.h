@@ -96,6 +96,14 @@ bool engine_text_has_template(const struct engine_text *t)
     return true;
 }
 
+bool engine_text_thinking(const struct engine_text *t, const char **open, const char **close)
+{
+    (void)t;
+    *open = "<think>";
+    *close = "</think>";
+    return true;
+}
+
 static enum status fake_push(struct token_buf *b, int32_t id, struct err *e)
 {
     if (b->count == b->cap) {

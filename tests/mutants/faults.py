@@ -176,6 +176,16 @@ FAULTS = [
      "trims && (k = space_at_end(s, keep)) > 0;", "!text && (k = space_at_end(s, keep)) > 0;",
      "jinja/test_continue_final.py::test_continue_final"),
 
+    ("a thinking tag that comes in two pieces", "server/reasoning.c",
+     "    return n - trim_end(s, n - k);", "    return n - trim_end(s, n);",
+     "unit/test_reasoning:test_reasoning_splits"),
+    ("thoughts of a prompt that opened them", "server/api_generate.c",
+     "                       j->request.thinking);", "                       false);",
+     "api/test_reasoning.py::test_prompt_that_opens_the_thought"),
+    ("what is said before the end of a stream that splits", "server/api_generate.c",
+     "        reasoning_end(&c->reasoning, &c->thought, &c->text);\n", "        (void)c;\n",
+     "api/test_reasoning.py::test_split"),
+
     # ---- the model ----
     ("llama3 rope without its blend", "engine/model/rope.c",
      "return (1.0 - smooth) * f / r->factor + smooth * f;", "return f;",
