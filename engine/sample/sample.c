@@ -1,6 +1,7 @@
 /* Exact semantics, so that another implementation can be held against this one:
  *
- * - A logit that is NaN counts as -inf, +inf as the largest float.
+ * - A logit that is NaN counts as -inf, +inf as the largest float; so does what bias and repetition
+ *   make of it.
  * - z = logit + bias; banned and masked ids are -inf. Repetition: z > 0 ? z / r : z * r, once for
  *   each id in prompt or output. Then z -= frequency * count + presence over the output.
  * - temperature 0: the largest z. Otherwise s = (z - max z) / temperature and weight w = exp(s)
@@ -222,8 +223,8 @@ static void apply_penalties(struct work *k, const struct sample_row *r)
         int32_t t = r->tokens[i];
         if (!in_vocab(k, t) || k->count[t]++ > 0)
             continue;
-        k->z[t] =
-            k->z[t] > 0.0f ? k->z[t] / p->repetition_penalty : k->z[t] * p->repetition_penalty;
+        k->z[t] = clean(k->z[t] > 0.0f ? k->z[t] / p->repetition_penalty
+                                       : k->z[t] * p->repetition_penalty);
     }
     for (int i = r->prompt_count; i < r->token_count; i++) {
         if (in_vocab(k, r->tokens[i]))

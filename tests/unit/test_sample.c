@@ -443,6 +443,20 @@ static void test_sample_logprobs(void **state)
     assert_true(none.logprob == 0.0f && none.top_count == 0);
 }
 
+/* A penalty below 1 lifts the largest float no further: the distribution stays one. */
+static void test_sample_huge(void **state)
+{
+    (void)state;
+    const float logits[] = {1.0f, 2.0f, INFINITY, 0.0f};
+    const int32_t tokens[] = {2};
+    struct sample_params p = plain;
+    p.repetition_penalty = 0.5f;
+    p.temperature = 1.0f;
+    struct sample_row row = {.params = &p, .tokens = tokens, .token_count = 1, .forced = -1};
+    for (p.top_k = 0; p.top_k < 3; p.top_k++)
+        assert_int_equal(run(logits, 4, &row).token, 2);
+}
+
 /* Tokens outside the vocabulary, in every list, are passed over. */
 static void test_sample_foreign_ids(void **state)
 {
@@ -474,7 +488,7 @@ int main(void)
         cmocka_unit_test(test_sample_chi_square),  cmocka_unit_test(test_sample_uniform),
         cmocka_unit_test(test_sample_edges),       cmocka_unit_test(test_sample_last_resort),
         cmocka_unit_test(test_sample_forced),      cmocka_unit_test(test_sample_logprobs),
-        cmocka_unit_test(test_sample_foreign_ids),
+        cmocka_unit_test(test_sample_foreign_ids), cmocka_unit_test(test_sample_huge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
