@@ -34,6 +34,7 @@
  */
 #include "cuda/k_attend.h"
 
+#include "cuda/k_attend_prefill.h"
 #include "cuda/launch.cuh"
 
 #define WARPS       8
@@ -200,8 +201,25 @@ static __device__ __forceinline__ void make_value(const struct attend_call &c, i
     put_pairs(r, pairs, lane, to, also);
 }
 
-/* The node in front where a sequence has several rows: keys and values of all rows to their pages.
- * Grid (rows_max), a warp a head. */
+/* q' times scale and log2 e, in place of the row's result: for k_attend_prefill. */
+static __device__ __forceinline__ void make_query(const struct attend_call &c, int row, int head,
+                                                  const struct head_pairs<PAIRS_MAX> &cs, int lane)
+{
+    const float *q = c.a.qkv + (size_t)row * c.a.qkv_stride + (size_t)head * c.a.head_dim;
+    struct head_pairs<PAIRS_MAX> r;
+    turn(c, q, c.a.q_norm, cs, lane, &r);
+    float scale = c.a.scale * LOG2E;
+#pragma unroll
+    for (int j = 0; j < PAIRS_MAX; j++) {
+        r.x[j] *= scale;
+        r.y[j] *= scale;
+    }
+    uint16_t *to = (uint16_t *)c.a.out + (size_t)row * c.a.out_stride + head * c.a.head_dim;
+    put_pairs(r, c.a.head_dim / 2, lane, to, NULL);
+}
+
+/* The node in front where a sequence has several rows: keys and values of all rows to their pages,
+ * and q' where prompts follow. Grid (rows_max), a warp a head. */
 __global__ __launch_bounds__(THREADS) void k_attend_keys(
     const __grid_constant__ struct attend_call c)
 {
@@ -221,8 +239,13 @@ __global__ __launch_bounds__(THREADS) void k_attend_keys(
     if (!mine)
         return;
     size_t slot = (size_t)(pos % PAGE) * (size_t)c.a.head_dim;
-    for (int i = (int)threadIdx.x / 32; i < 2 * c.a.kv_heads; i += WARPS) {
+    int heads = 2 * c.a.kv_heads + (c.a.pieces_max > 0 ? c.a.heads : 0);
+    for (int i = (int)threadIdx.x / 32; i < heads; i += WARPS) {
         int kv_head = i / 2;
+        if (kv_head >= c.a.kv_heads) {
+            make_query(c, row, i - 2 * c.a.kv_heads, cs, lane);
+            continue;
+        }
         uint16_t *to = kv_at(c, page, i % 2, kv_head) + slot;
         if (i % 2 == 0)
             make_key(c, row, kv_head, cs, lane, to, NULL);
@@ -385,8 +408,9 @@ struct attend_work {
 static __device__ __forceinline__ bool find_work(const struct attend_call &c, struct attend_work *w)
 {
     w->row = (int)blockIdx.y;
-    if (w->row >= c.s.head->rows[VIEW_ROWS])
+    if (w->row >= (c.a.split ? c.a.split->singles : c.s.head->rows[VIEW_ROWS]))
         return false;
+    w->row = c.a.split ? c.a.single[w->row] : w->row;
     w->pos = c.s.position[w->row];
     w->low = c.a.window > 0 ? max(0, w->pos - c.a.window + 1) : 0;
     int first = w->low / ATTEND_CHUNK;
@@ -699,7 +723,8 @@ static enum status launch_rows(const struct attend_call &given, cudaStream_t s)
     c.stage_stride = WIDE && at::PAGE_BYTES > sums ? at::PAGE_BYTES : (sums + 15) / 16 * 16;
     size_t smem = (size_t)(at::STAGE + WARPS * c.stage_stride);
     unsigned across = (unsigned)(c.a.kv_heads * c.head_groups * c.a.chunks_max);
-    return launch({dim3(across, (unsigned)c.a.rows_max, 1), THREADS, smem, c.a.dependent != 0}, s,
+    unsigned rows = (unsigned)(c.a.split ? c.a.singles_max : c.a.rows_max);
+    return launch({dim3(across, rows, 1), THREADS, smem, c.a.dependent != 0}, s,
                   k_attend_rows<NB, WIDE>, c);
 }
 
@@ -714,7 +739,24 @@ static bool fits(const struct attend_args *a)
         a->step && a->qkv && a->kv && a->out && a->rope_cos && a->rope_sin &&
         (uintptr_t)a->kv % 16 == 0 && (uintptr_t)a->out % 4 == 0 &&
         (a->chunks_max == 1 || (a->partial && a->arrived && (uintptr_t)a->partial % 8 == 0));
-    return shape && grid && memory;
+    bool split = !a->split || (!a->one_row_each && a->singles_max >= 0 && a->pieces_max >= 0 &&
+                               (a->singles_max == 0 || a->single) &&
+                               (a->pieces_max == 0 || cuda_attend_prefill_takes(a->head_dim)));
+    return shape && grid && memory && split;
+}
+
+static enum status attend_rows(const struct attend_call &c, cudaStream_t s)
+{
+    int d = c.a.head_dim;
+    if (d % 8 != 0)
+        return d <= 128 ? launch_rows<4, false>(c, s) : launch_rows<8, false>(c, s);
+    if (d <= 32)
+        return launch_rows<1, true>(c, s);
+    if (d <= 64)
+        return launch_rows<2, true>(c, s);
+    if (d <= 96)
+        return launch_rows<3, true>(c, s);
+    return d <= 128 ? launch_rows<4, true>(c, s) : launch_rows<8, true>(c, s);
 }
 
 enum status cuda_attend(const struct attend_args *a, cudaStream_t s)
@@ -733,13 +775,10 @@ enum status cuda_attend(const struct attend_args *a, cudaStream_t s)
         if (status != STATUS_OK)
             return status;
     }
-    if (a->head_dim % 8 != 0)
-        return a->head_dim <= 128 ? launch_rows<4, false>(c, s) : launch_rows<8, false>(c, s);
-    if (a->head_dim <= 32)
-        return launch_rows<1, true>(c, s);
-    if (a->head_dim <= 64)
-        return launch_rows<2, true>(c, s);
-    if (a->head_dim <= 96)
-        return launch_rows<3, true>(c, s);
-    return a->head_dim <= 128 ? launch_rows<4, true>(c, s) : launch_rows<8, true>(c, s);
+    if (!a->split || a->singles_max > 0) {
+        enum status status = attend_rows(c, s);
+        if (status != STATUS_OK || !a->split)
+            return status;
+    }
+    return a->pieces_max > 0 ? cuda_attend_prefill(a, s) : STATUS_OK;
 }

@@ -29,6 +29,18 @@ extern "C" {
 
 #define ATTEND_CHUNK 256
 
+/* How the rows of a step are attended: one by one, or as pieces of prompts, consecutive rows of one
+ * sequence (k_attend_prefill.h: faster for many rows, other bits). Every row is in one of the two.
+ */
+struct attend_split {
+    int32_t singles;
+    int32_t pieces;
+};
+struct attend_piece {
+    int32_t row;
+    int32_t rows;
+};
+
 struct attend_args {
     const struct step_dev *step;
     int rows_max;     /* bucket, as linear_args */
@@ -55,9 +67,15 @@ struct attend_args {
     uint32_t *arrived; /* [T, kv_heads]: 0 at the step's start and again at its end */
     int one_row_each;  /* every sequence has one row: keys may be written by the attending block */
     int dependent;
+    /* Device; NULL: all rows one by one. Not with one_row_each. */
+    const struct attend_split *split;
+    const int32_t *single;            /* [split->singles] rows */
+    const struct attend_piece *piece; /* [split->pieces] */
+    int singles_max;                  /* buckets; 0: there are none */
+    int pieces_max;
 };
 
-/* One or two nodes. STATUS_UNSUPPORTED: a shape or bucket that no kernel takes. */
+/* One to three nodes. STATUS_UNSUPPORTED: a shape or bucket that no kernel takes. */
 WARN_UNUSED enum status cuda_attend(const struct attend_args *a, cudaStream_t s);
 
 #ifdef __cplusplus

@@ -151,6 +151,14 @@ PTX_INLINE void ptx_pdl_wait()
 #endif
 }
 
+/* ex2.approx.ftz: 2^x within two units in the last place; results below 2^-126 are 0. */
+PTX_INLINE float ptx_exp2(float x)
+{
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+
 /* lop3: (w & mask) | magic. */
 PTX_INLINE uint32_t ptx_and_or(uint32_t w, uint32_t mask, uint32_t magic)
 {

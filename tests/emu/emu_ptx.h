@@ -90,6 +90,10 @@ PTX_INLINE void ptx_pdl_wait()
 {
     emu_pdl_wait();
 }
+PTX_INLINE float ptx_exp2(float x)
+{
+    return x < -126 ? 0.0f : exp2f(x);
+}
 PTX_INLINE uint32_t ptx_and_or(uint32_t w, uint32_t mask, uint32_t magic)
 {
     return (w & mask) | magic;

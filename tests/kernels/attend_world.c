@@ -121,6 +121,35 @@ static int chunks_of(const struct world *w, int pos)
     return pos / ATTEND_CHUNK - low / ATTEND_CHUNK + 1;
 }
 
+/* Lists of the rows that go one by one and of the pieces that do not, in buckets with room to
+ * spare. */
+static void upload_split(const struct world_step *st, struct world_arrays *u, struct attend_args *a)
+{
+    struct attend_split split = {0, 0};
+    struct attend_piece piece[WORLD_SEQS_MAX];
+    int32_t *single = must_alloc((size_t)st->rows * sizeof *single);
+    for (int i = 0, row = 0; i < st->pieces; row += st->piece[i].rows, i++) {
+        if (st->piece[i].many)
+            piece[split.pieces++] = (struct attend_piece){row, st->piece[i].rows};
+        for (int j = 0; !st->piece[i].many && j < st->piece[i].rows; j++)
+            single[split.singles++] = row + j;
+    }
+    u->split = NULL;
+    u->single = NULL;
+    u->piece = NULL;
+    if (split.pieces > 0) {
+        u->split = kernel_test_upload(&split, sizeof split);
+        u->single = kernel_test_upload(single, (size_t)split.singles * sizeof *single);
+        u->piece = kernel_test_upload(piece, (size_t)split.pieces * sizeof *piece);
+        a->split = u->split;
+        a->single = u->single;
+        a->piece = u->piece;
+        a->singles_max = split.singles > 0 ? split.singles + 1 : 0;
+        a->pieces_max = split.pieces + 1;
+    }
+    free(single);
+}
+
 #define HOLE 7 /* floats between q, k and v, and entries between page lists */
 
 void world_upload(const struct world *w, struct world_step *st, struct world_arrays *u,
@@ -192,6 +221,7 @@ void world_upload(const struct world *w, struct world_step *st, struct world_arr
                               .kv = w->d_kv,
                               .out_stride = PAD_K(q),
                               .one_row_each = st->one_row_each};
+    upload_split(st, u, a);
     u->out = kernel_test_alloc((size_t)rows_max * (size_t)a->out_stride * 2);
     a->out = u->out;
     u->partial = kernel_test_alloc((size_t)rows_max * (size_t)s->heads * (size_t)chunks_max *
@@ -212,6 +242,9 @@ void world_arrays_free(struct world_arrays *u)
     kernel_test_free((void *)u->dev.seq_of_row);
     kernel_test_free((void *)u->dev.page_begin);
     kernel_test_free((void *)u->dev.pages);
+    kernel_test_free(u->split);
+    kernel_test_free(u->single);
+    kernel_test_free(u->piece);
     kernel_test_free(u->qkv);
     kernel_test_free(u->out);
     kernel_test_free(u->partial);
@@ -339,11 +372,11 @@ void world_run(struct world *w, struct world_step *st)
     world_arrays_free(&u);
 }
 
-/* One head of one row. Scores are off by products_eps of the sum of their products' sizes (rounded
- * q', D additions of fp32), weights by twice that of the largest and weight_eps, sums over the
- * context by fp32, the result by its rounding to bf16. */
+/* One head of one row. Scores are off by eps of the sum of their products' sizes (rounded q') and D
+ * additions of fp32, weights by twice that of the largest score and eps (rounded, and so is their
+ * sum), sums over the context by fp32, the result by its rounding to bf16. */
 static void check_head(const struct world *w, int seq, int pos, int head, const double *q,
-                       const uint16_t *got, double weight_eps)
+                       const uint16_t *got, double eps)
 {
     int d = w->shape.head_dim, kv_head = head / (w->shape.heads / w->shape.kv_heads);
     int low = w->shape.window > 0 && pos >= w->shape.window ? pos - w->shape.window + 1 : 0;
@@ -362,8 +395,8 @@ static void check_head(const struct world *w, int seq, int pos, int head, const 
     }
     for (int j = low; j <= pos; j++)
         sum += exp(s[j] - most);
-    double score_off = size * (weight_eps + (d + 16) * 0x1p-23);
-    off = 2 * score_off + 2 * weight_eps + (pos - low + 64) * 0x1p-23;
+    double score_off = size * (eps + (d + 16) * 0x1p-23);
+    off = 2 * score_off + 2 * eps + (pos - low + 64) * 0x1p-23;
     for (int i = 0; i < d; i++) {
         double want = 0, abs_want = 0;
         for (int j = low; j <= pos; j++) {
@@ -381,7 +414,7 @@ static void check_head(const struct world *w, int seq, int pos, int head, const 
     free(s);
 }
 
-void world_check(const struct world *w, const struct world_step *st, double weight_eps)
+void world_check(const struct world *w, const struct world_step *st)
 {
     int d = w->shape.head_dim;
     float *row = must_alloc((size_t)row_floats(w) * sizeof *row);
@@ -394,7 +427,7 @@ void world_check(const struct world *w, const struct world_step *st, double weig
                 turn(w, row + h * d, w->q_norm, pos, q);
                 check_head(w, p->seq, pos, h, q,
                            st->out + ((size_t)r * (size_t)w->shape.heads + (size_t)h) * (size_t)d,
-                           weight_eps);
+                           p->many ? 0x1p-8 : 0x1p-16);
             }
         }
     }

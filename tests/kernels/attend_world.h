@@ -20,6 +20,7 @@ struct world_shape {
 /* Rows [first, first + rows) of a sequence. */
 struct world_piece {
     int seq, first, rows;
+    bool many; /* goes through k_attend_prefill */
 };
 
 struct world {
@@ -57,6 +58,9 @@ void world_refresh(struct world *w);
 struct world_arrays {
     struct step_dev dev;
     struct step_head *head;
+    struct attend_split *split;
+    int32_t *single;
+    struct attend_piece *piece;
     float *qkv;
     uint16_t *out;
     float *partial;
@@ -72,9 +76,8 @@ void world_collect(struct world *w, struct world_step *st, const struct world_ar
 /* upload, cuda_attend twice with the same bits, collect. */
 void world_run(struct world *w, struct world_step *st);
 /* Every result of the step against double arithmetic on the device's own keys and values;
- * `weight_eps`: relative error of a softmax weight and of a score's products (2^-16 where q' and
- * weights have 16 bits, 2^-8 where they are bf16). */
-void world_check(const struct world *w, const struct world_step *st, double weight_eps);
+ * q' and weights have 16 bits, or the 8 of bf16 for pieces with `many`. */
+void world_check(const struct world *w, const struct world_step *st);
 void world_step_free(struct world_step *st);
 /* [heads * head_dim] of the row of (seq, position), NULL where the step has none. */
 const uint16_t *world_row(const struct world *w, const struct world_step *st, int seq, int pos);

@@ -6,8 +6,14 @@
 
 #include "tests/kernels/attend_world.h"
 
-/* q' and weights are kept as two bf16 numbers: what is lost is half a unit of the second. */
-#define ROWS_EPS 0x1p-16
+#define PIECE(seq, first, rows)                                                                    \
+    {                                                                                              \
+        seq, first, rows, false                                                                    \
+    }
+#define MANY(seq, first, rows)                                                                     \
+    {                                                                                              \
+        seq, first, rows, true                                                                     \
+    }
 
 static const int contexts[] = {1, 15, 16, 17, 255, 256, 257, 1000};
 #define CONTEXTS ((int)(sizeof contexts / sizeof *contexts))
@@ -31,10 +37,10 @@ static void test_decode(void **state)
         struct world_step st = {.pieces = CONTEXTS, .one_row_each = true};
         for (int c = 0; c < CONTEXTS; c++) {
             world_fill(&w, c, contexts[c] - 1);
-            st.piece[c] = (struct world_piece){c, contexts[c] - 1, 1};
+            st.piece[c] = (struct world_piece)PIECE(c, contexts[c] - 1, 1);
         }
         world_run(&w, &st);
-        world_check(&w, &st, ROWS_EPS);
+        world_check(&w, &st);
         world_step_free(&st);
         world_deinit(&w);
     }
@@ -48,12 +54,13 @@ static void test_mixed(void **state)
     for (size_t i = 0; i < sizeof picks / sizeof *picks; i++) {
         struct world w;
         world_init(&w, &shapes[picks[i]], 5, 300);
-        struct world_step st = {
-            .piece = {{0, 0, 18}, {1, 40, 1}, {2, 250, 9}, {3, 0, 1}, {4, 15, 2}}, .pieces = 5};
+        struct world_step st = {.piece = {PIECE(0, 0, 18), PIECE(1, 40, 1), PIECE(2, 250, 9),
+                                          PIECE(3, 0, 1), PIECE(4, 15, 2)},
+                                .pieces = 5};
         for (int s = 0; s < 5; s++)
             world_fill(&w, st.piece[s].seq, st.piece[s].first);
         world_run(&w, &st);
-        world_check(&w, &st, ROWS_EPS);
+        world_check(&w, &st);
         world_step_free(&st);
         world_deinit(&w);
     }
@@ -81,14 +88,16 @@ static void test_bits(void **state)
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
         world_init(&w, &some[i], 6, 560);
-        struct world_step all = {
-            .piece = {{0, 510, 6}, {1, 120, 4}, {2, 0, 3}}, .pieces = 3, .one_row_each = false};
+        struct world_step all = {.piece = {PIECE(0, 510, 6), PIECE(1, 120, 4), PIECE(2, 0, 3)},
+                                 .pieces = 3,
+                                 .one_row_each = false};
         for (int s = 0; s < 6; s++)
             world_fill(&w, s, s < 3 ? all.piece[s].first : 100 * s + 7);
         world_run(&w, &all);
-        world_check(&w, &all, ROWS_EPS);
+        world_check(&w, &all);
         static const int last[] = {515, 123, 2};
-        struct world_step again = {.piece = {{0, 515, 1}, {1, 123, 1}, {2, 2, 1}}, .pieces = 3};
+        struct world_step again = {.piece = {PIECE(0, 515, 1), PIECE(1, 123, 1), PIECE(2, 2, 1)},
+                                   .pieces = 3};
         for (int each = 0; each < 2; each++) {
             again.one_row_each = each == 1;
             again.chunks_max = each ? 8 : 0;
@@ -98,15 +107,16 @@ static void test_bits(void **state)
                 expect_row(&w, &again, &all, s, last[s], each ? "decoded" : "other bucket");
             world_step_free(&again);
         }
-        struct world_step company = {
-            .piece = {{3, 307, 1}, {0, 515, 1}, {5, 507, 1}, {1, 123, 1}, {4, 407, 1}, {2, 2, 1}},
-            .pieces = 6,
-            .one_row_each = true};
+        struct world_step company = {.piece = {PIECE(3, 307, 1), PIECE(0, 515, 1), PIECE(5, 507, 1),
+                                               PIECE(1, 123, 1), PIECE(4, 407, 1), PIECE(2, 2, 1)},
+                                     .pieces = 6,
+                                     .one_row_each = true};
         world_run(&w, &company);
         for (int s = 0; s < 3; s++)
             expect_row(&w, &company, &all, s, last[s], "in company");
         for (int s = 0; s < 3; s++) {
-            struct world_step alone = {.piece = {{s, last[s] - s % 2, 1 + s % 2}}, .pieces = 1};
+            struct world_step alone = {.piece = {PIECE(s, last[s] - s % 2, 1 + s % 2)},
+                                       .pieces = 1};
             alone.one_row_each = s % 2 == 0;
             world_run(&w, &alone);
             expect_row(&w, &alone, &all, s, last[s], "alone");
@@ -114,6 +124,61 @@ static void test_bits(void **state)
         }
         world_step_free(&company);
         world_step_free(&all);
+        world_deinit(&w);
+    }
+}
+
+/* Pieces of prompts beside single rows, tiles that are full and not, windows that begin inside. */
+static void test_prefill(void **state)
+{
+    (void)state;
+    static const struct world_shape some[] = {
+        {6, 2, 128, 0, true},  {2, 1, 8, 0, false},  {4, 4, 64, 0, false}, {3, 1, 80, 100, true},
+        {8, 1, 96, 0, false},  {2, 1, 256, 0, true}, {2, 1, 32, 33, true}, {1, 1, 160, 5, false},
+        {3, 1, 128, 7, false}, {2, 1, 40, 64, false}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct world w;
+        world_init(&w, &some[i], 6, 320);
+        struct world_step st = {.piece = {MANY(0, 0, 65), PIECE(1, 40, 1), MANY(2, 186, 130),
+                                          PIECE(3, 257, 1), MANY(4, 15, 2), MANY(5, 63, 1)},
+                                .pieces = 6};
+        for (int s = 0; s < 6; s++)
+            world_fill(&w, st.piece[s].seq, st.piece[s].first);
+        world_run(&w, &st);
+        world_check(&w, &st);
+        world_step_free(&st);
+        world_deinit(&w);
+    }
+}
+
+/* A prompt whole, cut in two, and in company: the same bits of every row. */
+static void test_prefill_bits(void **state)
+{
+    (void)state;
+    static const struct world_shape some[] = {{6, 2, 128, 0, true}, {2, 1, 64, 70, false}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct world w;
+        world_init(&w, &some[i], 3, 240);
+        world_fill(&w, 0, 20);
+        world_fill(&w, 1, 100);
+        world_fill(&w, 2, 9);
+        struct world_step whole = {.piece = {MANY(0, 20, 180)}, .pieces = 1};
+        world_run(&w, &whole);
+        struct world_step cut[] = {
+            {.piece = {MANY(0, 20, 77)}, .pieces = 1},
+            {.piece = {MANY(1, 100, 50), MANY(0, 97, 1), PIECE(2, 9, 1)}, .pieces = 3},
+            {.piece = {PIECE(1, 150, 1), MANY(2, 10, 5), MANY(0, 98, 102)}, .pieces = 3}};
+        for (size_t k = 0; k < sizeof cut / sizeof *cut; k++) {
+            world_run(&w, &cut[k]);
+            for (int p = 0; p < cut[k].pieces; p++) {
+                const struct world_piece *piece = &cut[k].piece[p];
+                for (int pos = piece->first; piece->seq == 0 && pos < piece->first + piece->rows;
+                     pos++)
+                    expect_row(&w, &cut[k], &whole, 0, pos, "cut prompt");
+            }
+            world_step_free(&cut[k]);
+        }
+        world_step_free(&whole);
         world_deinit(&w);
     }
 }
@@ -149,10 +214,9 @@ static void test_edges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_mixed),
-        cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_decode),       cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_bits),         cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_prefill_bits), cmocka_unit_test(test_edges),
     };
     return kernel_test_run("attend", tests, sizeof tests / sizeof *tests);
 }
