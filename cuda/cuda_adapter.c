@@ -120,91 +120,151 @@ unsigned cuda_adapter_dora(const struct lora *l, const struct model_shape *s, in
     return modules;
 }
 
-/* Scratch of one packing: a row of a tensor, wide and as bf16. */
+/* Scratch of one packing: a row as floats, and the 16 rows of a tile as bf16. */
 struct rows {
     float *wide;
-    uint16_t *bf16;
+    uint16_t *tile; /* [TILE_N][stride], zeros behind a row's end */
+    size_t stride;
 };
 
-/* Elements [at, at + count) as bf16; false when one of them is finite but beyond bf16. */
-static bool read_bf16(const struct tensor *t, size_t at, size_t count, const struct rows *r)
+#define BLOCK 16 /* values rounded at a time: compilers make vector code of constant counts */
+
+/* Rounds to nearest even; not 0 when one of the values is beyond bf16. */
+static uint32_t round_values(const float *in, int count, uint16_t *out)
 {
+    uint32_t u[BLOCK], beyond = 0;
+    memcpy(u, in, (size_t)count * sizeof *u);
+    for (int i = 0; i < count; i++) {
+        u[i] += 0x7fffu + (u[i] >> 16 & 1u);
+        beyond |= (u[i] & 0x7f800000u) == 0x7f800000u;
+        out[i] = (uint16_t)(u[i] >> 16);
+    }
+    return beyond;
+}
+
+/* Row `row` of t as row r of the scratch's tile, zeros up to `width`. False when a value is beyond
+ * bf16. */
+static bool read_row(const struct tensor *t, int row, int r, int width, const struct rows *s)
+{
+    size_t count = (size_t)t->cols, at = (size_t)row * count, i = 0;
+    uint16_t *out = s->tile + (size_t)r * s->stride;
+    memset(out + count, 0, ((size_t)width - count) * sizeof *out);
     if (t->dtype == DTYPE_BF16) {
-        memcpy(r->bf16, (const uint8_t *)t->data + at * 2, count * 2);
+        memcpy(out, (const uint8_t *)t->data + at * sizeof *out, count * sizeof *out);
         return true;
     }
-    tensor_read_f32(t, at, count, r->wide);
     uint32_t beyond = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t u;
-        memcpy(&u, &r->wide[i], sizeof u);
-        u += 0x7fffu + (u >> 16 & 1u);
-        beyond |= (u & 0x7f800000u) == 0x7f800000u;
-        r->bf16[i] = (uint16_t)(u >> 16);
-    }
-    return !beyond;
+    tensor_read_f32(t, at, count, s->wide);
+    for (; count - i >= BLOCK; i += BLOCK)
+        beyond |= round_values(s->wide + i, BLOCK, out + i);
+    return !(beyond | round_values(s->wide + i, (int)(count - i), out + i));
 }
 
-static uint32_t pair_of(uint16_t low, uint16_t high)
+static void clear_row(int r, int width, const struct rows *s)
 {
-    return (uint32_t)high << 16 | low;
+    memset(s->tile + (size_t)r * s->stride, 0, (size_t)width * sizeof *s->tile);
 }
 
-/* Row `row` (0..15) of a rank tile [groups] in the bf16 tile format. Four columns that follow each
- * other are two registers, row / 8 and row / 8 + 2, of one lane in one k16 step. */
-static void put_a_row(uint8_t *tile, int row, const uint16_t *v, int k)
+/* Registers a0..a3 of a lane: two neighbours (low half first, as they lie) of rows g and g + 8, at
+ * `first`, then at `second`. */
+static uint8_t *put_lane(uint8_t *to, const uint16_t *row, size_t stride, int first, int second)
 {
-    size_t lane_row = (size_t)(row % 8) * 4, half = (size_t)(row / 8) * 4;
-    for (int c = 0; c < k; c += 4) {
-        uint16_t quad[4] = {0};
-        memcpy(quad, v + c, (size_t)(k - c < 4 ? k - c : 4) * sizeof quad[0]);
-        size_t in = (size_t)(c % TILE_K), step = in / 32 * 2 + in % 8 / 4,
-               lane = lane_row + in % 32 / 8;
-        uint8_t *at = tile + (size_t)(c / TILE_K) * TILE_BYTES_BF16 + step * 512 + lane * 16 + half;
-        uint32_t pair[2] = {pair_of(quad[0], quad[1]), pair_of(quad[2], quad[3])};
-        memcpy(at, &pair[0], sizeof pair[0]);
-        memcpy(at + 8, &pair[1], sizeof pair[1]);
-    }
+    const uint16_t *below = row + 8 * stride;
+    memcpy(to, row + first, 4);
+    memcpy(to + 4, below + first, 4);
+    memcpy(to + 8, row + second, 4);
+    memcpy(to + 12, below + second, 4);
+    return to + 16;
 }
 
-/* Row `row` (0..15) of an output tile's fragments. Ranks 2 t, 2 t + 1 and those 8 further are
- * registers row / 8 and row / 8 + 2 of lane 4 (row % 8) + t. */
-static void put_b_row(uint8_t *fragments, int row, const uint16_t *v, int rank)
+/* The scratch's tile as one rank tile of A: groups of [step 8][lane 32]. */
+static void put_a_tile(const struct rows *s, int groups, uint8_t *to)
 {
-    size_t lane_row = (size_t)(row % 8) * 4, half = (size_t)(row / 8) * 4;
-    for (int r = 0; r < rank; r += 2) {
-        uint32_t pair = pair_of(v[r], r + 1 < rank ? v[r + 1] : 0);
-        size_t in = (size_t)(r % RANK_TILE), lane = lane_row + in % 8 / 2;
-        uint8_t *at = fragments + (size_t)(r / RANK_TILE) * FRAGMENT_BYTES + lane * 16 + half;
-        memcpy(at + in / 8 * 8, &pair, sizeof pair);
+    for (int step = 0; step < groups * 8; step++) {
+        for (int lane = 0; lane < 32; lane++) {
+            int at = step / 2 * 32 + lane % 4 * 8 + step % 2 * 4;
+            to = put_lane(to, s->tile + (size_t)(lane / 4) * s->stride, s->stride, at, at + 2);
+        }
     }
 }
 
-static bool pack_module(const struct stack_plan *p, int m, const struct rows *rows, uint8_t *stack)
+/* The scratch's tile as the fragments of one output tile of B. */
+static void put_b_tile(const struct rows *s, int rank_tiles, uint8_t *to)
+{
+    for (int i = 0; i < rank_tiles; i++) {
+        for (int lane = 0; lane < 32; lane++) {
+            int at = i * RANK_TILE + lane % 4 * 2;
+            to = put_lane(to, s->tile + (size_t)(lane / 4) * s->stride, s->stride, at, at + 8);
+        }
+    }
+}
+
+static bool pack_a(const struct stack_plan *p, int m, const struct rows *rows, uint8_t *stack)
 {
     const struct lora_module *l = p->module[m];
-    size_t in = (size_t)l->in, rank = (size_t)l->rank;
-    size_t tile_row = (size_t)p->shape.groups * TILE_BYTES_BF16;
-    uint8_t *a = stack + (size_t)p->rank_tile[m] * tile_row;
-    for (int r = 0; r < l->rank; r++) {
-        if (!read_bf16(&l->a, (size_t)r * in, in, rows))
-            return false;
-        put_a_row(a + (size_t)(r / RANK_TILE) * tile_row, r % RANK_TILE, rows->bf16, l->in);
-    }
-    int part = p->shape.interleaved ? 0 : m;
-    int first = p->shape.interleaved ? 0 : p->shape.module_tile[m];
-    size_t b_row = (size_t)p->b_tiles[part] * FRAGMENT_BYTES;
-    for (int n = 0; n < l->out; n++) {
-        int row = stack_shape_row(&p->shape, m, n);
-        if (!read_bf16(&l->b, (size_t)n * rank, rank, rows))
-            return false;
-        put_b_row(stack + p->b_at[part] + (size_t)(row / TILE_N - first) * b_row, row % TILE_N,
-                  rows->bf16, l->rank);
-        if (l->magnitude.data)
-            tensor_read_f32(&l->magnitude, (size_t)n, 1,
-                            (float *)(void *)(stack + p->gain_at) + row);
+    int width = p->shape.groups * TILE_K;
+    size_t tile_bytes_all = (size_t)p->shape.groups * TILE_BYTES_BF16;
+    for (int i = p->rank_tile[m]; i < p->rank_tile[m + 1]; i++) {
+        for (int r = 0; r < RANK_TILE; r++) {
+            int rank = (i - p->rank_tile[m]) * RANK_TILE + r;
+            if (rank >= l->rank)
+                clear_row(r, width, rows);
+            else if (!read_row(&l->a, rank, r, width, rows))
+                return false;
+        }
+        put_a_tile(rows, p->shape.groups, stack + (size_t)i * tile_bytes_all);
     }
     return true;
+}
+
+/* Part `part` of B; *bad is the module that has a value beyond bf16. */
+static bool pack_b(const struct stack_plan *p, int part, const struct rows *rows, uint8_t *stack,
+                   const struct lora_module **bad)
+{
+    int width = p->b_tiles[part] * RANK_TILE;
+    uint8_t *to = stack + p->b_at[part];
+    for (int tile = 0; tile < output_tiles(&p->shape, part); tile++) {
+        for (int r = 0; r < TILE_N; r++) {
+            bool shared = p->shape.interleaved;
+            const struct lora_module *l = p->module[shared ? r / (TILE_N / 2) : part];
+            int row = shared ? tile * (TILE_N / 2) + r % (TILE_N / 2) : tile * TILE_N + r;
+            *bad = l;
+            if (!l || row >= l->out)
+                clear_row(r, width, rows);
+            else if (!read_row(&l->b, row, r, width, rows))
+                return false;
+        }
+        put_b_tile(rows, p->b_tiles[part], to);
+        to += (size_t)p->b_tiles[part] * FRAGMENT_BYTES;
+    }
+    return true;
+}
+
+static void pack_magnitudes(const struct stack_plan *p, uint8_t *stack)
+{
+    float *gain = (float *)(void *)(stack + p->gain_at);
+    memset(gain, 0, p->bytes - p->gain_at);
+    for (int m = 0; m < STACK_MODULES; m++) {
+        const struct lora_module *l = p->module[m];
+        for (int n = 0; l && l->magnitude.data && n < l->out; n++)
+            tensor_read_f32(&l->magnitude, (size_t)n, 1, gain + stack_shape_row(&p->shape, m, n));
+    }
+}
+
+/* NULL, or the module that has a value beyond bf16. */
+static const struct lora_module *pack_stack(const struct stack_plan *p, const struct rows *rows,
+                                            uint8_t *stack)
+{
+    const struct lora_module *bad;
+    for (int m = 0; m < STACK_MODULES; m++) {
+        if (p->module[m] && !pack_a(p, m, rows, stack))
+            return p->module[m];
+        if (p->b_tiles[m] && !pack_b(p, m, rows, stack, &bad))
+            return bad;
+    }
+    if (p->gain_at)
+        pack_magnitudes(p, stack);
+    return NULL;
 }
 
 static const void *device_pointer(uint64_t address)
@@ -256,11 +316,9 @@ static const struct lora_module *pack_all(const struct lora *l, const struct mod
     size_t at = 0;
     for (int i = 0; i < STACK_COUNT(s->layers); i++) {
         struct stack_plan p = plan_stack(l, s, i);
-        memset(image + at, 0, p.bytes);
-        for (int m = 0; m < STACK_MODULES; m++) {
-            if (p.module[m] && !pack_module(&p, m, rows, image + at))
-                return p.module[m];
-        }
+        const struct lora_module *bad = pack_stack(&p, rows, image + at);
+        if (bad)
+            return bad;
         table[i] = entry_of(&p, base + at);
         at += p.bytes;
     }
@@ -275,13 +333,19 @@ enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
                               uint64_t device_base, struct lora_stack *table,
                               struct lora_embed *embed, struct err *e)
 {
-    size_t widest = LIMIT_ADAPTER_RANK;
-    for (int i = 0; i < l->module_count; i++)
-        widest = (size_t)l->modules[i].in > widest ? (size_t)l->modules[i].in : widest;
+    size_t widest = LIMIT_ADAPTER_RANK, padded = LIMIT_ADAPTER_RANK;
+    for (int i = 0; i < l->module_count; i++) {
+        const struct lora_module *m = &l->modules[i];
+        widest = (size_t)m->in > widest ? (size_t)m->in : widest;
+        if (m->site != SITE_EMBED(s->layers))
+            padded = (size_t)PAD_K(m->in) > padded ? (size_t)PAD_K(m->in) : padded;
+    }
     CHECK(device_base % PART_ALIGN == 0);
-    struct rows rows = {mem_alloc(widest, sizeof *rows.wide), mem_alloc(widest, sizeof *rows.bf16)};
+    struct rows rows = {.wide = mem_alloc(widest, sizeof *rows.wide),
+                        .tile = mem_alloc(padded, TILE_N * sizeof *rows.tile),
+                        .stride = padded};
     enum status st = STATUS_OK;
-    if (!rows.wide || !rows.bf16) {
+    if (!rows.wide || !rows.tile) {
         st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory for an adapter");
     } else {
         const struct lora_module *bad = pack_all(l, s, &rows, image, device_base, table, embed);
@@ -293,7 +357,7 @@ enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
         }
     }
     mem_free(rows.wide);
-    mem_free(rows.bf16);
+    mem_free(rows.tile);
     return st;
 }
 

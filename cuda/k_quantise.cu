@@ -226,7 +226,7 @@ enum status cuda_quantise(const struct quantise_args *a, cudaStream_t s)
 {
     int last = a->row_count - 1;
     if (a->row_count < 0 || a->row_first < 0 || a->k < 1 || a->k != a->w.k ||
-        a->w.groups != PAD_K(a->k) / TILE_K)
+        a->w.groups != PAD_K(a->k) / TILE_K || (a->interleave && a->row_first % 8 != 0))
         return STATUS_INVALID;
     if (a->row_count == 0)
         return STATUS_OK;

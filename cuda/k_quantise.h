@@ -28,7 +28,7 @@ struct quantise_args {
 };
 
 /* Calls on one stream may write the two halves of a tile. STATUS_INVALID: rows outside the matrix,
- * or another k than the matrix has. */
+ * another k than the matrix has, interleaved rows that do not begin at a multiple of 8. */
 WARN_UNUSED enum status cuda_quantise(const struct quantise_args *a, cudaStream_t s);
 
 /* out[i] = bf16(in[i]), row-major as it was: the embedding. Both aligned to their types. */

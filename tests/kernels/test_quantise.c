@@ -245,6 +245,9 @@ static void test_quantise_refuses_what_does_not_fit(void **state)
     a.interleave = 1;
     assert_int_equal(cuda_quantise(&a, kernel_test_stream()), STATUS_INVALID);
     a.row_count = 1;
+    a.row_first = 4;
+    assert_int_equal(cuda_quantise(&a, kernel_test_stream()), STATUS_INVALID);
+    a.row_first = 0;
     a.k = 127;
     assert_int_equal(cuda_quantise(&a, kernel_test_stream()), STATUS_INVALID);
     kernel_test_sync();
