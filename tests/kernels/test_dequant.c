@@ -1,0 +1,97 @@
+/* Packed tiles back to rows, element by element against tile_ref. */
+#include "tests/kernels/kernel_test.h"
+
+#include "cuda/k_dequant.h"
+#include "cuda/k_quantise.h"
+#include "engine/base/mem.h"
+#include "tests/kernels/tile_ref.h"
+
+static struct dev_matrix random_matrix(uint64_t *seed, enum weight_format f, int n, int k)
+{
+    size_t count = (size_t)n * (size_t)k;
+    float *rows = mem_alloc(count, sizeof *rows);
+    assert_non_null(rows);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = kernel_test_uniform(seed, -2.0f, 2.0f);
+    struct dev_matrix w = tile_ref_alloc(f, n, k);
+    struct quantise_args a = {.rows = kernel_test_upload(rows, count * sizeof *rows),
+                              .type = SOURCE_F32,
+                              .row_count = n,
+                              .k = k,
+                              .w = w};
+    assert_int_equal(cuda_quantise(&a, kernel_test_stream()), STATUS_OK);
+    mem_free(rows);
+    return w;
+}
+
+/* What the row-major matrix must hold: for int8 the integers (a row of scale zero has any). */
+static bool is_right(const struct dev_matrix *w, int row, int column, float got)
+{
+    float v = tile_ref_at(w, row, column);
+    if (w->format != WEIGHT_INT8)
+        return got == kernel_test_float(kernel_test_bf16(v));
+    return got >= -128.0f && got <= 127.0f && got * w->row_scale[row] == v;
+}
+
+static void check(struct dev_matrix w, int tile_first, int tile_count)
+{
+    int stride = w.groups * TILE_K;
+    size_t count = (size_t)tile_count * TILE_N * (size_t)stride;
+    struct dequant_args a = {.w = w,
+                             .tile_first = tile_first,
+                             .tile_count = tile_count,
+                             .out = kernel_test_alloc(count * 2)};
+    uint16_t *got = mem_alloc(count + 1, sizeof *got);
+    assert_int_equal(cuda_dequant(&a, kernel_test_stream()), STATUS_OK);
+    kernel_test_read(got, a.out, count * 2);
+    struct dev_matrix host = tile_ref_read(&w);
+    for (int r = 0; r < tile_count * TILE_N; r++)
+        for (int c = 0; c < stride; c++) {
+            float g = kernel_test_float(got[(size_t)r * (size_t)stride + (size_t)c]);
+            if (!is_right(&host, tile_first * TILE_N + r, c, g))
+                fail_msg("format %d, row %d, column %d: %.9g for %.9g", w.format, r, c, (double)g,
+                         (double)tile_ref_at(&host, tile_first * TILE_N + r, c));
+        }
+    kernel_test_free(a.out);
+    mem_free((void *)(uintptr_t)host.data);
+    mem_free((void *)(uintptr_t)host.row_scale);
+    mem_free(got);
+}
+
+static void test_dequant_every_format(void **state)
+{
+    (void)state;
+    static const int shapes[][2] = {{1, 1}, {15, 127}, {16, 128}, {17, 129}, {40, 384}};
+    uint64_t seed = 7;
+    for (int f = 0; f < WEIGHT_FORMAT_COUNT; f++)
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            struct dev_matrix w =
+                random_matrix(&seed, (enum weight_format)f, shapes[i][0], shapes[i][1]);
+            check(w, 0, w.tiles);
+            check(w, w.tiles - 1, 1);
+            check(w, 0, 0);
+        }
+}
+
+static void test_dequant_refuses_other_tiles(void **state)
+{
+    (void)state;
+    uint64_t seed = 8;
+    struct dequant_args a = {.w = random_matrix(&seed, WEIGHT_INT4, 32, 128),
+                             .out = kernel_test_alloc(4096)};
+    static const int bad[][2] = {{-1, 1}, {0, 3}, {2, 1}, {0, -1}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        a.tile_first = bad[i][0];
+        a.tile_count = bad[i][1];
+        assert_int_equal(cuda_dequant(&a, kernel_test_stream()), STATUS_INVALID);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dequant_every_format),
+        cmocka_unit_test(test_dequant_refuses_other_tiles),
+    };
+    return kernel_test_run("dequant", tests, sizeof tests / sizeof *tests);
+}
