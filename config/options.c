@@ -74,6 +74,17 @@ static const struct option_def table[] = {
     CHOICE("isa", ENGINE, isa, "auto", "auto|avx512|avx2|scalar",
            "CPU instructions to use at most"),
     INT("threads", ENGINE, threads, 0, 1024, "0", "N", "CPU threads; 0: one a core"),
+    INT("device", ENGINE, device, 0, 255, "0", "N", "number of the card to compute on"),
+    CHOICE("quant", ENGINE, quant, "auto", "auto|none|int8|int4",
+           "weights on a card; auto: int4 for models of 1 GiB and more"),
+    CHOICE("head-quant", ENGINE, head_quant, "auto", "auto|none|int8",
+           "output matrix on a card; auto: int8 when weights are quantised"),
+    STR("gpu-memory", ENGINE, gpu_memory, "0.9", "SHARE|BYTES",
+        "of a card's memory: a share of what is free, or bytes like 6GiB"),
+    STR("lora-arena", ENGINE, lora_arena, "auto", "BYTES|auto",
+        "of a card's memory for adapters; auto: from adapter-slots and what is free"),
+    BOOL("plain-launches", ENGINE, plain_launches, "false",
+         "launch on a card as cards before sm_90 do"),
     INT("ctx", ENGINE, ctx, 0, 1 << 24, "0", "TOKENS", "longest sequence; 0: the model's"),
     INT("max-seqs", ENGINE, max_seqs, 1, LIMIT_SEQS, "64", "N", "sequences that run at once"),
     INT("step-rows", ENGINE, step_rows, 1, 65536, "512", "N",
@@ -454,6 +465,42 @@ enum status options_load(enum option_command command, int argc, char **argv, str
     if (st == STATUS_OK)
         st = load_args(argc, argv, &args, false, e);
     return st;
+}
+
+bool options_bytes(const char *text, size_t *out)
+{
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || errno != 0)
+        return false;
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    end += unit != NULL;
+    if (unit && strcmp(end, "iB") == 0)
+        end += 2;
+    if (*end != '\0' || n > SIZE_MAX >> shift)
+        return false;
+    *out = (size_t)n << shift;
+    return true;
+}
+
+bool options_memory(const char *text, double *share, size_t *bytes)
+{
+    size_t n;
+    if (options_bytes(text, &n) && n > 1) {
+        *share = 0;
+        *bytes = n;
+        return true;
+    }
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || !(v > 0 && v <= 1))
+        return false;
+    *share = v;
+    *bytes = 0;
+    return true;
 }
 
 void options_deinit(struct options *o)

@@ -44,6 +44,12 @@ struct options {
     char *backend;
     char *isa;
     int64_t threads;
+    int64_t device;
+    char *quant;
+    char *head_quant;
+    char *gpu_memory; /* a share of free memory or bytes: options_memory */
+    char *lora_arena; /* bytes or "auto": options_bytes */
+    bool plain_launches;
     int64_t ctx;
     int64_t max_seqs;
     int64_t step_rows;
@@ -108,6 +114,12 @@ struct options {
 WARN_UNUSED enum status options_load(enum option_command command, int argc, char **argv,
                                      struct options *o, struct err *e);
 void options_deinit(struct options *o);
+
+/* "512MiB", "6GiB", "1000000" (bytes; KiB, MiB, GiB, also without the iB) to bytes; false for
+ * anything else. */
+bool options_bytes(const char *text, size_t *out);
+/* "0.9", in (0, 1], to a share with *bytes 0, or bytes with *share 0. */
+bool options_memory(const char *text, double *share, size_t *bytes);
 
 /* Appends the options of one command for --help. */
 void options_help(enum option_command command, struct strbuf *out);

@@ -13,6 +13,7 @@
 #ifndef CHORUS_BACKEND_H
 #define CHORUS_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,8 +38,15 @@ struct backend_plan {
 };
 
 struct backend_options {
-    int threads;     /* CPU: 0 = one a core */
-    const char *isa; /* CPU: "auto" (NULL too), "avx512", "avx2", "scalar" */
+    int threads;            /* CPU: 0 = one a core */
+    const char *isa;        /* CPU: "auto" (NULL too), "avx512", "avx2", "scalar" */
+    int device;             /* card: its number */
+    const char *quant;      /* card: "auto" (NULL too), "none", "int8", "int4" */
+    const char *head_quant; /* card: "auto" (NULL too), "none", "int8" */
+    double memory_share;    /* card: of its free memory; 0 = 0.9 */
+    size_t memory_bytes;    /* card: instead of a share; 0 = none */
+    size_t arena_bytes;     /* card: for adapters; 0 = from the slots and what is free */
+    bool plain_launches;    /* card: no dependent launches, as cards before sm_90 */
 };
 
 struct backend; /* owned by the engine; each implementation begins its own struct with `const struct
@@ -90,6 +98,11 @@ struct backend_ops {
     /* Tests and prompt scoring: copies logits of output row o, [V] fp32, of the last finished step.
      */
     enum status (*read_logits)(struct backend *b, int o, float *logits);
+    /* Lowers plan->pages to what the device's memory has room for; STATUS_NO_MEMORY, with a
+     * sentence that says what would fit, when that is fewer than pages_min. NULL: the caller goes
+     * by the machine's memory. */
+    enum status (*fit_pages)(struct backend *b, const struct model *m, struct backend_plan *plan,
+                             int pages_min, struct err *e);
     /* Bytes one KV page takes over all layers. */
     size_t (*page_bytes)(const struct model_shape *s);
 };
@@ -101,5 +114,10 @@ struct backend {
 /* engine/cpu: float32, threaded, the oracle of every test. */
 WARN_UNUSED enum status cpu_backend_open(const struct backend_options *opt, struct backend **out,
                                          struct err *e);
+
+/* cuda: one NVIDIA card of sm_80 or newer; only in builds with CHORUS_CUDA. STATUS_UNSUPPORTED says
+ * what is missing: driver, card, or the card's age. */
+WARN_UNUSED enum status cuda_backend_open(const struct backend_options *opt, struct backend **out,
+                                          struct err *e);
 
 #endif

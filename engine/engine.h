@@ -19,13 +19,20 @@ struct engine_text;
 
 struct engine_options {
     const char *model_dir;
-    const char *backend;  /* "auto", "cpu", "cuda" */
-    const char *isa;      /* CPU: "auto", "avx2", "scalar" */
-    int threads;          /* CPU: 0 = one a core */
-    int ctx_max;          /* tokens a sequence; 0 = the model's, bounded by what memory holds */
-    int seqs_max;         /* sequences running at once, 1 .. LIMIT_SEQS */
-    int rows_max;         /* rows (tokens) in one step; >= seqs_max */
-    int chunk_max;        /* prefill rows of one sequence in one step; 0 = rows_max */
+    const char *backend;     /* "auto", "cpu", "cuda" */
+    const char *isa;         /* CPU: "auto", "avx2", "scalar" */
+    int threads;             /* CPU: 0 = one a core */
+    int device;              /* card: its number */
+    const char *quant;       /* card: "auto" (NULL too), "none", "int8", "int4" */
+    const char *head_quant;  /* card: "auto" (NULL too), "none", "int8" */
+    double gpu_memory_share; /* card: of its free memory; 0: 0.9 */
+    size_t gpu_memory_bytes; /* card: instead of a share; 0: none */
+    size_t lora_arena_bytes; /* card: for adapters; 0: from slots_max and what is free */
+    bool plain_launches;     /* card: as cards before sm_90 launch, to measure and test them */
+    int ctx_max;             /* tokens a sequence; 0 = the model's, bounded by what memory holds */
+    int seqs_max;            /* sequences running at once, 1 .. LIMIT_SEQS */
+    int rows_max;            /* rows (tokens) in one step; >= seqs_max */
+    int chunk_max;           /* prefill rows of one sequence in one step; 0 = rows_max */
     int kv_pages;         /* 0 = enough for seqs_max sequences of ctx_max, bounded by free memory */
     int slots_max;        /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */
     int queue_max;        /* requests beyond seqs_max that are accepted; one more is STATUS_BUSY */

@@ -13,6 +13,8 @@
 #define POOL_TOKENS_A_SEQ 8192
 /* Rows a step whose logits are wanted beside each sequence's last: bounds the logits' memory. */
 #define SCORE_ROWS 32
+/* A context that nobody asked for is halved down to this where memory is short. */
+#define CTX_LEAST 1024
 
 size_t engine_memory_available(void)
 {
@@ -67,34 +69,60 @@ static enum status choose_ctx(struct engine_options *o, int model_ctx, struct er
     return STATUS_OK;
 }
 
-/* Pages for every sequence at once, bounded by half of the memory that the weights leave. */
-static enum status choose_pages(struct engine *e, bool ctx_free, struct err *err)
+/* Pages that half of the memory beside the weights holds. */
+static enum status fit_machine(const struct engine *e, struct backend_plan *plan, int least,
+                               struct err *err)
 {
-    struct engine_options *o = &e->opt;
     size_t page = e->parts.backend->ops->page_bytes(&e->parts.model->shape);
-    int a_seq = o->ctx_max < POOL_TOKENS_A_SEQ ? o->ctx_max : POOL_TOKENS_A_SEQ;
-    int64_t want = (int64_t)o->seqs_max * sched_pages_for(a_seq);
-    int one = sched_pages_for(o->ctx_max);
-    if (want < one)
-        want = one;
-    if (want > LIMIT_KV_PAGES)
-        want = LIMIT_KV_PAGES;
     size_t memory = e->parts.memory_bytes, weights = e->parts.model->weight_bytes;
     if (memory > 0 && page > 0) {
-        int64_t fit = memory > weights ? (int64_t)((memory - weights) / 2 / page) : 0;
-        if (fit < want)
-            want = fit;
+        size_t fit = memory > weights ? (memory - weights) / 2 / page : 0;
+        if (fit < (size_t)plan->pages)
+            plan->pages = (int)fit;
     }
-    int least = ctx_free ? 1 : one;
-    if (want < least)
-        return err_set(err, STATUS_NO_MEMORY, "ctx",
-                       "The KV cache of one sequence of %d tokens takes %zu MiB; half of the free "
-                       "memory is less.",
-                       ctx_free ? LIMIT_KV_PAGE_TOKENS : o->ctx_max, ((size_t)least * page) >> 20);
-    o->kv_pages = (int)want;
+    if (plan->pages >= least)
+        return STATUS_OK;
+    return err_set(err, STATUS_NO_MEMORY, "ctx",
+                   "The KV cache of one sequence of %d tokens takes %zu MiB; half of the free "
+                   "memory is less.",
+                   least * LIMIT_KV_PAGE_TOKENS, ((size_t)least * page) >> 20);
+}
+
+/* Pages for every sequence at once, as far as there is memory for them. */
+static enum status choose_pages(struct engine *e, bool ctx_free, struct backend_plan *plan,
+                                struct err *err)
+{
+    struct engine_options *o = &e->opt;
+    struct backend *b = e->parts.backend;
+    int a_seq = o->ctx_max < POOL_TOKENS_A_SEQ ? o->ctx_max : POOL_TOKENS_A_SEQ;
+    int64_t want = (int64_t)o->seqs_max * sched_pages_for(a_seq);
+    int one = sched_pages_for(o->ctx_max), least = ctx_free ? 1 : one;
+    if (want < one)
+        want = one;
+    plan->pages = want > LIMIT_KV_PAGES ? LIMIT_KV_PAGES : (int)want;
+    enum status st = b->ops->fit_pages ? b->ops->fit_pages(b, e->parts.model, plan, least, err)
+                                       : fit_machine(e, plan, least, err);
+    if (st != STATUS_OK)
+        return st;
+    o->kv_pages = plan->pages;
     if (o->kv_pages < one)
         o->ctx_max = o->kv_pages * LIMIT_KV_PAGE_TOKENS;
+    plan->ctx_max = o->ctx_max;
     return STATUS_OK;
+}
+
+static struct backend_plan plan_of(const struct engine *e)
+{
+    const struct engine_options *o = &e->opt;
+    return (struct backend_plan){
+        .rows_max = o->rows_max,
+        .seqs_max = o->seqs_max,
+        .outs_max = o->seqs_max + (o->rows_max < SCORE_ROWS ? o->rows_max : SCORE_ROWS),
+        .segments_max = o->seqs_max * LIMIT_ADAPTERS_PER_REQUEST,
+        .slots_max = o->slots_max,
+        .pages = o->kv_pages,
+        .ctx_max = o->ctx_max,
+    };
 }
 
 enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err)
@@ -104,8 +132,14 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
     enum status st = check_options(o, err);
     if (st == STATUS_OK)
         st = choose_ctx(o, e->parts.model->shape.ctx_max, err);
-    if (st == STATUS_OK && o->kv_pages == 0)
-        st = choose_pages(e, ctx_free, err);
+    *plan = plan_of(e);
+    if (st == STATUS_OK && o->kv_pages == 0) {
+        st = choose_pages(e, ctx_free, plan, err);
+        while (st == STATUS_NO_MEMORY && ctx_free && plan->ctx_max / 2 >= CTX_LEAST) {
+            plan->ctx_max = o->ctx_max = plan->ctx_max / 2;
+            st = choose_pages(e, ctx_free, plan, err);
+        }
+    }
     if (st != STATUS_OK)
         return st;
     if (o->chunk_max == 0 || o->chunk_max > o->rows_max)
@@ -125,18 +159,9 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
         .rows_max = o->rows_max,
         .chunk_max = o->chunk_max,
         .seqs_max = o->seqs_max,
-        .score_max = o->rows_max < SCORE_ROWS ? o->rows_max : SCORE_ROWS,
+        .score_max = plan->outs_max - plan->seqs_max,
         .wait_bound_steps = o->wait_bound_steps,
         .slots_max = o->slots_max,
-    };
-    *plan = (struct backend_plan){
-        .rows_max = o->rows_max,
-        .seqs_max = o->seqs_max,
-        .outs_max = o->seqs_max + e->limits.score_max,
-        .segments_max = o->seqs_max * LIMIT_ADAPTERS_PER_REQUEST,
-        .slots_max = o->slots_max,
-        .pages = o->kv_pages,
-        .ctx_max = o->ctx_max,
     };
     return STATUS_OK;
 }

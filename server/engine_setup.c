@@ -108,6 +108,18 @@ static enum status add_named(struct engine *engine, const char *item, struct err
     return st == STATUS_OK ? st : err_prefix(e, "adapter %s", name);
 }
 
+static enum status card_memory(const struct options *o, struct engine_options *opt, struct err *e)
+{
+    if (!options_memory(o->gpu_memory, &opt->gpu_memory_share, &opt->gpu_memory_bytes))
+        return err_set(e, STATUS_INVALID, "gpu-memory",
+                       "gpu-memory: \"%.64s\" is neither a share like 0.9 nor bytes like 6GiB",
+                       o->gpu_memory);
+    if (strcmp(o->lora_arena, "auto") != 0 && !options_bytes(o->lora_arena, &opt->lora_arena_bytes))
+        return err_set(e, STATUS_INVALID, "lora-arena",
+                       "lora-arena: \"%.64s\" is neither auto nor bytes like 2GiB", o->lora_arena);
+    return STATUS_OK;
+}
+
 enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx), void *notify_ctx,
                               struct engine **out, struct err *e)
 {
@@ -119,6 +131,10 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .backend = o->backend,
         .isa = o->isa,
         .threads = (int)o->threads,
+        .device = (int)o->device,
+        .quant = o->quant,
+        .head_quant = o->head_quant,
+        .plain_launches = o->plain_launches,
         .ctx_max = (int)o->ctx,
         .seqs_max = (int)o->max_seqs,
         .rows_max = (int)(o->step_rows > o->max_seqs ? o->step_rows : o->max_seqs),
@@ -133,8 +149,11 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .progress = show_progress,
         .progress_ctx = &shown,
     };
+    enum status st = card_memory(o, &opt, e);
+    if (st != STATUS_OK)
+        return st;
     struct engine *engine;
-    enum status st = engine_open(&opt, &engine, e);
+    st = engine_open(&opt, &engine, e);
     if (st != STATUS_OK)
         return st;
     for (int i = 0; st == STATUS_OK && i < o->adapters.count; i++)

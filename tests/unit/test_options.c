@@ -74,6 +74,9 @@ static void test_options_refusals(void **state)
         {"--backend", "tpu", "not one of"},
         {"--backend", "c", "not one of"},
         {"--max-seqs", "0", "between 1"},
+        {"--quant", "int2", "not one of"},
+        {"--head-quant", "int4", "not one of"},
+        {"--device", "-1", "between 0"},
         {"--prefix-cache=maybe", "", "neither true"},
         {"--no-port", "", "unknown option"},
         {"--config", "/nonexistent", "cannot read"},
@@ -124,6 +127,44 @@ static void test_options_print_round_trip(void **state)
     strbuf_deinit(&second);
 }
 
+static void test_options_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double share;
+        size_t bytes; /* both 0: refused */
+    } cases[] = {
+        {"0.9", 0.9, 0},
+        {"1", 1, 0},
+        {"6GiB", 0, (size_t)6 << 30},
+        {"512M", 0, (size_t)512 << 20},
+        {"3KiB", 0, 3072},
+        {"1000000", 0, 1000000},
+        {"", 0, 0},
+        {"0", 0, 0},
+        {"1.5", 0, 0},
+        {"-1", 0, 0},
+        {"-0.5", 0, 0},
+        {"nan", 0, 0},
+        {"6GB", 0, 0},
+        {"6 GiB", 0, 0},
+        {"6iB", 0, 0},
+        {"18446744073709551615", 0, SIZE_MAX},
+        {"18446744073709551616", 0, 0},
+        {"17179869184GiB", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        double share = -1;
+        size_t bytes = 7;
+        bool want = cases[i].share > 0 || cases[i].bytes > 0;
+        bool got = options_memory(cases[i].text, &share, &bytes);
+        if (got != want || (want && (share != cases[i].share || bytes != cases[i].bytes)))
+            fail_msg("\"%s\": %d, share %g, %zu bytes", cases[i].text, got, share, bytes);
+        assert_true(got || (share == -1 && bytes == 7));
+    }
+}
+
 /* config/chorus.conf is the table's own text. */
 static void test_options_checked_in_file(void **state)
 {
@@ -147,9 +188,8 @@ static void test_options_checked_in_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_options_precedence),
-        cmocka_unit_test(test_options_refusals),
-        cmocka_unit_test(test_options_print_round_trip),
+        cmocka_unit_test(test_options_precedence),       cmocka_unit_test(test_options_refusals),
+        cmocka_unit_test(test_options_print_round_trip), cmocka_unit_test(test_options_sizes),
         cmocka_unit_test(test_options_checked_in_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,69 @@
+#include "cuda/cuda_graphs.h"
+
+/* Of a kernel node: parameters, launch state and its share of the upload. */
+#define NODE_BYTES ((size_t)4 << 10)
+/* Nodes of a layer, and outside the layers: embedding, head, sampling. */
+#define NODES_A_LAYER 6
+#define NODES_OUTSIDE 4
+
+_Static_assert(BUCKET_ROWS_GRAPH == 8 << (GRAPH_ROWS - 1), "the list of buckets");
+_Static_assert(ATTEND_CHUNK << (GRAPH_CHUNKS - 1) >= LIMIT_CTX, "the list of buckets");
+
+static int log2_of(int power)
+{
+    return __builtin_ctz((unsigned)power);
+}
+
+/* The rows of a bucket bound its outputs, so a bucket of 8 rows has no use for GRAPH_FEW_OUTS. */
+bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket *out)
+{
+    int chunks = log2_of(cuda_bucket_chunks(p->ctx_max)) + 1;
+    for (int r = 0; r < GRAPH_ROWS && 8 << r <= cuda_bucket_rows(p->rows_max); r++) {
+        for (int mix = 0; mix < GRAPH_MIXES; mix++) {
+            bool one_each = mix == GRAPH_ONE_EACH;
+            if ((r == 0 && mix == GRAPH_FEW_OUTS) ||
+                (one_each && 8 << r > cuda_bucket_rows(p->seqs_max)))
+                continue;
+            int outs = mix == GRAPH_FEW_OUTS ? 8 : 8 << r;
+            if (outs > cuda_bucket_rows(p->outs_max))
+                continue;
+            if (i < chunks) {
+                *out = (struct cuda_bucket){
+                    .rows = 8 << r, .outs = outs, .chunks = 1 << i, .one_row_each = one_each};
+                return true;
+            }
+            i -= chunks;
+        }
+    }
+    return false;
+}
+
+size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
+{
+    struct cuda_bucket unused;
+    size_t count = 0;
+    while (cuda_graphs_bucket(p, (int)count, &unused))
+        count++;
+    return count * ((size_t)layers * NODES_A_LAYER + NODES_OUTSIDE) * NODE_BYTES;
+}
+
+cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket *k)
+{
+    if (k->rows > BUCKET_ROWS_GRAPH || (k->outs != 8 && k->outs != k->rows))
+        return NULL;
+    int mix = k->one_row_each ? GRAPH_ONE_EACH : k->outs == k->rows ? GRAPH_MIXED : GRAPH_FEW_OUTS;
+    if (mix == GRAPH_ONE_EACH && k->outs != k->rows)
+        return NULL;
+    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)];
+}
+
+void cuda_graphs_destroy(struct cuda_graphs *g)
+{
+    for (int r = 0; r < GRAPH_ROWS; r++)
+        for (int m = 0; m < GRAPH_MIXES; m++)
+            for (int c = 0; c < GRAPH_CHUNKS; c++) {
+                if (g->exec[r][m][c])
+                    (void)cudaGraphExecDestroy(g->exec[r][m][c]);
+                g->exec[r][m][c] = NULL;
+            }
+}

@@ -1,0 +1,157 @@
+#include "cuda/cuda_memory.h"
+
+#include <stdio.h>
+
+#include "cuda/cuda_graphs.h"
+#include "cuda/cuda_workspace.h"
+#include "cuda/stack_shape.h"
+
+/* What one adapter that nobody has seen yet is taken to need. */
+#define ARENA_RANK 64
+/* The arena's share of what arena and pages have together, when both want more: in quarters. */
+#define ARENA_QUARTERS 2
+/* Where suggestions stop shrinking. */
+#define SUGGEST_CTX_FIRST  2048
+#define SUGGEST_SEQS_FIRST 8
+#define SUGGEST_CTX_LEAST  256
+
+#define GIB(bytes) ((double)(bytes) / (1u << 30))
+
+size_t cuda_memory_page_bytes(const struct model_shape *s)
+{
+    return (size_t)s->layers * 2 * (size_t)s->kv_heads * LIMIT_KV_PAGE_TOKENS *
+           (size_t)s->head_dim * sizeof(uint16_t);
+}
+
+/* A rank-64 adapter on all linears of the layers, bf16. */
+static size_t adapter_bytes(const struct model_shape *s)
+{
+    size_t sum = 0, rank_tiles = ARENA_RANK / TILE_N;
+    for (int k = 0; k < STACK_KINDS; k++) {
+        struct stack_shape shape;
+        stack_shape_init(s, STACK_OF(0, k), &shape);
+        size_t a = (size_t)shape.modules * (size_t)shape.groups * TILE_BYTES_BF16;
+        size_t b = (size_t)shape.tiles * 512;
+        sum += rank_tiles * (a + b);
+    }
+    return sum * (size_t)s->layers;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Everything but pages and arena. */
+static bool fixed_parts(const struct cuda_memory_ask *ask, struct cuda_memory *m)
+{
+    struct cuda_workspace unplaced;
+    *m = (struct cuda_memory){.reserve = MEMORY_RESERVE};
+    if (!cuda_weights_bytes(&ask->shape, ask->formats, ask->plan.ctx_max, &m->weights) ||
+        !cuda_workspace_place(&ask->shape, &ask->plan, 0, &unplaced, &m->workspace))
+        return false;
+    m->graphs = cuda_graphs_bytes(&ask->plan, ask->shape.layers);
+    return checked_add(cuda_weights_total(&m->weights), m->workspace, &m->total) &&
+           checked_add(m->total, m->graphs, &m->total) &&
+           checked_add(m->total, m->reserve, &m->total);
+}
+
+/* Arena and pages from what the fixed parts leave; false: fewer than pages_min. */
+static bool divide(const struct cuda_memory_ask *ask, int pages_min, struct cuda_memory *m,
+                   int *pages)
+{
+    size_t page = cuda_memory_page_bytes(&ask->shape), need = (size_t)ask->plan.pages * page;
+    if (m->total > ask->budget_bytes)
+        return false;
+    size_t room = ask->budget_bytes - m->total;
+    m->arena = ask->arena_bytes;
+    if (m->arena == 0) {
+        size_t want = (size_t)ask->plan.slots_max * adapter_bytes(&ask->shape);
+        size_t share = room / 4 * ARENA_QUARTERS, rest = room > need ? room - need : 0;
+        m->arena = smaller(want, share > rest ? share : rest);
+        size_t least = (size_t)pages_min * page;
+        if (room > least)
+            m->arena = smaller(m->arena, room - least);
+    }
+    if (m->arena > room)
+        return false;
+    size_t fit = (room - m->arena) / page;
+    if (fit < (size_t)pages_min)
+        return false;
+    *pages = fit < (size_t)ask->plan.pages ? (int)fit : ask->plan.pages;
+    m->kv = (size_t)*pages * page;
+    m->total += m->arena + m->kv;
+    return true;
+}
+
+static int pages_of(int tokens)
+{
+    return (tokens + LIMIT_KV_PAGE_TOKENS - 1) / LIMIT_KV_PAGE_TOKENS;
+}
+
+static bool would_fit(struct cuda_memory_ask ask, int ctx, int seqs)
+{
+    struct cuda_memory m;
+    int pages, outs = ask.plan.outs_max - ask.plan.seqs_max;
+    ask.plan.ctx_max = ctx;
+    ask.plan.seqs_max = seqs;
+    ask.plan.outs_max = outs + seqs;
+    ask.plan.pages = pages_of(ctx);
+    return fixed_parts(&ask, &m) && divide(&ask, pages_of(ctx), &m, &pages);
+}
+
+static int halved(int value, int least)
+{
+    return value / 2 > least ? value / 2 : value < least ? value : least;
+}
+
+/* The next smaller thing to try: context to 2048 tokens, sequences to 8, then both on. */
+static bool shrink(int *ctx, int *seqs)
+{
+    if (*ctx > SUGGEST_CTX_FIRST)
+        *ctx = halved(*ctx, SUGGEST_CTX_FIRST);
+    else if (*seqs > SUGGEST_SEQS_FIRST)
+        *seqs = halved(*seqs, SUGGEST_SEQS_FIRST);
+    else if (*ctx > SUGGEST_CTX_LEAST)
+        *ctx = halved(*ctx, SUGGEST_CTX_LEAST);
+    else if (*seqs > 1)
+        *seqs /= 2;
+    else
+        return false;
+    return true;
+}
+
+static enum status too_small(const struct cuda_memory_ask *ask, size_t needed, struct err *e)
+{
+    int ctx = ask->plan.ctx_max, seqs = ask->plan.seqs_max;
+    char hint[96] = "the card is too small for this model";
+    bool found = false;
+    while (!found && shrink(&ctx, &seqs))
+        found = would_fit(*ask, ctx, seqs);
+    if (found) {
+        snprintf(hint, sizeof hint, "--ctx %d --max-seqs %d would fit", ctx, seqs);
+    } else if (ask->formats.layers != WEIGHT_INT4) {
+        struct cuda_memory_ask packed = *ask;
+        packed.formats = (struct cuda_formats){.layers = WEIGHT_INT4, .head = WEIGHT_INT8};
+        if (would_fit(packed, ctx, seqs))
+            snprintf(hint, sizeof hint, "--quant int4 --ctx %d --max-seqs %d would fit", ctx, seqs);
+    }
+    return err_set(e, STATUS_NO_MEMORY, "gpu-memory",
+                   "The card's memory does not suffice: %.2f GiB are needed, %.2f GiB may be used; "
+                   "%s.",
+                   GIB(needed), GIB(ask->budget_bytes), hint);
+}
+
+enum status cuda_memory_divide(const struct cuda_memory_ask *ask, int pages_min,
+                               struct cuda_memory *out, int *pages, struct err *e)
+{
+    struct cuda_memory m;
+    if (!fixed_parts(ask, &m))
+        return err_set(e, STATUS_NO_MEMORY, "model", "The model's sizes do not fit into memory.");
+    size_t least =
+        m.total + ask->arena_bytes + (size_t)pages_min * cuda_memory_page_bytes(&ask->shape);
+    if (!divide(ask, pages_min, &m, pages))
+        return too_small(ask, least, e);
+    *out = m;
+    return STATUS_OK;
+}

@@ -1,0 +1,16 @@
+/* cuda_slots: adapters on the device: their images in the arena, and the tables that the kernels
+ * read. Loading packs on the calling thread; copies and tables go into the stream of the steps. */
+#ifndef CHORUS_CUDA_CUDA_SLOTS_H
+#define CHORUS_CUDA_CUDA_SLOTS_H
+
+#include "cuda/cuda_state.h"
+
+/* Empty slots, also in the device's tables. cuda_slots_deinit in every case. */
+WARN_UNUSED enum status cuda_slots_init(struct cuda_backend *c, struct err *e);
+void cuda_slots_deinit(struct cuda_backend *c);
+
+/* See backend.h. STATUS_NO_MEMORY: the arena has no room. No step is in flight. */
+enum status cuda_slots_load(struct backend *b, int slot, const struct lora *l, struct err *e);
+void cuda_slots_unload(struct backend *b, int slot);
+
+#endif

@@ -1,0 +1,91 @@
+/* cuda_state: what the CUDA backend keeps, shared by cuda_backend (life cycle), cuda_slots
+ * (adapters), cuda_step (one step) and cuda_pass (its operations). Engine thread, one call at a
+ * time.
+ *
+ * All device work goes into one stream, in the order of the calls; so nothing needs to wait but
+ * step_finish. The first error that CUDA keeps makes the backend `lost`: every later call
+ * answers STATUS_DEVICE_LOST without touching the device.
+ */
+#ifndef CHORUS_CUDA_CUDA_STATE_H
+#define CHORUS_CUDA_CUDA_STATE_H
+
+#include "cuda/cuda_graphs.h"
+#include "cuda/cuda_memory.h"
+#include "cuda/cuda_weights.h"
+#include "cuda/cuda_workspace.h"
+#include "cuda/lora_arena.h"
+#include "engine/backend.h"
+
+/* Adapters on the device: bookkeeping and the host's copy of the tables. */
+struct cuda_slots {
+    struct lora_arena arena;
+    struct lora_stack *table;  /* owned, [slots, STACK_COUNT(L)] as on the device */
+    struct lora_embed *embeds; /* owned, [slots] as on the device */
+    uint8_t *gain;             /* owned, [slots]: 1 where the adapter has DoRA */
+};
+
+/* What the pass is recorded for, from step_begin to step_launch. */
+struct cuda_step {
+    struct cuda_bucket bucket;
+    struct step_dev dev;
+    const struct sample_dev *samples; /* device, like the next two */
+    const struct sample_edit *edits;
+    const uint32_t *masks;
+    cudaGraphExec_t graph; /* it does the work: operations have nothing to do; NULL: none */
+    enum status failed;    /* of the first launch that failed */
+    const char *failed_op; /* which */
+};
+
+/* A step from step_begin to step_finish. */
+struct cuda_flight {
+    uint8_t *pinned;                  /* owned, pinned: its image */
+    struct sample_result *results;    /* owned, pinned, [outs_max] */
+    cudaEvent_t finished;             /* owned */
+    const struct batch *batch;        /* borrowed */
+    const struct sample_dev *samples; /* in `pinned` */
+    int outs;
+    int host_count; /* of these are drawn by the host */
+};
+
+struct cuda_backend {
+    struct backend base; /* first */
+    struct backend_options opt;
+    int device;
+    int sms;
+    int arch;       /* major * 10 + minor */
+    bool dependent; /* launches may overlap */
+    enum status lost;
+    struct err lost_err;
+
+    cudaStream_t stream; /* owned, like all below */
+    cudaEvent_t finished;
+    void *weights_mem;
+    void *kv_mem;
+    void *arena_mem;
+    void *work_mem;
+    struct backend_plan plan;
+    struct cuda_memory memory;
+    struct cuda_weights w;
+    struct cuda_workspace ws;
+    struct cuda_graphs graphs;
+    struct cuda_slots slots;
+
+    struct cuda_flight flights[BACKEND_FLIGHTS]; /* a ring */
+    int flight_oldest;
+    int flight_count;   /* launched and not finished */
+    float *row;         /* pinned, [V]: logits of a row that the host draws */
+    float *row_scratch; /* owned */
+    int32_t *places;    /* owned, [V] of sample_rows */
+    struct cuda_step step;
+};
+
+static inline struct cuda_backend *cuda_backend_of(struct backend *b)
+{
+    return (struct cuda_backend *)b;
+}
+
+/* A call's result; an error that CUDA keeps is logged once and makes the backend lost. */
+enum status cuda_backend_check(struct cuda_backend *c, cudaError_t code, const char *what,
+                               struct err *e);
+
+#endif

@@ -1,0 +1,54 @@
+#include "cuda/cuda_workspace.h"
+
+#include "cuda/k_linear.h"
+#include "cuda/stack_shape.h"
+#include "cuda/step_pieces.h"
+
+/* Bytes of one piece's u: RANK_TILES_MAX tiles of 16 ranks by 8 rows, bf16. */
+#define PIECE_U_BYTES (RANK_TILES_MAX * 256)
+
+bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p, uintptr_t base,
+                          struct cuda_workspace *out, size_t *bytes)
+{
+    struct cuda_carve c = {.base = base};
+    struct stack_shape qkv;
+    stack_shape_init(s, STACK_OF(0, STACK_QKV), &qkv);
+    size_t rows = (size_t)cuda_bucket_rows(p->rows_max);
+    size_t outs = (size_t)cuda_bucket_rows(p->outs_max);
+    size_t heads = (size_t)s->heads, kv_heads = (size_t)s->kv_heads;
+    struct cuda_workspace w = {
+        .hidden_stride = PAD_K(s->hidden),
+        .qkv_stride = qkv.tiles * TILE_N,
+        .attn_stride = PAD_K(s->heads * s->head_dim),
+        .ffn_stride = PAD_K(s->ffn),
+        .vocab_stride = PAD_N(s->vocab),
+        .ss_tiles = PAD_N(s->hidden) / TILE_N,
+        .table_stride = STACK_COUNT(s->layers),
+    };
+    w.y = cuda_carve(&c, rows, (size_t)w.hidden_stride * sizeof *w.y);
+    w.xn = cuda_carve(&c, rows, (size_t)w.hidden_stride * sizeof *w.xn);
+    w.ss = cuda_carve(&c, rows, (size_t)w.ss_tiles * sizeof *w.ss);
+    w.qkv = cuda_carve(&c, rows, (size_t)w.qkv_stride * sizeof *w.qkv);
+    w.attn = cuda_carve(&c, rows, (size_t)w.attn_stride * sizeof *w.attn);
+    w.h = cuda_carve(&c, rows, (size_t)w.ffn_stride * sizeof *w.h);
+    w.logits = cuda_carve(&c, outs, (size_t)w.vocab_stride * sizeof *w.logits);
+    size_t chunks = (size_t)cuda_bucket_chunks(p->ctx_max), part = (size_t)s->head_dim + 2;
+    w.partial = cuda_carve(&c, chunks > 1 ? rows * heads : 0, chunks * part * sizeof *w.partial);
+    w.sample = cuda_carve(&c, outs, cuda_sample_scratch(s->vocab) * sizeof *w.sample);
+    int most = (int)(rows > outs ? rows : outs);
+    size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;
+    w.u = cuda_carve(&c, 1, pieces > LINEAR_SCRATCH_MIN ? pieces : LINEAR_SCRATCH_MIN);
+    size_t counters = (size_t)STACK_COUNT(s->layers) + rows * kv_heads;
+    w.done = cuda_carve(&c, counters, sizeof *w.done);
+    w.arrived = base ? w.done + STACK_COUNT(s->layers) : NULL;
+    w.counter_count = (int)counters;
+    size_t slots = (size_t)p->slots_max;
+    w.table = cuda_carve(&c, slots, (size_t)w.table_stride * sizeof *w.table);
+    w.embeds = cuda_carve(&c, slots, sizeof *w.embeds);
+    w.results = cuda_carve(&c, outs, sizeof *w.results);
+    w.next_token = cuda_carve(&c, outs, sizeof *w.next_token);
+    w.image = cuda_carve(&c, 1, cuda_image_bytes(p));
+    *out = w;
+    *bytes = c.used;
+    return !c.overflow;
+}

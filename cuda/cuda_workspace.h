@@ -1,0 +1,43 @@
+/* cuda_workspace: the activations of a step and everything else that steps write, cut out of one
+ * allocation. Zeroed once at start; columns beyond a row's true width are never written, so they
+ * stay zero, as layout.h asks. */
+#ifndef CHORUS_CUDA_CUDA_WORKSPACE_H
+#define CHORUS_CUDA_CUDA_WORKSPACE_H
+
+#include "cuda/cuda_image.h"
+#include "cuda/k_embed.h"
+
+/* Device pointers. T and O are whole buckets. */
+struct cuda_workspace {
+    int hidden_stride; /* values between rows */
+    int qkv_stride;
+    int attn_stride;
+    int ffn_stride;
+    int vocab_stride;
+    int ss_tiles;
+    float *y;       /* [T, hidden_stride] residual */
+    uint16_t *xn;   /* [T, hidden_stride] bf16, y times the next norm's weight */
+    float *ss;      /* [T, ss_tiles] */
+    float *qkv;     /* [T, qkv_stride] */
+    uint16_t *attn; /* [T, attn_stride] bf16 */
+    uint16_t *h;    /* [T, ffn_stride] bf16 */
+    float *logits;  /* [O, vocab_stride] */
+    float *partial; /* attention of chunks, see k_attend.h */
+    float *sample;  /* [O, cuda_sample_scratch] */
+    uint8_t *u;     /* shrunk rows of pieces, see k_linear.h */
+    uint32_t *done; /* [STACK_COUNT(L)], then `arrived` */
+    uint32_t *arrived;
+    int counter_count;         /* of both together */
+    struct lora_stack *table;  /* [slots, table_stride] */
+    struct lora_embed *embeds; /* [slots] */
+    int table_stride;
+    struct sample_result *results; /* [O] */
+    int32_t *next_token;           /* [O] */
+    uint8_t *image;                /* the step's arrays */
+};
+
+/* Cuts `base` (0: only counts) for these sizes. False: *bytes would not fit into size_t. */
+bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p, uintptr_t base,
+                          struct cuda_workspace *out, size_t *bytes);
+
+#endif
