@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "engine/base/sha256.h"
 #include "engine/base/vec.h"
 #include "server/answer.h"
 #include "server/api_error.h"
@@ -20,6 +21,8 @@ struct choice {
     struct job *job;
     int index; /* of the answer's choices, in order of prompt, then n */
     int prompt;
+    uint64_t seed;
+    struct fair_item fair;
     uint64_t engine_id;
     bool open;  /* its terminal event was not read yet */
     bool begun; /* stream: its first chunk went out */
@@ -59,7 +62,8 @@ struct job {
     struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
     struct choice *choices; /* owned, [choice_count] */
     int choice_count;
-    int open_count;
+    int open_count; /* with the engine */
+    int left_count; /* whose end was not heard yet, those that wait for a seat too */
     bool adapter_told;
 };
 
@@ -98,8 +102,11 @@ static void free_if_ended(struct job *j)
 static void cancel_open(struct job *j)
 {
     for (int i = 0; i < j->choice_count; i++) {
-        if (j->choices[i].open)
-            engine_cancel(j->server->engine, j->choices[i].engine_id);
+        struct choice *c = &j->choices[i];
+        if (c->open)
+            engine_cancel(j->server->engine, c->engine_id);
+        else if (c->fair.place == FAIR_WAITS)
+            fair_leave(&j->server->fair, &c->fair);
     }
 }
 
@@ -293,7 +300,7 @@ static void stream_finish(struct choice *c)
     struct answer_head h = head_of(j);
     struct strbuf *b = chunk_open(j);
     answer_delta(b, &h, &last, false);
-    if (j->open_count == 0) {
+    if (j->left_count == 0) {
         struct answer_usage u = usage_of(j);
         answer_timings(b, &u);
     }
@@ -472,9 +479,11 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
     struct job *j = c->job;
     struct server *s = j->server;
     id_map_remove(&s->choices, c->engine_id);
+    fair_leave(&s->fair, &c->fair);
     c->open = false;
     c->usage = ev->usage;
     j->open_count--;
+    j->left_count--;
     if (j->call) {
         if (c->index % j->request.best_of == 0) /* the choices of a prompt share it */
             j->call->tokens_in += ev->usage.prompt_tokens;
@@ -497,7 +506,7 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
         stream_split(c);
     if (j->request.stream)
         stream_finish(c);
-    if (j->open_count > 0)
+    if (j->left_count > 0)
         return;
     j->over = true;
     if (j->request.stream)
@@ -540,34 +549,6 @@ static void read_choice(struct choice *c)
     }
 }
 
-void api_generate_on_engine(struct server *s)
-{
-    uint64_t ids[READY_AT_ONCE];
-    int n;
-    do {
-        n = engine_ready(s->engine, ids, READY_AT_ONCE);
-        for (int i = 0; i < n; i++) {
-            struct choice *c = id_map_get(&s->choices, ids[i]);
-            if (!c)
-                continue;
-            struct job *j = c->job;
-            read_choice(c);
-            free_if_ended(j);
-        }
-    } while (n == READY_AT_ONCE);
-}
-
-void api_generate_on_room(struct call *c)
-{
-    struct job *j = c->job;
-    if (!j)
-        return;
-    for (int i = 0; i < j->choice_count; i++) {
-        if (j->choices[i].waits)
-            read_choice(&j->choices[i]);
-    }
-}
-
 /* ---- preparing and submitting ---- */
 
 static void prepare(void *ctx)
@@ -601,11 +582,12 @@ static enum status echo_prompt(struct choice *c, struct err *e)
     return STATUS_OK;
 }
 
-static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err *e)
+/* Puts a choice into its client's line. */
+static enum status line_up(struct job *j, int i, const char *client, uint64_t seed, struct err *e)
 {
-    struct server *s = j->server;
     struct choice *c = &j->choices[i];
     c->job = j;
+    c->seed = ident_derive(seed, i % j->request.best_of);
     c->index = i;
     c->prompt = i / j->request.best_of;
     strbuf_init(&c->text, ANSWER_BYTES_MAX);
@@ -619,12 +601,19 @@ static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err
         if (st != STATUS_OK)
             return st;
     }
+    return fair_enter(&j->server->fair, client, &c->fair, e);
+}
+
+static enum status submit_choice(struct choice *c, struct err *e)
+{
+    struct job *j = c->job;
+    struct server *s = j->server;
     struct engine_request r = j->request.engine;
     const struct api_prompt *p = &j->request.prompts[c->prompt];
     r.request_id = j->call->request_id;
     r.prompt = p->tokens.ids;
     r.prompt_count = (int)p->tokens.count;
-    r.sampling.seed = ident_derive(seed, i % j->request.best_of);
+    r.sampling.seed = c->seed;
     /* Before the engine has it: events that find nobody could never be read. */
     if (!id_map_reserve(&s->choices))
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
@@ -637,6 +626,33 @@ static enum status submit_choice(struct job *j, int i, uint64_t seed, struct err
     c->open = true;
     j->open_count++;
     return STATUS_OK;
+}
+
+/* Hands the engine what has a seat. A request that it refuses has an answer then, later. */
+static void seat_waiting(struct server *s)
+{
+    struct fair_item *item;
+    while ((item = fair_next(&s->fair)) != NULL) {
+        struct choice *c = (struct choice *)((char *)item - offsetof(struct choice, fair));
+        struct err e = {0};
+        if (submit_choice(c, &e) == STATUS_OK)
+            continue;
+        fair_leave(&s->fair, item);
+        fail_job(c->job, &e);
+    }
+}
+
+/* Who asks: the API key where one is asked for, else the address. */
+static void client_of(struct call *c, char out[FAIR_NAME_BYTES])
+{
+    const char *key = c->server->keys.count ? http_header(c->x, "Authorization") : NULL;
+    uint8_t digest[SHA256_BYTES];
+    if (!key) {
+        http_peer(c->x, out);
+        return;
+    }
+    sha256_of(key, strlen(key), digest);
+    sha256_hex(digest, out);
 }
 
 static void note_adapters(struct job *j)
@@ -659,13 +675,17 @@ static void submit(struct job *j)
         return;
     }
     j->choice_count = count;
+    j->left_count = count;
     uint64_t seed = j->request.has_seed ? j->request.engine.sampling.seed : ident_seed();
+    char client[FAIR_NAME_BYTES];
+    client_of(j->call, client);
     for (int i = 0; i < count; i++) {
-        if (submit_choice(j, i, seed, &e) != STATUS_OK) {
+        if (line_up(j, i, client, seed, &e) != STATUS_OK) {
             fail_job(j, &e);
             return;
         }
     }
+    seat_waiting(j->server);
 }
 
 static void on_prepared(void *ctx)
@@ -720,6 +740,36 @@ void api_generate_completion(struct call *c, const char *tail)
     begin(c, API_COMPLETION);
 }
 
+void api_generate_on_engine(struct server *s)
+{
+    uint64_t ids[READY_AT_ONCE];
+    int n;
+    do {
+        n = engine_ready(s->engine, ids, READY_AT_ONCE);
+        for (int i = 0; i < n; i++) {
+            struct choice *c = id_map_get(&s->choices, ids[i]);
+            if (!c)
+                continue;
+            struct job *j = c->job;
+            read_choice(c);
+            free_if_ended(j);
+        }
+    } while (n == READY_AT_ONCE);
+    seat_waiting(s);
+}
+
+void api_generate_on_room(struct call *c)
+{
+    struct job *j = c->job;
+    if (!j)
+        return;
+    for (int i = 0; i < j->choice_count; i++) {
+        if (j->choices[i].waits)
+            read_choice(&j->choices[i]);
+    }
+    seat_waiting(c->server);
+}
+
 void api_generate_on_gone(struct call *c)
 {
     struct job *j = c->job;
@@ -743,6 +793,13 @@ void api_generate_on_end(struct call *c)
             read_choice(&j->choices[i]);
     }
     free_if_ended(j);
+    seat_waiting(c->server);
+}
+
+void api_generate_drain(struct server *s)
+{
+    s->fair.seats = 0; /* nobody waits any more: the engine refuses them */
+    seat_waiting(s);
 }
 
 void api_generate_on_tick(struct server *s, int64_t now_ns)

@@ -26,6 +26,8 @@ void api_generate_on_room(struct call *c);
 void api_generate_on_end(struct call *c);
 /* Now and then: comments into silent streams. */
 void api_generate_on_tick(struct server *s, int64_t now_ns);
+/* The engine admits nothing more: what waits for a seat is told so. */
+void api_generate_drain(struct server *s);
 /* Cuts every job's connection and cancels its work: the drain took too long. */
 void api_generate_cut_all(struct server *s);
 /* After the last exchange: forgets the jobs. True while the pool still works on one. */

@@ -227,7 +227,8 @@ void api_list_props(struct call *c, const char *tail)
                   "\"n_predict\":-1}},\"total_slots\":%d,\"model_alias\":",
                   s->info.ctx_max, (double)p->temperature, p->top_k, (double)p->top_p,
                   (double)p->min_p, (double)p->typical_p, (double)p->repetition_penalty,
-                  (double)p->presence_penalty, (double)p->frequency_penalty, s->info.seqs_max);
+                  (double)p->presence_penalty, (double)p->frequency_penalty,
+                  s->opt->seats ? s->opt->seats : s->info.seqs_max);
     put_string(&b, s->base_names[0]);
     strbuf_puts(&b, ",\"model_path\":");
     put_string(&b, s->info.model_dir);
@@ -271,8 +272,10 @@ void api_list_metrics(struct call *c, const char *tail)
     (void)tail;
     struct server *s = c->server;
     struct engine_stats stats;
-    if (s->engine)
+    if (s->engine) {
         engine_get_stats(s->engine, &stats);
+        stats.waiting += s->fair.waiting;
+    }
     struct strbuf b;
     strbuf_init(&b, LIST_BYTES_MAX);
     metrics_write(&s->metrics, s->engine ? &stats : NULL, http_connection_count(s->http), &b);

@@ -13,6 +13,13 @@
 
 #define PATH_BYTES 4096
 
+int engine_setup_reserve(const struct options *o)
+{
+    int wanted = (int)(o->max_seqs + 15) / 16;
+    int room = LIMIT_SEQS - (int)o->max_seqs;
+    return wanted < room ? wanted : room;
+}
+
 void engine_setup_log(const struct options *o)
 {
     enum log_level level = LOG_LEVEL_INFO;
@@ -126,6 +133,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
     if (!*o->model)
         return err_set(e, STATUS_INVALID, "model", "--model DIR is needed");
     int shown = -1;
+    int seats = (int)o->max_seqs + engine_setup_reserve(o);
     struct engine_options opt = {
         .model_dir = o->model,
         .backend = o->backend,
@@ -136,8 +144,8 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .head_quant = o->head_quant,
         .plain_launches = o->plain_launches,
         .ctx_max = (int)o->ctx,
-        .seqs_max = (int)o->max_seqs,
-        .rows_max = (int)(o->step_rows > o->max_seqs ? o->step_rows : o->max_seqs),
+        .seqs_max = seats,
+        .rows_max = o->step_rows > seats ? (int)o->step_rows : seats,
         .chunk_max = (int)o->prefill_chunk,
         .kv_pages = (int)o->kv_pages,
         .slots_max = (int)o->adapter_slots,

@@ -8,6 +8,8 @@
 #include "engine/engine.h"
 
 /* Log level and form. Before anything that logs. */
+/* Seats of the engine that are kept, beside --max-seqs, for clients that have none (fair.h). */
+int engine_setup_reserve(const struct options *o);
 void engine_setup_log(const struct options *o);
 
 /* Opens the engine (progress on stderr), then adds the adapters: every sub-directory of --adapters

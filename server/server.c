@@ -275,6 +275,7 @@ static void drain(struct server *s, int timeout_ms)
     s->phase = SERVER_DRAINING;
     if (s->engine)
         engine_drain(s->engine);
+    api_generate_drain(s);
     http_drain(s->http);
     loop_timer_start(s->drain_timer, timeout_ms, 0);
     server_check_drained(s);
@@ -586,6 +587,7 @@ static void stop(struct server *s)
     loop_timer_destroy(s->drain_timer);
     loop_destroy(s->loop);
     id_map_deinit(&s->choices);
+    fair_deinit(&s->fair);
     strbuf_deinit(&s->scratch);
     api_key_free(&s->keys);
     mem_free(s->base_name);
@@ -599,6 +601,8 @@ enum status server_run(const struct server_options *opt, struct err *e)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     s->opt = opt;
     s->started_unix_s = clock_unix_s();
+    s->fair =
+        (struct fair){.seats = opt->seats, .reserve = opt->seats_reserve, .queue_max = opt->queue};
     strbuf_init(&s->scratch, SCRATCH_BYTES);
     enum status st = start(s, e);
     if (st == STATUS_OK) {

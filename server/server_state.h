@@ -8,6 +8,7 @@
 #include "engine/engine_text.h"
 #include "server/api_key.h"
 #include "server/api_request.h"
+#include "server/fair.h"
 #include "server/guard.h"
 #include "server/http.h"
 #include "server/id_map.h"
@@ -42,6 +43,7 @@ struct server {
     struct metrics metrics;
     struct job *jobs;      /* every generation that is not over */
     int text_tasks;        /* requests of api_text that are not over */
+    struct fair fair;      /* choices on their way to the engine and in it */
     struct id_map choices; /* engine id -> struct choice */
     struct strbuf scratch;
     struct engine_event events[SERVER_EVENTS];

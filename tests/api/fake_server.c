@@ -109,6 +109,9 @@ int main(int argc, char **argv)
         {"prepare_us", &fake_prepare_us},
         {"load_ms", &load_ms},
         {"seqs", &seqs},
+        {"seats", &o.seats},
+        {"reserve", &o.seats_reserve},
+        {"line", &o.queue},
         {"queue", &queue},
     };
     for (int i = 1; i < argc; i++) {

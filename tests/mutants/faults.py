@@ -139,6 +139,16 @@ FAULTS = [
      "if (e->live >= e->live_max || e->slot_free < 0)", "if (e->slot_free < -1)",
      "unit/test_engine:test_engine_queue_has_an_end"),
 
+    ("a client that sits in the reserve although it has seats", "server/fair.c",
+     "(c->seated == 0 && f->seated", "(f->seated",
+     "unit/test_fair:test_fair_one_beside_many"),
+    ("one line for all clients", "server/api_generate.c",
+     "        http_peer(c->x, out);\n", "        out[0] = '\\0';\n",
+     "api/test_load.py::test_one_request_beside_200_of_another_client"),
+    ("requests in line at the end of the server", "server/server.c",
+     "    api_generate_drain(s);\n", "",
+     "api/test_load.py::test_who_waits_for_a_seat"),
+
     # ---- what is drawn, and where it ends ----
     ("a stop string across two tokens is missed", "engine/sched/stop.c",
      "    s->held = 0;\n    for (size_t i = 0; i < n; i++) {", "    s->held = 0;\n    for (int k = 0; k < s->count; k++)\n        s->strings[k].matched = 0;\n    for (size_t i = 0; i < n; i++) {",
