@@ -48,14 +48,13 @@ if [ -x "$parity" ]; then
     done
 fi
 
-# The sanitizer's tools are 10 to 100 times slower: kernels in their small shapes, and a few steps of the demo model.
+# The sanitizer's tools are 10 to 100 times slower: the kernels, and a few steps of the demo model.
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ "${SANITIZE:-1}" = 0 ]; then
     echo "sanitizer: left out"
 elif [ -z "$sanitizer" ]; then
     echo "sanitizer: compute-sanitizer is not here, left out"
 else
-    export CHORUS_TEST_SMALL=1
     for tool in memcheck racecheck synccheck initcheck; do
         for t in "${kernels[@]}"; do
             check "$tool ${t##*/}" "$sanitizer" --tool "$tool" --error-exitcode 9 --launch-timeout 120 "$t"

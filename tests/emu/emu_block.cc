@@ -79,7 +79,9 @@ struct block {
     std::vector<lane> lanes;
     int live, flip; /* lane i of a warp runs as number i ^ flip */
     barrier barriers[BARRIERS];
-    bool released; /* a barrier opened: the warp that runs gives way */
+    int waiting[WARP];    /* of each warp, lanes in a collective */
+    uint32_t alive[WARP]; /* of each warp */
+    bool released;        /* a barrier opened: the warp that runs gives way */
 };
 
 } // namespace
@@ -325,18 +327,22 @@ emu_vote emu_barrier(int id, int threads, bool wait, bool pred, const char *file
 /* Whether all living lanes of the mask wait at this very place; gathers their io. */
 static bool all_here(lane *l, void *io[WARP])
 {
-    lane *warp = l - l->place.lane, *last = l->block->lanes.data() + l->block->lanes.size();
+    block *b = l->block;
+    int warp = l->index / WARP;
+    uint32_t wanted = l->mask & b->alive[warp];
+    if (b->waiting[warp] < (wanted == EMU_ALL ? WARP : __builtin_popcount(wanted)))
+        return false;
+    memset(io, 0, WARP * sizeof *io);
     bool complete = true;
-    for (int i = 0; i < WARP && warp + i < last; i++) {
-        const lane *o = &warp[i];
-        if (!(l->mask >> i & 1) || o->state == LANE_ENDED)
+    for (int i = 0; i < WARP; i++) {
+        if (!(wanted >> i & 1))
             continue;
+        const lane *o = &b->lanes[(size_t)(warp * WARP + i)];
         io[i] = o->io;
         if (o->state != LANE_COLLECTIVE || !(o->mask >> l->place.lane & 1)) {
             complete = false;
         } else if (o->mask != l->mask || o->combine != l->combine || o->line != l->line ||
-                   strcmp(o->file, l->file)) {
-            l->state = LANE_READY;
+                   (o->file != l->file && strcmp(o->file, l->file))) {
             emu_wrong(l->file, l->line,
                       "divergent warp collective, mask %08x: lane %d waits at %s:%d with mask %08x",
                       l->mask, i, o->file, o->line, o->mask);
@@ -345,9 +351,17 @@ static bool all_here(lane *l, void *io[WARP])
     return complete;
 }
 
+static void leave_collective(lane *l)
+{
+    l->state = LANE_READY;
+    l->block->waiting[l->index / WARP]--;
+}
+
 void emu_collective(uint32_t mask, emu_combine *combine, void *io, const char *file, int line)
 {
     lane *l = running;
+    block *b = l->block;
+    int warp = l->index / WARP;
     if (!(mask >> l->place.lane & 1))
         emu_wrong(file, line, "warp collective with mask %08x by lane %u, which is not in it", mask,
                   l->place.lane);
@@ -357,16 +371,15 @@ void emu_collective(uint32_t mask, emu_combine *combine, void *io, const char *f
     l->file = file;
     l->line = line;
     do {
-        void *all[WARP] = {};
+        void *all[WARP];
         l->state = LANE_COLLECTIVE;
         l->look_again = false;
+        b->waiting[warp]++;
         if (all_here(l, all)) {
             if (combine)
                 combine(all, mask);
-            lane *warp = l - l->place.lane, *last = l->block->lanes.data() + l->block->lanes.size();
-            for (int i = 0; i < WARP && warp + i < last; i++)
-                if (mask >> i & 1 && warp[i].state == LANE_COLLECTIVE)
-                    warp[i].state = LANE_READY;
+            for (uint32_t rest = mask & b->alive[warp]; rest; rest &= rest - 1)
+                leave_collective(&b->lanes[(size_t)(warp * WARP + __builtin_ctz(rest))]);
             return;
         }
         to_scheduler(false);
@@ -599,6 +612,7 @@ static block *block_start(emu_grid *g, size_t number)
         l->place.grid_dim = k->grid;
         l->place.smem = b->smem;
         l->place.lane = i % WARP;
+        b->alive[i / WARP] |= 1u << i % WARP;
         lane_start(l);
     }
     return b;
@@ -620,12 +634,15 @@ static void after_end(block *b, lane *l)
     for (int id = 0; id < BARRIERS; id++)
         if (b->barriers[id].threads == 0 && barrier_full(b, &b->barriers[id]))
             open_barrier(b, id);
-    lane *warp = l - l->place.lane, *last = b->lanes.data() + b->lanes.size();
-    for (lane *o = warp; o < warp + WARP && o < last; o++)
+    int warp = l->index / WARP;
+    b->alive[warp] &= ~(1u << l->place.lane);
+    for (uint32_t rest = b->alive[warp]; rest; rest &= rest - 1) {
+        lane *o = &b->lanes[(size_t)(warp * WARP + __builtin_ctz(rest))];
         if (o->state == LANE_COLLECTIVE && o->mask >> l->place.lane & 1) {
-            o->state = LANE_READY;
+            leave_collective(o);
             o->look_again = true;
         }
+    }
 }
 
 /* Runs a warp until all its lanes wait or a barrier opened. True: somebody ran. */
