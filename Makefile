@@ -224,10 +224,11 @@ emu: $(EMU_BIN) $(EMU_GPU) $(if $(EMU_LIB),$(BUILD)/emu/chorus) ## the server an
 
 gpu-bins: $(GPU_BIN)
 
-gpu-test: ## tests of the kernels and the backend on the card, then compute-sanitizer: SANITIZE=0 leaves that out
+gpu-test: ## on a card: the kernels, the backend against the CPU's, compute-sanitizer (PARTS="kernels" for a part)
 ifeq ($(CUDA),nvcc)
-	@$(MAKE) --no-print-directory gpu-bins
-	@scripts/gpu-test.sh $(BUILD)/tests $(DEMO)
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "gpu-test: there is no card here"; exit 1; }
+	@$(MAKE) --no-print-directory all gpu-bins
+	@BIN=$(BUILD) scripts/gpu_session.sh $(or $(PARTS),info kernels parity sanitize)
 else
 	@echo "gpu-test: nvcc is not here (NVCC=)"; exit 1
 endif

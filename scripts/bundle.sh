@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts together what runs on a machine that has glibc and nothing else of ours, from any folder:
-#   bin/chorus, lib/ (shared libraries with their licences), models/, tests/ (for the card), README.md, LICENSE
+#   bin/chorus, lib/ (shared libraries with their licences), models/, README.md, LICENSE
+#   tests/, scripts/: programs and models that test a card: BIN=. scripts/gpu_session.sh
 # Usage: bundle.sh BUILD OUT MODEL, after `make BUILD=... RELOCATE=1 all gpu-bins`: those programs look for
 # libraries in ../lib beside the folder they lie in.
 set -euo pipefail
@@ -16,12 +17,11 @@ mkdir -p "$dir"/{bin,lib/licences,models,tests}
 cp "$build/chorus" "$dir/bin/"
 find "$build/tests/kernels" "$build/tests/gpu" -maxdepth 1 -type f -perm -u+x -exec cp {} "$dir/tests/" \; 2>/dev/null || true
 strip --strip-debug "$dir/bin/chorus" "$dir/tests/"* 2>/dev/null || true
-cp scripts/gpu-test.sh "$dir/tests/"
 
 # glibc's own libraries must be those of the machine; every other one comes along.
 own='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|ld-linux.*|linux-vdso)\.so'
 for program in "$dir/bin/chorus" "$dir"/tests/*; do
-    [ "${program##*.}" = sh ] || ldd "$program"
+    ldd "$program"
 done | awk '$2 == "=>" {print $1, $3}' | sort -u | while read -r soname file; do
     [[ $soname =~ $own ]] && continue
     [ -f "$file" ] || { echo "bundle: $soname is not found" >&2; exit 1; }
@@ -35,6 +35,13 @@ done
 
 cp -r "$model" "$dir/models/"
 cp README.md LICENSE "$dir/"
+mkdir -p "$dir/scripts"
+cp scripts/gpu_session.sh scripts/gpu_test.sh scripts/gpu_bench.py scripts/make_random_model.py "$dir/scripts/"
+for data in tests/golden/data/*/model; do
+    family=$(dirname "$data")
+    mkdir -p "$dir/$family"
+    cp -r "$family/model" "$family/adapters" "$dir/$family/"
+done
 
 tar -C "$out" --sort=name --owner=0 --group=0 -czf "$dir.tar.gz" "$name"
 bytes=$(stat -c %s "$dir.tar.gz")
