@@ -43,6 +43,7 @@ TEST_CU   := $(wildcard tests/kernels/*.cu)
 EMU_OBJ   := $(patsubst %,$(BUILD)/emu/obj/%.o,$(CUDA_SRC) $(TEST_CU) $(filter-out tests/emu/emu_present.cc,$(wildcard tests/emu/*.cc)) $(wildcard tests/emu/*.cu))
 CARD_OBJ  := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC))
 TEST_CARD := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(TEST_CU))
+HELP_LIB  := $(BUILD)/libhelp.a
 EMU_HERE  := $(BUILD)/emu/obj/tests/emu/emu_present.cc.o
 EMU_LIB   := $(BUILD)/emu/libkernels.a
 EMU_LINK  := $(EMU_LIB) -lstdc++
@@ -113,7 +114,7 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libchorus.a
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(KTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(TEST_CARD) $(BUILD)/libchorus.a $(CARD_LIB)
+$(KTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_CARD) $(HELP_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
@@ -125,7 +126,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
-$(EMU_BIN): $(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(KTEST_OBJ) $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+$(EMU_BIN): $(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(HELP_LIB) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
@@ -135,6 +136,11 @@ $(EMU_GPU): $(BUILD)/emu/%: $(BUILD)/obj/%.o $(GTEST_OBJ) $(EMU_HERE) $(BUILD)/l
 
 $(BUILD)/emu/chorus: $(BUILD)/obj/server/main.o $(EMU_HERE) $(BUILD)/libchorus.a $(EMU_LIB)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS)
+
+# What tests of kernels may use of the other tests' helpers: an archive, so that each gets only what it asks for.
+$(HELP_LIB): $(KTEST_OBJ) $(HELP_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	@ar rcs $@ $^
 
 # Kernels for the CPU: the same sources as C++, with the emulator.
 $(EMU_LIB): $(EMU_OBJ)
