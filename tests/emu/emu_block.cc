@@ -207,7 +207,8 @@ static void stack_put(lane *l)
 static void lane_start(lane *l)
 {
     l->stack = stack_get();
-    void **sp = (void **)(l->stack + STACK_BYTES - 64);
+    /* Tops at different places of a page, or all threads would share a few lines of the cache. */
+    void **sp = (void **)(l->stack + STACK_BYTES - 64 - (size_t)(l->index % 64) * 192);
     *--sp = nullptr; /* where lane_main would return to: makes its frame 16-byte aligned */
     *--sp = (void *)lane_main;
     for (int i = 0; i < 6; i++)
@@ -287,6 +288,11 @@ static void open_barrier(block *b, int id)
     b->released = true;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    return a == b || strcmp(a, b) == 0;
+}
+
 static bool barrier_full(const block *b, const barrier *bar)
 {
     return bar->arrived > 0 && bar->arrived == (bar->threads ? bar->threads : b->live);
@@ -302,7 +308,7 @@ emu_vote emu_barrier(int id, int threads, bool wait, bool pred, const char *file
     if (bar->arrived > 0 && bar->threads != threads)
         emu_wrong(file, line, "barrier %d is for %d threads here and for %d at %s:%d", id, threads,
                   bar->threads, bar->file, bar->line);
-    if (bar->arrived > 0 && threads == 0 && (bar->line != line || strcmp(bar->file, file)))
+    if (bar->arrived > 0 && threads == 0 && (bar->line != line || !same_file(bar->file, file)))
         emu_wrong(file, line, "divergent barrier: others of the block wait at %s:%d", bar->file,
                   bar->line);
     bar->threads = threads;
@@ -342,7 +348,7 @@ static bool all_here(lane *l, void *io[WARP])
         if (o->state != LANE_COLLECTIVE || !(o->mask >> l->place.lane & 1)) {
             complete = false;
         } else if (o->mask != l->mask || o->combine != l->combine || o->line != l->line ||
-                   (o->file != l->file && strcmp(o->file, l->file))) {
+                   !same_file(o->file, l->file)) {
             emu_wrong(l->file, l->line,
                       "divergent warp collective, mask %08x: lane %d waits at %s:%d with mask %08x",
                       l->mask, i, o->file, o->line, o->mask);

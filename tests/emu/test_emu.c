@@ -17,7 +17,7 @@
 #include "tests/kernels/k_selftest.h"
 
 #define N     256
-#define SEEDS 16
+#define SEEDS 8
 
 struct outcome {
     int right, wrong, caught;
