@@ -419,8 +419,7 @@ PTX_INLINE struct x_plan block_begin(uint8_t *smem, float *rinv, const struct li
 }
 
 template <int FORMAT, int NT>
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             2) void k_linear(const __grid_constant__ struct linear_dev p)
+__global__ __launch_bounds__(LINEAR_THREADS, 2) void k_linear(const __grid_constant__ struct linear_dev p)
 {
     const int BUFFERS = NT == 4 ? 1 : 2;
     ptx_pdl_trigger();
