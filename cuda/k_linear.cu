@@ -66,41 +66,58 @@ PTX_INLINE int range_begin(const struct linear_dev *p, int i)
     return slice_begin(p->groups, i * (LINEAR_SLICES / p->slice_warps));
 }
 
-/* Asks for window `v` of rows [first, first + rows): [slice warp][group of the window][row]. */
+/* Place of a slice warp's first group in a stage: resident x lies in the order of the groups. */
+PTX_INLINE int x_slot(const struct linear_dev *p, const struct x_plan *x, int slice_warp)
+{
+    return x->windows == 1 ? range_begin(p, slice_warp) : slice_warp * x->window;
+}
+
+/* Asks for `groups` groups of rows [first, first + rows): [group][row]. */
+PTX_INLINE void x_copy(uint8_t *to, const struct linear_dev *p, int row_bytes, int group,
+                       int groups, int first, int rows)
+{
+    const int shift = 32 - __clz(rows - 1); /* rows up to a power of two: no division */
+    const int c = threadIdx.x % 16;
+    for (int i = threadIdx.x / 16; i < groups << shift; i += LINEAR_THREADS / 16) {
+        int row = i & ((1 << shift) - 1), g = i >> shift;
+        if (row >= rows)
+            continue;
+        int from = p->x_row ? p->x_row[first + row] : first + row;
+        ptx_cp_async16(to + g * row_bytes + x_block(row, c / 4) + c % 4 * 16,
+                       p->x + ((size_t)from * p->x_stride + (group + g) * TILE_K) * 2 + c * 16);
+    }
+}
+
+/* Asks for window `v` of those rows, for all slice warps. */
 PTX_INLINE void x_fetch(uint8_t *to, const struct linear_dev *p, const struct x_plan *x, int v,
                         int first, int rows)
 {
-    int c = threadIdx.x % 16, total = p->slice_warps * x->window * rows;
-    for (int i = threadIdx.x / 16; i < total; i += LINEAR_THREADS / 16) {
-        int row = i % rows, slot = i / rows;
-        int warp = slot / x->window;
-        int group = range_begin(p, warp) + v * x->window + slot % x->window;
-        if (group >= range_begin(p, warp + 1))
-            continue;
-        int from = p->x_row ? p->x_row[first + row] : first + row;
-        ptx_cp_async16(to + slot * x->rows * 256 + x_block(row, c / 4) + c % 4 * 16,
-                       p->x + ((size_t)from * p->x_stride + group * TILE_K) * 2 + c * 16);
+    if (x->windows == 1)
+        x_copy(to, p, x->rows * 256, 0, p->groups, first, rows);
+    for (int i = 0; i < p->slice_warps && x->windows > 1; i++) {
+        int group = range_begin(p, i) + v * x->window;
+        x_copy(to + i * x->window * x->rows * 256, p, x->rows * 256, group,
+               min(x->window, range_begin(p, i + 1) - group), first, rows);
     }
     ptx_cp_async_commit();
 }
 
-/* sums[slot][row] = centre * sum of x over the group: the same instructions for every row tile. */
+/* sums[slot][row] = centre * sum of x over the group: the same instructions for every row tile.
+ * Slots that hold no group give values that are not read. */
 template <int FORMAT, int NT>
 PTX_INLINE void x_sums(float *sums, const uint8_t *x_smem, const struct linear_dev *p,
-                       const struct x_plan *x, int v, int rows, const struct place *at)
+                       const struct x_plan *x, int rows, const struct place *at)
 {
-    int total = p->slice_warps * x->window * NT;
+    int total = (x->windows == 1 ? p->groups : p->slice_warps * x->window) * NT;
     for (int i = at->warp; i < total; i += LINEAR_WARPS) {
-        int n = i % NT, slot = i / NT, warp = slot / x->window;
-        if (range_begin(p, warp) + v * x->window + slot % x->window >= range_begin(p, warp + 1))
-            continue;
+        int n = i % NT, slot = i / NT;
         int row = NT == 1 ? min(at->g, rows - 1) : n * 8 + at->g;
         const uint8_t *from = x_smem + slot * x->rows * 256 + at->t * 16;
         const uint32_t w = format_traits<FORMAT>::centre;
         float c[4] = {0, 0, 0, 0};
 #pragma unroll
-        for (int s = 0; s < 4; s++) {
-            uint4 b = *(const uint4 *)(from + x_block(row, s));
+        for (int k = 0; k < 4; k++) {
+            uint4 b = *(const uint4 *)(from + x_block(row, k));
             ptx_mma_bf16(c, w, w, w, w, b.x, b.y);
             ptx_mma_bf16(c, w, w, w, w, b.z, b.w);
         }
@@ -126,7 +143,7 @@ PTX_INLINE void rms_rows(float *rinv, const struct linear_dev *p, int first, int
 #pragma unroll
             for (int d = 16; d; d /= 2)
                 v = __fadd_rn(v, __shfl_xor_sync(~0u, v, d));
-            r = 1.0f / sqrtf(v / (float)p->k + p->eps);
+            r = rsqrtf(__fmaf_rn(v, p->k_inverse, p->eps));
         }
         if (at->lane == 0)
             rinv[row] = r;
@@ -161,10 +178,26 @@ LINEAR_CALL float row_gain(const struct linear_dev *p, int count, int t, int n)
     return v;
 }
 
+/* What the epilogue of RESIDUAL reads for outputs (t, n) and (t, n + 8). */
+struct residual_ahead {
+    float y[2], norm[2];
+};
+
+PTX_INLINE void residual_load(struct residual_ahead *a, const struct linear_dev *p, int n, int t,
+                              bool on)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        bool there = on && n + 8 * i < p->n;
+        a->y[i] = there ? __ldcg(p->y + (size_t)t * p->y_stride + n + 8 * i) : 0;
+        a->norm[i] = there ? __ldg(p->norm + n + 8 * i) : 0;
+    }
+}
+
 /* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole warps: lane / 4 is the
  * row r of the tile, so RESIDUAL can add the tile's squares up. */
 PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool on, float lo,
-                       float hi)
+                       float hi, const struct residual_ahead *ahead)
 {
     const int n = tile * TILE_N + r;
     if (p->bias && on) {
@@ -186,16 +219,21 @@ PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool 
             y[8] = hi;
         return;
     }
-    lo = low ? __fadd_rn(__ldcg(y), lo) : 0;
-    hi = high ? __fadd_rn(__ldcg(y + 8), hi) : 0;
+    struct residual_ahead now;
+    if (!ahead) {
+        residual_load(&now, p, n, t, on);
+        ahead = &now;
+    }
+    lo = low ? __fadd_rn(ahead->y[0], lo) : 0;
+    hi = high ? __fadd_rn(ahead->y[1], hi) : 0;
     bf16 *xn = p->xn + (size_t)t * p->xn_stride + n;
     if (low) {
         y[0] = lo;
-        xn[0] = __float2bfloat16(lo * p->norm[n]);
+        xn[0] = __float2bfloat16(lo * ahead->norm[0]);
     }
     if (high) {
         y[8] = hi;
-        xn[8] = __float2bfloat16(hi * p->norm[n + 8]);
+        xn[8] = __float2bfloat16(hi * ahead->norm[1]);
     }
     float ss = __fmaf_rn(lo, lo, __fmul_rn(hi, hi));
 #pragma unroll
@@ -207,12 +245,13 @@ PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool 
 
 /* ---- the adapters' part of a block ---- */
 
+/* In shared memory, the same for all warps. */
 struct lora_state {
     int count; /* pieces */
-    int units; /* of all pieces */
-    bool fine;
+    int units; /* of all pieces; 0: nothing to do */
+    int fine;
     uint32_t target; /* of *done */
-    struct unit_scan scan;
+    int before[32];  /* fine: units before each piece */
 };
 
 /* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
@@ -232,9 +271,9 @@ PTX_INLINE void shrink_done(uint32_t *done)
 }
 
 /* All of this block's shrink work; `w` and `loaded` hold the first item, begun. */
-PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, struct lora_state *l,
-                           struct shrink_work w, struct shrink_half loaded[2],
-                           const struct place *at)
+PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, const struct lora_state *l,
+                           struct unit_scan *scan, struct shrink_work w,
+                           struct shrink_half loaded[2], const struct place *at)
 {
     int slice, unit = shrink_unit(l, 0, &slice, at);
     for (int item = 1; unit >= 0; item++) {
@@ -243,7 +282,7 @@ PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, struct lora_s
         struct shrink_work done = w;
         unit = shrink_unit(l, item, &slice, at);
         if (unit >= 0) {
-            w = shrink_find(&l->scan, p, l->count, unit, slice, at);
+            w = shrink_find(scan, p, l->count, unit, slice, at);
             shrink_begin(&w, loaded);
         }
         if (l->fine) {
@@ -288,34 +327,12 @@ PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev 
                 continue;
             struct expand_work w =
                 expand_find(p, piece_stack(p, piece.slot), piece.weight, tile + k, at->lane);
-            int exclusive = 0;
-            if (l->fine) { /* at most 32 pieces, so that the scan still has them all */
-                exclusive = __shfl_sync(~0u, l->scan.incl, max(q - 1, 0));
-                exclusive = q ? exclusive : 0;
-            }
-            expand_tile(red + k * tile_floats, p, &w, l->fine, exclusive, q, piece.row - first,
-                        piece.rows, rows, at);
+            expand_tile(red + k * tile_floats, p, &w, l->fine, l->fine ? l->before[q] : 0, q,
+                        piece.row - first, piece.rows, rows, at);
         }
         begin = end;
-        __syncthreads(); /* a round's sums before the next round adds to them */
+        __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
-}
-
-/* Counts the units and begins this warp's first, which needs nothing of the node in front. */
-PTX_INLINE void lora_begin(struct lora_state *l, struct shrink_work *w,
-                           struct shrink_half loaded[2], const struct linear_dev *p,
-                           const struct place *at)
-{
-    l->count = p->head->pieces[p->view].count;
-    l->units = scan_init(&l->scan, p, l->count, at->lane);
-    l->fine = l->units <= FINE_UNITS && l->count <= 32;
-    l->target = l->units * (l->fine ? LINEAR_SLICES : 1);
-    int slice, unit = shrink_unit(l, 0, &slice, at);
-    if (unit < 0)
-        return;
-    *w = shrink_find(&l->scan, p, l->count, unit, slice, at);
-    shrink_begin(w, loaded);
-    shrink_prefetch(w, at->lane);
 }
 
 PTX_INLINE void wait_done(const struct linear_dev *p, uint32_t target)
@@ -325,57 +342,88 @@ PTX_INLINE void wait_done(const struct linear_dev *p, uint32_t target)
         }
 }
 
+/* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass, row t. */
+struct item {
+    int k, n, t, r;
+    int at; /* of its sums */
+};
+
+template <int NT> PTX_INLINE struct item item_of(int i, int tile, int tile_floats)
+{
+    struct item e;
+    int c = i / 32 % 2, lane = i % 32;
+    e.k = i / (NT * 64);
+    e.t = i / 64 % NT * 8 + lane % 4 * 2 + c;
+    e.r = lane / 4;
+    e.n = (tile + e.k) * TILE_N + e.r;
+    e.at = e.k * tile_floats + i / 64 % NT * 128 + c * 32 + lane;
+    return e;
+}
+
+/* The slices' totals of an item, with the rows' scale of int8. */
+PTX_INLINE float2 item_total(const float *red, const struct item *e, const struct linear_dev *p,
+                             int floats)
+{
+    float2 v = {slices_total(red + e->at, p->slice_warps, floats),
+                slices_total(red + e->at + 64, p->slice_warps, floats)};
+    if (p->row_scale) {
+        v.x *= __ldg(p->row_scale + e->n);
+        v.y *= __ldg(p->row_scale + e->n + 8);
+    }
+    return v;
+}
+
+/* Totals with all adapters, left in slot 0: base * (1 + gains) + expands. */
+template <int NT>
+PTX_INLINE void lora_totals(float *red, const struct linear_dev *p, const struct lora_state *l,
+                            int tile, int tiles, int first, int rows)
+{
+    const struct place at = place_here();
+    const int floats = NT * 128, tile_floats = slot_count(p->slice_warps) * floats;
+    const int items = tiles * NT * 64;
+    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
+        struct item e = item_of<NT>(i, tile, tile_floats);
+        float2 v = item_total(red, &e, p, floats);
+        red[e.at] = v.x;
+        red[e.at + 64] = v.y;
+        red[e.at + floats] = red[e.at + floats + 64] = 0;
+    }
+    wait_done(p, l->target);
+    __syncthreads(); /* the totals and zeros above; others' u behind the counter */
+    expand_all(red + floats, tile_floats, p, l, tile, tiles, first, rows, &at);
+    const bool any_gain = p->head->pieces[p->view].any_gain != 0;
+    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
+        struct item e = item_of<NT>(i, tile, tile_floats);
+        float lo = red[e.at], hi = red[e.at + 64];
+        if (any_gain && e.t < rows) {
+            lo *= e.n < p->n ? row_gain(p, l->count, first + e.t, e.n) : 1;
+            hi *= e.n + 8 < p->n ? row_gain(p, l->count, first + e.t, e.n + 8) : 1;
+        }
+        red[e.at] = __fadd_rn(lo, red[e.at + floats]);
+        red[e.at + 64] = __fadd_rn(hi, red[e.at + floats + 64]);
+    }
+}
+
 /* ---- the kernel ---- */
 
-/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue. */
+/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue. ahead: NULL or of the
+ * pass's first item. */
 template <int NT>
-PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p,
-                         const struct lora_state *l, int tile, int tiles, int first, int rows,
-                         const struct place *at)
+PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p, bool lora,
+                         const struct residual_ahead *ahead, int tile, int tiles, int first,
+                         int rows)
 {
     const int floats = NT * 128, tile_floats = slot_count(p->slice_warps) * floats;
     const int items = tiles * NT * 64;
-    __syncthreads(); /* the warps' sums, before others add them up */
-    for (int i = threadIdx.x; i < items && l->units > 0; i += LINEAR_THREADS) {
-        float *e = red + i / (NT * 64) * tile_floats + i / 64 % NT * 128 + i / 32 % 2 * 32 + i % 32;
-        float lo = slices_total(e, p->slice_warps, floats);
-        float hi = slices_total(e + 64, p->slice_warps, floats);
-        e[0] = lo;
-        e[64] = hi;
-        e[floats] = e[floats + 64] = 0;
-    }
-    if (l->units > 0) {
-        wait_done(p, l->target);
-        __syncthreads(); /* the totals and zeros above; others' u behind the counter */
-        expand_all(red + floats, tile_floats, p, l, tile, tiles, first, rows, at);
-    }
-    const bool any_gain = l->units > 0 && p->head->pieces[p->view].any_gain;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
-        int k = i / (NT * 64), c = i / 32 % 2, lane = i % 32;
-        const float *e = red + k * tile_floats + i / 64 % NT * 128 + c * 32 + lane;
-        int t = i / 64 % NT * 8 + lane % 4 * 2 + c, r = lane / 4, n = (tile + k) * TILE_N + r;
-        bool on = t < rows;
-        float lo, hi;
-        if (l->units > 0) {
-            lo = e[0], hi = e[64];
-        } else {
-            lo = slices_total(e, p->slice_warps, floats);
-            hi = slices_total(e + 64, p->slice_warps, floats);
-        }
-        if (p->row_scale) {
-            lo *= p->row_scale[n];
-            hi *= p->row_scale[n + 8];
-        }
-        if (any_gain && on) {
-            lo *= n < p->n ? row_gain(p, l->count, first + t, n) : 1;
-            hi *= n + 8 < p->n ? row_gain(p, l->count, first + t, n + 8) : 1;
-        }
-        if (l->units > 0) {
-            lo = __fadd_rn(lo, e[floats]);
-            hi = __fadd_rn(hi, e[floats + 64]);
-        }
-        float scale = on ? rinv[t] : 0;
-        finish(p, tile + k, r, first + t, on, lo * scale, hi * scale);
+        struct item e = item_of<NT>(i, tile, tile_floats);
+        float2 v = {red[e.at], red[e.at + 64]};
+        if (!lora)
+            v = item_total(red, &e, p, floats);
+        bool on = e.t < rows;
+        float scale = on ? rinv[e.t] : 0;
+        finish(p, tile + e.k, e.r, first + e.t, on, v.x * scale, v.y * scale,
+               i < LINEAR_THREADS ? ahead : NULL);
     }
     __syncthreads(); /* the sums were read, the next pass may write them */
 }
@@ -383,43 +431,92 @@ PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev 
 /* A pair's groups of one window. */
 template <int FORMAT, int NT, int BUFFERS>
 PTX_INLINE void window_run(float acc[PAIR][NT][4], struct chunk<FORMAT> *buffers, int *buffer,
-                           struct weight_cursor *cur, const struct linear_dev *p, int group,
-                           int group_end, int range, int slice_first, int *slice, float *slot,
-                           int tile_floats, const uint8_t *x_even, const uint8_t *x_odd, int x_step,
+                           struct weight_cursor *cur, const struct linear_dev *p,
+                           const struct weight_route *route, int group, int group_end,
+                           int slice_first, int *slice, float *slot, int tile_floats,
+                           const uint8_t *x_even, const uint8_t *x_odd, int x_step,
                            const float *sums, const struct place *at)
 {
     const int slices = LINEAR_SLICES / p->slice_warps;
-    for (; group < group_end; group++) {
+    int end = slice_begin(p->groups, slice_first + *slice + 1);
+    while (group < group_end) {
         const uint8_t *const x[2] = {x_even, x_odd};
         if (BUFFERS == 2 && FORMAT == WEIGHT_INT4 && *buffer) {
-            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 1, cur, p, range, x, sums, at);
+            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 1, cur, p, route, x, sums, at);
             *buffer = 0;
         } else {
-            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 0, cur, p, range, x, sums, at);
+            group_step<FORMAT, NT, BUFFERS>(acc, buffers, 0, cur, p, route, x, sums, at);
             *buffer = 1;
         }
         x_even += x_step;
         x_odd += x_step;
         sums += NT * 8;
-        while (*slice < slices && slice_begin(p->groups, slice_first + *slice + 1) == group + 1)
+        group++;
+        while (group == end && *slice < slices) {
             slice_end<NT>(acc, slot, tile_floats, (*slice)++);
+            end = slice_begin(p->groups, slice_first + *slice + 1);
+        }
     }
 }
 
 /* Behind the wait: asks for the first window of x, and 1 / rms of its rows. */
 template <int NT>
-PTX_INLINE struct x_plan block_begin(uint8_t *smem, float *rinv, const struct linear_dev *p,
-                                     int rows_all, int blocks, const struct place *at)
+PTX_INLINE void block_begin(uint8_t *smem, float *rinv, const struct linear_dev *p,
+                            const struct x_plan *x, int rows_all, int blocks,
+                            const struct place *at)
 {
-    const struct x_plan x = x_plan_make<NT>(p, min(rows_all, NT * 8), blocks);
-    x_fetch(smem, p, &x, 0, 0, min(rows_all, NT * 8));
+    x_fetch(smem, p, x, 0, 0, min(rows_all, NT * 8));
     if (blocks == 1)
         rms_rows(rinv, p, 0, rows_all, at);
-    return x;
 }
 
+/* The same for a step with adapters, with all that comes before the base product: counts the units,
+ * begins this warp's first, waits, fetches, shrinks. */
+template <int NT>
+PTX_INLINE void lora_begin(uint8_t *smem, float *rinv, float *red, struct lora_state *l,
+                           const struct linear_dev *p, const struct x_plan *x, int rows_all,
+                           int blocks)
+{
+    const struct place at = place_here();
+    struct unit_scan scan;
+    struct shrink_work w;
+    struct shrink_half loaded[2];
+    const int count = p->head->pieces[p->view].count;
+    const int units = scan_init(&scan, p, count, at.lane);
+    if (at.warp == 0) {
+        l->count = count;
+        l->units = units;
+        l->fine = units <= FINE_UNITS && count <= 32;
+        l->target = units * (l->fine ? LINEAR_SLICES : 1);
+        int left = __shfl_up_sync(~0u, scan.incl, 1);
+        l->before[at.lane] = at.lane ? left : 0;
+    }
+    __syncthreads(); /* the state, before all read it */
+    int slice, unit = shrink_unit(l, 0, &slice, &at);
+    if (unit >= 0) {
+        w = shrink_find(&scan, p, count, unit, slice, &at);
+        shrink_begin(&w, loaded);
+        shrink_prefetch(&w, at.lane);
+    }
+    ptx_pdl_wait();
+    if (rows_all == 0)
+        return;
+    block_begin<NT>(smem, rinv, p, x, rows_all, blocks, &at);
+    if (unit >= 0)
+        shrink_all(red, p, l, &scan, w, loaded, &at);
+}
+
+/* What a block keeps beside its large arrays. */
+template <int NT> struct block_state {
+    float rinv[NT * 8];
+    struct x_plan x;
+    struct lora_state lora;
+    struct residual_ahead ahead[NT == 1 ? LINEAR_THREADS : 1]; /* of the first pass */
+};
+
 template <int FORMAT, int NT>
-__global__ __launch_bounds__(LINEAR_THREADS, 2) void k_linear(const __grid_constant__ struct linear_dev p)
+__global__ __launch_bounds__(LINEAR_THREADS,
+                             2) void k_linear(const __grid_constant__ struct linear_dev p)
 {
     const int BUFFERS = NT == 4 ? 1 : 2;
     ptx_pdl_trigger();
@@ -427,52 +524,54 @@ __global__ __launch_bounds__(LINEAR_THREADS, 2) void k_linear(const __grid_const
     const struct place at = place_here();
     float *red = (float *)(smem + p.x_bytes);
     float *sums = (float *)(smem + p.x_bytes + p.red_bytes);
-    float *rinv = (float *)(smem + p.x_bytes + p.red_bytes + SUM_BYTES(NT));
+    struct block_state<NT> *state =
+        (struct block_state<NT> *)(smem + p.x_bytes + p.red_bytes + SUM_BYTES(NT));
 
     const int tile0 = (int)((int64_t)p.tiles * blockIdx.x / gridDim.x);
     const int tile_end = (int)((int64_t)p.tiles * (blockIdx.x + 1) / gridDim.x);
     const int slice_warp = at.warp % p.slice_warps, pair = at.warp / p.slice_warps;
     const int pass_tiles = LINEAR_WARPS / p.slice_warps * PAIR;
     const int slices = LINEAR_SLICES / p.slice_warps, slice_first = slice_warp * slices;
-    const int range = range_begin(&p, slice_warp), range_end = range_begin(&p, slice_warp + 1);
-
-    /* Weights do not depend on the node in front: the first chunks now, the rest into L2. */
-    struct weight_cursor cur;
-    struct chunk<FORMAT> buffers[BUFFERS];
-    cursor_init<FORMAT>(&cur, &p, tile0 + pair * PAIR, tile_end, pass_tiles, range, range_end);
     const int rows_all = p.head->rows[p.view];
     const int blocks = (rows_all + NT * 8 - 1) / (NT * 8);
-    cur.row_blocks = cur.blocks_left = blocks;
-    const size_t tile_size = (size_t)p.groups * format_traits<FORMAT>::tile_bytes;
-    const size_t own = (tile_end - tile0) * tile_size;
-    const uint8_t *own_w = p.w + tile0 * tile_size;
-    size_t asked = 0; /* bytes of own_w asked into L2 by all threads */
-    for (; asked < own && asked < p.ahead; asked += LINEAR_THREADS * 128)
-        if (asked + threadIdx.x * 128 < own)
-            ptx_prefetch_l2(own_w + asked + threadIdx.x * 128);
 
-    /* Registers: with adapters the first weights wait in L2 until the shrink is done. */
-    struct lora_state lora = {};
-    struct x_plan xp;
-    if (!p.table || p.head->pieces[p.view].count == 0) {
-        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, range, &at);
-        ptx_pdl_wait();
-        if (rows_all == 0)
-            return;
-        xp = block_begin<NT>(smem, rinv, &p, rows_all, blocks, &at);
-    } else {
-        struct shrink_work work;
-        struct shrink_half loaded[2];
-        lora_begin(&lora, &work, loaded, &p, &at);
-        ptx_pdl_wait();
-        if (rows_all == 0)
-            return;
-        xp = block_begin<NT>(smem, rinv, &p, rows_all, blocks, &at);
-        if (lora.units > 0)
-            shrink_all(red, &p, &lora, work, loaded, &at);
-        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, range, &at);
+    /* Weights do not depend on the node in front: the first chunks now, the others into L2. */
+    const int pieces = p.table ? p.head->pieces[p.view].count : 0;
+    const int range = range_begin(&p, slice_warp), range_end = range_begin(&p, slice_warp + 1);
+    const struct weight_route route = {range,  range_end - range, tile_end, pass_tiles,
+                                       blocks, pieces > 0};
+    struct weight_cursor cur;
+    struct chunk<FORMAT> buffers[BUFFERS];
+    cur.tile = tile0 + pair * PAIR;
+    cur.blocks_left = blocks;
+    cursor_run<FORMAT>(&cur, &p, &route);
+    {
+        const size_t tile_size = (size_t)p.groups * format_traits<FORMAT>::tile_bytes;
+        const size_t own = min((tile_end - tile0) * tile_size, (size_t)p.ahead);
+        for (size_t i = threadIdx.x * 128; i < own; i += LINEAR_THREADS * 128)
+            ptx_prefetch_l2(p.w + tile0 * tile_size + i);
     }
+    const struct x_plan xp = x_plan_make<NT>(&p, max(1, min(rows_all, NT * 8)), blocks);
     const bool resident = xp.windows == 1 && blocks == 1;
+    if (pieces > 0) { /* the first weights wait in L2 until the shrink is done */
+        lora_begin<NT>(smem, state->rinv, red, &state->lora, &p, &xp, rows_all, blocks);
+        if (rows_all == 0)
+            return;
+    } else {
+        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, &route, &at);
+        ptx_pdl_wait();
+        if (rows_all == 0)
+            return;
+        block_begin<NT>(smem, state->rinv, &p, &xp, rows_all, blocks, &at);
+    }
+    const bool early = NT == 1 && p.out == LINEAR_RESIDUAL;
+    if (early) {
+        struct item e = item_of<NT>(threadIdx.x, tile0, 0);
+        residual_load(&state->ahead[threadIdx.x], &p, e.n, e.t,
+                      e.t < rows_all && tile0 + e.k < tile_end);
+    }
+    if (pieces > 0)
+        buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, &route, &at);
 
     int buffer = 0, stage = 0;
     bool fresh = true;
@@ -484,7 +583,7 @@ __global__ __launch_bounds__(LINEAR_THREADS, 2) void k_linear(const __grid_const
         for (int block = 0; block < blocks; block++) {
             const int first = block * NT * 8, rows = min(rows_all - first, NT * 8);
             if (blocks > 1)
-                rms_rows(rinv, &p, first, rows, &at);
+                rms_rows(state->rinv, &p, first, rows, &at);
             float acc[PAIR][NT][4];
 #pragma unroll
             for (int i = 0; i < PAIR * NT * 4; i++)
@@ -503,32 +602,36 @@ __global__ __launch_bounds__(LINEAR_THREADS, 2) void k_linear(const __grid_const
                         x_fetch(smem + (stage ^ 1) * xp.stage_bytes, &p, &xp, more ? v + 1 : 0,
                                 next_first, min(rows_all - next_first, NT * 8));
                     if (FORMAT != WEIGHT_BF16) {
-                        x_sums<FORMAT, NT>(sums, smem + stage * xp.stage_bytes, &p, &xp, v, rows,
-                                           &at);
+                        x_sums<FORMAT, NT>(sums, smem + stage * xp.stage_bytes, &p, &xp, rows, &at);
                         __syncthreads(); /* the sums, before all warps read them */
                     }
                     fresh = !resident;
                 }
                 const int begin = range + v * xp.window;
                 const int row = NT == 1 ? min(at.g, rows - 1) : at.g;
-                const uint8_t *x = smem + stage * xp.stage_bytes +
-                                   slice_warp * xp.window * xp.rows * 256 + at.t * 16;
+                const int x_at = x_slot(&p, &xp, slice_warp);
+                const uint8_t *x = smem + stage * xp.stage_bytes + x_at * xp.rows * 256 + at.t * 16;
                 if (mine)
-                    window_run<FORMAT, NT, BUFFERS>(
-                        acc, buffers, &buffer, &cur, &p, begin, min(begin + xp.window, range_end),
-                        range, slice_first, &slice, slot, tile_floats, x + x_block(row, 0),
-                        x + x_block(row, 1), xp.rows * 256,
-                        sums + slice_warp * xp.window * NT * 8 + at.t * 2, &at);
+                    window_run<FORMAT, NT, BUFFERS>(acc, buffers, &buffer, &cur, &p, &route, begin,
+                                                    min(begin + xp.window, range_end), slice_first,
+                                                    &slice, slot, tile_floats, x + x_block(row, 0),
+                                                    x + x_block(row, 1), xp.rows * 256,
+                                                    sums + x_at * NT * 8 + at.t * 2, &at);
                 if (!resident)
                     stage ^= 1;
             }
-            pass_end<NT>(red, rinv, &p, &lora, tile, min(pass_tiles, tile_end - tile), first, rows,
-                         &at);
+            const int tiles = min(pass_tiles, tile_end - tile);
+            __syncthreads(); /* the warps' sums, before others add them up */
+            if (pieces > 0) {
+                lora_totals<NT>(red, &p, &state->lora, tile, tiles, first, rows);
+                cursor_resume<FORMAT>(&cur, &p, &route);
+                buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, &route, &at);
+                buffer = 0;
+            }
+            pass_end<NT>(red, state->rinv, &p, pieces > 0,
+                         early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles,
+                         first, rows);
         }
-        for (size_t to = asked + pass_tiles * tile_size; asked < own && asked < to;
-             asked += LINEAR_THREADS * 128)
-            if (asked + threadIdx.x * 128 < own)
-                ptx_prefetch_l2(own_w + asked + threadIdx.x * 128);
     }
 }
 
@@ -578,6 +681,7 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     d->ss = a->ss;
     d->ss_tiles = a->ss_tiles;
     d->eps = a->eps;
+    d->k_inverse = 1.0f / (float)a->w.k;
     d->out = a->out;
     d->bias = a->bias;
     d->y = a->y;
@@ -626,6 +730,13 @@ static enum status launch_rows(const struct linear_dev *d, int nt, const struct 
     }
 }
 
+static size_t state_bytes(int nt)
+{
+    return nt == 1   ? sizeof(struct block_state<1>)
+           : nt == 2 ? sizeof(struct block_state<2>)
+                     : sizeof(struct block_state<4>);
+}
+
 extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
 {
     if (!args_good(a))
@@ -636,8 +747,7 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
     dev_fill(&d, a);
     dev_shape(&d, nt, (a->w.tiles + grid - 1) / grid, a->rows_max <= nt * 8);
     d.ahead = 1u << 20;
-    d.ahead_ab = 0;
-    const size_t smem = (size_t)d.x_bytes + d.red_bytes + SUM_BYTES(nt) + nt * 32;
+    const size_t smem = (size_t)d.x_bytes + d.red_bytes + SUM_BYTES(nt) + state_bytes(nt);
     const struct launch_shape shape = {dim3(grid), LINEAR_THREADS, smem, a->dependent != 0};
     switch (a->w.format) {
     case WEIGHT_INT4:

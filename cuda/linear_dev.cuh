@@ -38,7 +38,7 @@ struct linear_dev {
     const int32_t *x_row;
     const float *ss;
     int ss_tiles;
-    float eps;
+    float eps, k_inverse;
     int out; /* enum linear_out */
     const float *bias;
     float *y;
@@ -55,10 +55,9 @@ struct linear_dev {
     uint8_t *u;
     uint32_t *done;
     int slice_warps;
-    int x_bytes;       /* shared memory for x */
-    int red_bytes;     /* shared memory for sums */
-    uint32_t ahead;    /* bytes of its own weights that a block asks into L2 ahead of their use */
-    uint32_t ahead_ab; /* the same for adapters */
+    int x_bytes;    /* shared memory for x */
+    int red_bytes;  /* shared memory for sums */
+    uint32_t ahead; /* bytes of its own weights that a block asks into L2 ahead of their use */
 };
 
 /* Who a thread is. g and t are the fragment coordinates of layout.h. */

@@ -11,41 +11,59 @@
 
 #include "cuda/linear_dev.cuh"
 
-/* What a warp reads next. The order is: passes over its pairs of tiles, row blocks, groups. */
+/* What a warp reads next. The order is: passes over its pairs of tiles, row blocks, groups; a run
+ * is the warp's range of K of one pair. */
 struct weight_cursor {
-    const uint8_t *p;   /* this lane's bytes of the next chunk, first tile of the pair */
-    const uint8_t *run; /* its place at the begin of the run */
-    uint32_t second;    /* bytes from there to the second tile */
-    int left;           /* chunks left in the run; 0: nothing left at all */
-    int run_chunks;     /* chunks of a run: the warp's range of K */
-    int blocks_left;    /* row blocks that still read this pair */
+    const uint8_t *p; /* this lane's bytes of the next chunk, first tile of the pair */
+    uint32_t second;  /* bytes from there to the second tile */
+    int left;         /* chunks left in the run; not above 0: nothing to read */
+    int tile;         /* first of the pair */
+    int blocks_left;  /* row blocks that still read this pair */
+};
+
+/* What the cursor goes by; the same for all of a warp's runs. */
+struct weight_route {
+    int group, groups; /* the warp's range */
+    int tile_end, tile_step;
     int row_blocks;
-    int tile, tile_end, tile_step;
+    bool stop; /* at the end of a run wait for cursor_resume */
 };
 
 template <int FORMAT>
-PTX_INLINE void cursor_pair(struct weight_cursor *c, const struct linear_dev *p, int group)
+PTX_INLINE void cursor_run(struct weight_cursor *c, const struct linear_dev *p,
+                           const struct weight_route *r)
 {
     uint32_t tile = (uint32_t)p->groups * format_traits<FORMAT>::tile_bytes;
-    c->run = p->w + (size_t)c->tile * tile + (size_t)group * format_traits<FORMAT>::tile_bytes +
-             threadIdx.x % 32 * 16;
-    c->second = c->tile + 1 < c->tile_end ? tile : 0;
-    c->p = c->run;
-    c->left = c->run_chunks;
+    c->second = c->tile + 1 < r->tile_end ? tile : 0;
+    c->p = p->w + (size_t)c->tile * tile + (size_t)r->group * format_traits<FORMAT>::tile_bytes +
+           threadIdx.x % 32 * 16;
+    c->left = c->tile < r->tile_end ? r->groups * format_traits<FORMAT>::chunks : 0;
 }
 
 template <int FORMAT>
-PTX_INLINE void cursor_init(struct weight_cursor *c, const struct linear_dev *p, int tile,
-                            int tile_end, int tile_step, int group, int group_end)
+PTX_INLINE void cursor_resume(struct weight_cursor *c, const struct linear_dev *p,
+                              const struct weight_route *r)
 {
-    c->tile = tile;
-    c->tile_end = tile_end;
-    c->tile_step = tile_step;
-    c->run_chunks = (group_end - group) * format_traits<FORMAT>::chunks;
-    c->row_blocks = c->blocks_left = 1;
-    cursor_pair<FORMAT>(c, p, group);
-    if (tile >= tile_end)
-        c->left = 0;
+    if (--c->blocks_left <= 0) {
+        c->blocks_left = r->row_blocks;
+        c->tile += r->tile_step;
+    }
+    cursor_run<FORMAT>(c, p, r);
+}
+
+/* Steps past a chunk. sub: the chunk's place in its group. */
+template <int FORMAT>
+PTX_INLINE void cursor_next(struct weight_cursor *c, const struct linear_dev *p,
+                            const struct weight_route *r, int sub)
+{
+    if (FORMAT == WEIGHT_INT4)
+        c->p += TILE_BYTES_INT4;
+    else if (FORMAT == WEIGHT_INT8)
+        c->p += sub == 0 ? 512 : TILE_BYTES_INT8 - 512;
+    else
+        c->p += 1024;
+    if (--c->left == 0 && !r->stop)
+        cursor_resume<FORMAT>(c, p, r);
 }
 
 /* One chunk of a pair in registers. */
@@ -55,57 +73,43 @@ template <int FORMAT> struct chunk {
 };
 
 template <int FORMAT>
-PTX_INLINE void chunk_load(struct chunk<FORMAT> *c, const struct weight_cursor *cur, int part,
-                           const struct place *at)
+PTX_INLINE void chunk_load(struct chunk<FORMAT> *c, const struct weight_cursor *cur, int part)
 {
     if (cur->left <= 0)
         return;
 #pragma unroll
-    for (int m = 0; m < PAIR; m++) {
-        const uint8_t *p = cur->p + (m ? cur->second : 0);
-        c->q[part][m] = ptx_load_stream(p + part * format_traits<FORMAT>::second);
-        if (FORMAT == WEIGHT_INT4 && part == 1) {
-            const uint16_t *s = (const uint16_t *)(p - at->lane * 16 + 1024);
-            c->scale[m][0] = __ldg(s + at->g);
-            c->scale[m][1] = __ldg(s + at->g + 8);
-        }
-    }
+    for (int m = 0; m < PAIR; m++)
+        c->q[part][m] =
+            ptx_load_stream(cur->p + (m ? cur->second : 0) + part * format_traits<FORMAT>::second);
 }
 
-/* Steps past a chunk; `next_group` is the warp's first group. sub: the chunk's place in its group.
- */
 template <int FORMAT>
-PTX_INLINE void cursor_next(struct weight_cursor *c, const struct linear_dev *p, int sub, int group)
+PTX_INLINE void chunk_scales(struct chunk<FORMAT> *c, const struct weight_cursor *cur,
+                             const struct place *at)
 {
-    if (FORMAT == WEIGHT_INT4)
-        c->p += TILE_BYTES_INT4;
-    else if (FORMAT == WEIGHT_INT8)
-        c->p += sub == 0 ? 512 : TILE_BYTES_INT8 - 512;
-    else
-        c->p += 1024;
-    if (--c->left != 0)
+    if (FORMAT != WEIGHT_INT4 || cur->left <= 0)
         return;
-    if (--c->blocks_left > 0) {
-        c->p = c->run;
-        c->left = c->run_chunks;
-        return;
+    const uint8_t *p = cur->p + (1024 + at->g * 2 - at->lane * 16);
+#pragma unroll
+    for (int m = 0; m < PAIR; m++) {
+        c->scale[m][0] = __ldg((const uint16_t *)p + m * (cur->second / 2));
+        c->scale[m][1] = __ldg((const uint16_t *)p + m * (cur->second / 2) + 8);
     }
-    c->blocks_left = c->row_blocks;
-    c->tile += c->tile_step;
-    if (c->tile < c->tile_end)
-        cursor_pair<FORMAT>(c, p, group);
 }
 
-/* The first chunks of a warp. */
+/* The first chunks of a run; what was in the registers is gone. */
 template <int FORMAT, int BUFFERS>
 PTX_INLINE void buffers_fill(struct chunk<FORMAT> *b, struct weight_cursor *cur,
-                             const struct linear_dev *p, int first_group, const struct place *at)
+                             const struct linear_dev *p, const struct weight_route *r,
+                             const struct place *at)
 {
 #pragma unroll
     for (int i = 0; i < BUFFERS; i++) {
-        chunk_load<FORMAT>(&b[i], cur, 0, at);
-        chunk_load<FORMAT>(&b[i], cur, 1, at);
-        cursor_next<FORMAT>(cur, p, i % format_traits<FORMAT>::chunks, first_group);
+        b[i] = {};
+        chunk_load<FORMAT>(&b[i], cur, 0);
+        chunk_load<FORMAT>(&b[i], cur, 1);
+        chunk_scales<FORMAT>(&b[i], cur, at);
+        cursor_next<FORMAT>(cur, p, r, i % format_traits<FORMAT>::chunks);
     }
 }
 
@@ -178,32 +182,31 @@ PTX_INLINE void group_add(float acc[PAIR][NT][4], const float part[PAIR][NT][4],
 /* One group of a pair. BUFFERS 2: int4 alternates by group (`buffer`), the others by chunk. */
 template <int FORMAT, int NT, int BUFFERS>
 PTX_INLINE void group_step(float acc[PAIR][NT][4], struct chunk<FORMAT> *buffers, int buffer,
-                           struct weight_cursor *cur, const struct linear_dev *p, int first_group,
-                           const uint8_t *const x[2], const float *sum, const struct place *at)
+                           struct weight_cursor *cur, const struct linear_dev *p,
+                           const struct weight_route *route, const uint8_t *const x[2],
+                           const float *sum, const struct place *at)
 {
+    const int chunks = format_traits<FORMAT>::chunks;
     float part[PAIR][NT][4];
 #pragma unroll
     for (int i = 0; i < PAIR * NT * 4; i++)
         part[i / (NT * 4)][i / 4 % NT][i % 4] = 0;
-    uint32_t scale[PAIR][2] = {};
 #pragma unroll
-    for (int sub = 0; sub < format_traits<FORMAT>::chunks; sub++) {
+    for (int sub = 0; sub < chunks; sub++) {
         struct chunk<FORMAT> *b = &buffers[BUFFERS == 1            ? 0
                                            : FORMAT == WEIGHT_INT4 ? buffer
                                                                    : sub % 2];
 #pragma unroll
-        for (int m = 0; m < PAIR && FORMAT == WEIGHT_INT4; m++) {
-            scale[m][0] = b->scale[m][0];
-            scale[m][1] = b->scale[m][1];
-        }
-#pragma unroll
         for (int which = 0; which < 2; which++) {
             chunk_mma<FORMAT, NT>(part, b->q[which], sub, which, x);
-            chunk_load<FORMAT>(b, cur, which, at);
+            chunk_load<FORMAT>(b, cur, which);
         }
-        cursor_next<FORMAT>(cur, p, (sub + BUFFERS) % format_traits<FORMAT>::chunks, first_group);
+        if (sub == chunks - 1) {
+            group_add<FORMAT, NT>(acc, part, b->scale, sum);
+            chunk_scales<FORMAT>(b, cur, at);
+        }
+        cursor_next<FORMAT>(cur, p, route, (sub + BUFFERS) % chunks);
     }
-    group_add<FORMAT, NT>(acc, part, scale, sum);
 }
 
 /* Ends slice `j` of the warp: adds it into the tree that its slots hold, and clears it. `slot`: the

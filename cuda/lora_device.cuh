@@ -172,17 +172,14 @@ PTX_INLINE uint2 u_fragment(const struct linear_dev *p, bool fine, int exclusive
         return __ldcg(
             (const uint2 *)(p->u + ((size_t)piece * RANK_TILES_MAX + rank_tile) * 256 + lane * 8));
     const uint8_t *from = p->u + (size_t)(exclusive + rank_tile) * 4096 + lane * 16;
-    uint4 v[LINEAR_SLICES];
-#pragma unroll
-    for (int i = 0; i < LINEAR_SLICES; i++)
-        v[i] = ptx_load_l2(from + i * 512);
     float s[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int i = 0; i < LINEAR_SLICES; i++) {
-        s[0] = __fadd_rn(s[0], __uint_as_float(v[i].x));
-        s[1] = __fadd_rn(s[1], __uint_as_float(v[i].y));
-        s[2] = __fadd_rn(s[2], __uint_as_float(v[i].z));
-        s[3] = __fadd_rn(s[3], __uint_as_float(v[i].w));
+        uint4 v = ptx_load_l2(from + i * 512);
+        s[0] = __fadd_rn(s[0], __uint_as_float(v.x));
+        s[1] = __fadd_rn(s[1], __uint_as_float(v.y));
+        s[2] = __fadd_rn(s[2], __uint_as_float(v.z));
+        s[3] = __fadd_rn(s[3], __uint_as_float(v.w));
     }
     return make_uint2(pack_bf16(s[0], s[1]), pack_bf16(s[2], s[3]));
 }
