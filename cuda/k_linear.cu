@@ -1,25 +1,35 @@
 /* k_linear: see k_linear.h for the formula.
  *
  * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as linear_args. T <= 8, 16,
- * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other. Grid:
- * min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) / grid)
- * with all of K. Warps as linear_dev.cuh says: ranges of K by pairs of tiles. Order within a block:
- * ask the weights into registers and L2, count the adapters' units; wait for the node in front;
- * fetch x; shrink units (lora_device.cuh); base product (linear_tile.cuh), a pass being the pairs
- * of all warps; sums of the warps; wait for all shrink units of the grid; expand; epilogue. Shared
- * memory: x of a window of groups for all slices (two windows where K does not fit), sums
- * [tile][slot][rows], centre sums of x, 1 / rms. At most 99 KB.
+ * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other.
+ *
+ * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) /
+ * grid) with all of K. Its warps are ranges of K by pairs of tiles (linear_dev.cuh).
+ *
+ * A block asks its weights into L2 and the first of them into registers, counts the adapters' units
+ * and begins its first; waits for the node in front; fetches x; does its shrink units
+ * (lora_device.cuh); multiplies (linear_tile.cuh), a pass being the pairs of all warps; adds the
+ * warps' sums up; waits for all shrink units of the grid; expands; writes.
+ *
+ * Shared memory, at most 99 KB: x of a window of groups for all slices (two windows where K does
+ * not fit), sums [tile][slot][row], centre sums of x, block_state.
+ *
  * Bytes: W and the adapters' A and B once, x once a block and pass. 2 T N K flops.
+ *
  * Order of sums: 8 slices of K; in a slice groups ascending, in a group k16 steps ascending; slices
  * as a fixed tree; pieces in order of their rounds. No sum depends on T, the bucket or the company.
- * All blocks must be resident together: they wait for each other's shrink units.
- * Tests: tests/kernels/test_linear.c; bench: tests/kernels/bench_linear.c.
+ *
+ * All blocks must be resident together: they wait for each other's shrink units. Registers are
+ * bounded so that two nodes fit on an SM; what spills is state outside of the loops over groups of
+ * one row tile, with four row tiles also some of that inside.
+ *
+ * Tests: tests/kernels/test_linear.c; bench: tests/gpu/linear_bench.c.
  */
 #include "cuda/k_linear.h"
 
 #include "cuda/launch.cuh"
 #include "cuda/linear_tile.cuh"
-#include "cuda/lora_device.cuh"
+#include "cuda/lora_expand.cuh"
 
 /* Rows that a group of x takes in shared memory; one row tile: only those that are there. */
 template <int NT> PTX_INLINE int x_rows(int rows)
@@ -32,6 +42,11 @@ template <int NT> PTX_INLINE int x_rows(int rows)
 #define SUM_GROUPS(nt) (SUM_BYTES(nt) / ((nt)*32))
 
 #define X_BYTES_MAX 65536
+
+/* A block's share of its weights in L2 ahead of their use. Without a dependent launch there is
+ * nothing to bridge, and such cards may have as little as 6 MB of L2. */
+#define AHEAD_BYTES       (256u << 10)
+#define AHEAD_BYTES_ALONE (32u << 10)
 
 /* How x passes through shared memory. */
 struct x_plan {
@@ -320,15 +335,21 @@ PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev 
         int end = p->head->pieces[p->view].round_end[round];
         if (end <= begin)
             continue;
-        for (int i = at->warp; i < (end - begin) * tiles; i += LINEAR_WARPS) {
-            int q = begin + i / tiles, k = i % tiles;
-            struct lora_piece piece = p->pieces[q];
-            if (piece.row >= first + rows || piece.row + piece.rows <= first)
-                continue;
-            struct expand_work w =
-                expand_find(p, piece_stack(p, piece.slot), piece.weight, tile + k, at->lane);
-            expand_tile(red + k * tile_floats, p, &w, l->fine, l->fine ? l->before[q] : 0, q,
-                        piece.row - first, piece.rows, rows, at);
+        for (int k = 0, next; k < tiles; k = next) { /* tiles of one module */
+            int module = 0;
+            next = tiles;
+            if (p->out != LINEAR_SWIGLU) {
+                while (module + 1 < STACK_MODULES && tile + k >= p->module_tile[module + 1])
+                    module++;
+                if (module + 1 < STACK_MODULES)
+                    next = min(tiles, p->module_tile[module + 1] - tile);
+            }
+            for (int q = begin; q < end; q += 32) {
+                struct expand_piece mine = expand_find(p, q + at->lane, end, module, first, rows);
+                struct expand_field f = {q, min(32, end - q), next - k,
+                                         tile + k - p->module_tile[module], l->fine != 0};
+                expand_batch(red + k * tile_floats, tile_floats, &mine, &f, p, l->before, rows, at);
+            }
         }
         begin = end;
         __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
@@ -474,8 +495,7 @@ PTX_INLINE void block_begin(uint8_t *smem, float *rinv, const struct linear_dev 
  * begins this warp's first, waits, fetches, shrinks. */
 template <int NT>
 PTX_INLINE void lora_begin(uint8_t *smem, float *rinv, float *red, struct lora_state *l,
-                           const struct linear_dev *p, const struct x_plan *x, int rows_all,
-                           int blocks)
+                           const struct linear_dev *p, struct x_plan x, int rows_all, int blocks)
 {
     const struct place at = place_here();
     struct unit_scan scan;
@@ -501,7 +521,7 @@ PTX_INLINE void lora_begin(uint8_t *smem, float *rinv, float *red, struct lora_s
     ptx_pdl_wait();
     if (rows_all == 0)
         return;
-    block_begin<NT>(smem, rinv, p, x, rows_all, blocks, &at);
+    block_begin<NT>(smem, rinv, p, &x, rows_all, blocks, &at);
     if (unit >= 0)
         shrink_all(red, p, l, &scan, w, loaded, &at);
 }
@@ -554,7 +574,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const struct x_plan xp = x_plan_make<NT>(&p, max(1, min(rows_all, NT * 8)), blocks);
     const bool resident = xp.windows == 1 && blocks == 1;
     if (pieces > 0) { /* the first weights wait in L2 until the shrink is done */
-        lora_begin<NT>(smem, state->rinv, red, &state->lora, &p, &xp, rows_all, blocks);
+        lora_begin<NT>(smem, state->rinv, red, &state->lora, &p, xp, rows_all, blocks);
         if (rows_all == 0)
             return;
     } else {
@@ -746,7 +766,7 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
     struct linear_dev d = {};
     dev_fill(&d, a);
     dev_shape(&d, nt, (a->w.tiles + grid - 1) / grid, a->rows_max <= nt * 8);
-    d.ahead = 1u << 20;
+    d.ahead = a->dependent ? AHEAD_BYTES : AHEAD_BYTES_ALONE;
     const size_t smem = (size_t)d.x_bytes + d.red_bytes + SUM_BYTES(nt) + state_bytes(nt);
     const struct launch_shape shape = {dim3(grid), LINEAR_THREADS, smem, a->dependent != 0};
     switch (a->w.format) {

@@ -1,4 +1,4 @@
-/* lora_device: adapters inside a linear: shrink (u = A x of each piece) and expand (B u).
+/* lora_device: adapters inside a linear: shrink, u = A x of each piece. lora_expand.cuh goes on.
  *
  * A unit is one rank tile of one piece at this linear: 16 ranks x at most 8 rows over all of K.
  * Units are numbered by piece, then rank tile, and every block counts them itself. A unit is always
@@ -160,101 +160,6 @@ PTX_INLINE void shrink_put(float *to, const float c[4], const struct place *at)
 #pragma unroll
     for (int i = 0; i < 4; i++)
         to[shrink_at(at->g + i / 2 * 8, at->t * 2 + i % 2)] = c[i];
-}
-
-/* ---- expand ---- */
-
-/* The B fragment of u of a rank tile; see above. exclusive: units before the piece (fine). */
-PTX_INLINE uint2 u_fragment(const struct linear_dev *p, bool fine, int exclusive, int piece,
-                            int rank_tile, int lane)
-{
-    if (!fine)
-        return __ldcg(
-            (const uint2 *)(p->u + ((size_t)piece * RANK_TILES_MAX + rank_tile) * 256 + lane * 8));
-    const uint8_t *from = p->u + (size_t)(exclusive + rank_tile) * 4096 + lane * 16;
-    float s[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < LINEAR_SLICES; i++) {
-        uint4 v = ptx_load_l2(from + i * 512);
-        s[0] = __fadd_rn(s[0], __uint_as_float(v.x));
-        s[1] = __fadd_rn(s[1], __uint_as_float(v.y));
-        s[2] = __fadd_rn(s[2], __uint_as_float(v.z));
-        s[3] = __fadd_rn(s[3], __uint_as_float(v.w));
-    }
-    return make_uint2(pack_bf16(s[0], s[1]), pack_bf16(s[2], s[3]));
-}
-
-/* The ranks of a piece that reach an output tile. gate_up: gate's rows take `tiles` rank tiles of
- * u from `first`, up's `tiles_up` from `first_up`, of one array of fragments. */
-struct expand_work {
-    const uint8_t *b; /* this lane's first fragment */
-    int first, tiles, first_up, tiles_up, count;
-    float scale, scale_up; /* with the piece's weight */
-};
-
-PTX_INLINE struct expand_work expand_find(const struct linear_dev *p, const struct lora_stack *s,
-                                          float weight, int tile, int lane)
-{
-    struct expand_work w;
-    int m = 0;
-    if (p->out != LINEAR_SWIGLU)
-        m = tile >= p->module_tile[2] ? 2 : tile >= p->module_tile[1] ? 1 : 0;
-    w.first = s->module_tile[m];
-    w.tiles = s->module_tile[m + 1] - w.first;
-    w.scale = weight * s->scale[m];
-    w.first_up = w.tiles_up = 0;
-    w.scale_up = w.scale;
-    if (p->out == LINEAR_SWIGLU) {
-        w.first_up = s->module_tile[1];
-        w.tiles_up = s->module_tile[2] - w.first_up;
-        w.scale_up = weight * s->scale[1];
-    }
-    w.count = s->rank_tiles > 0 ? max(w.tiles, w.tiles_up) : 0;
-    w.b = s->b[m] + (size_t)(tile - p->module_tile[m]) * w.count * 512 + lane * 16;
-    return w;
-}
-
-/* sum[row (r, t)] += weight scale (B u) of one piece at one tile. sum: a slot; row: the piece's
- * first row within the row block of `rows` rows, may lie outside of it. */
-PTX_INLINE void expand_tile(float *sum, const struct linear_dev *p, const struct expand_work *w,
-                            bool fine, int exclusive, int piece, int row, int piece_rows, int rows,
-                            const struct place *at)
-{
-    float c[4] = {0, 0, 0, 0};
-    const bool pair = p->out == LINEAR_SWIGLU;
-    for (int i0 = 0; i0 < w->count; i0 += 4) {
-        uint4 b[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (i0 + i < w->count)
-                b[i] = ptx_load_stream(w->b + (size_t)(i0 + i) * 512);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i0 + i >= w->count)
-                break;
-            if (!pair) {
-                uint2 u = u_fragment(p, fine, exclusive, piece, w->first + i0 + i, at->lane);
-                ptx_mma_bf16(c, b[i].x, b[i].y, b[i].z, b[i].w, u.x, u.y);
-                continue;
-            }
-            if (i0 + i < w->tiles) {
-                uint2 u = u_fragment(p, fine, exclusive, piece, w->first + i0 + i, at->lane);
-                ptx_mma_bf16(c, b[i].x, 0, b[i].z, 0, u.x, u.y);
-            }
-            if (i0 + i < w->tiles_up) {
-                uint2 u = u_fragment(p, fine, exclusive, piece, w->first_up + i0 + i, at->lane);
-                ptx_mma_bf16(c, 0, b[i].y, 0, b[i].w, u.x, u.y);
-            }
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int j = at->t * 2 + i % 2, t = row + j;
-        if (j >= piece_rows || t < 0 || t >= rows)
-            continue;
-        float *to = sum + slot_at(at->g + i / 2 * 8, t);
-        *to = __fmaf_rn(i < 2 ? w->scale : w->scale_up, c[i], *to);
-    }
 }
 
 #endif
