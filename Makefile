@@ -239,6 +239,14 @@ else
 	@echo "gpu-test: nvcc is not here (NVCC=)"; exit 1
 endif
 
+gpu-bench: ## the tables of BENCHMARKS.md: a random 3B model and its adapters, chorus serve against the byte limit
+ifeq ($(CUDA),nvcc)
+	@$(MAKE) --no-print-directory all gpu-bins
+	@BIN=$(BUILD) scripts/gpu_session.sh info model bench
+else
+	@echo "gpu-bench: nvcc is not here (NVCC=)"; exit 1
+endif
+
 cuda-check: ## compile the kernels for sm_89 and sm_90, list their registers and spills
 ifeq ($(CUDA),nvcc)
 	@$(MAKE) --no-print-directory BUILD=build/check CUDA_ARCHS="89 90" card-objects
@@ -269,5 +277,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always bundle card-objects cuda-check emu gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

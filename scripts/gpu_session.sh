@@ -5,6 +5,7 @@
 #   kernels   every program in BIN/tests/kernels
 #   parity    scripts/gpu_test.sh (PARITY="steps jobs": only these modes)
 #   sanitize  memcheck racecheck initcheck synccheck over steps with adapters of every kind (TOOLS="memcheck": only these)
+#   kernels_sanitized  the kernel tests in their small shapes under the same tools
 #   model     a random 3B model with 32 adapters on seven linears and 64 on q, k, v, in MODEL (/dev/shm/chorus-3b)
 #   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
 #   first     only the first-token and one-stream figures of bench: a quick look
@@ -91,6 +92,25 @@ sanitize() {
     [ $bad -eq 0 ]
 }
 
+kernels_sanitized() {
+    local tool t rc bad=0
+    export CHORUS_TEST_SMALL=1
+    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        for t in "$bin"/tests/kernels/test_* "$bin"/tests/test_*; do
+            [ -x "$t" ] && [ ! -d "$t" ] || continue
+            timeout "${LIMIT_one:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 --print-limit 20 "$t" >"$work/one" 2>&1
+            rc=$?
+            cat "$work/one" >>"$work/sanitize.full"
+            [ $rc -eq 0 ] && continue
+            bad=$((bad + 1))
+            echo "FAIL $tool, $(basename "$t"): rc $rc"
+            grep -E '=========' "$work/one" | head -14 | cut -c1-200
+        done
+        echo "$tool done, $bad failed so far"
+    done
+    [ $bad -eq 0 ]
+}
+
 model() {
     [ -s "$model/config.json" ] && [ -d "$model/adapters" ] && echo "$model is there already" && return 0
     python3 scripts/make_random_model.py --out "$model" --shape "${SHAPE:-llama-3b}" --adapters "seven*${SEVEN:-32}=64,all" \
@@ -128,7 +148,7 @@ limit_of() {
     info) default=60 ;;
     kernels) default=180 ;;
     parity) default=240 ;;
-    sanitize) default=240 ;;
+    sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
     first) default=90 ;;
     *) default=300 ;;
@@ -161,7 +181,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | model | bench | first | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2
