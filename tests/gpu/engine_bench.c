@@ -37,6 +37,8 @@ struct bench {
     int rows;
     int long_prompt;
     int threads;
+    const char *quant; /* "auto", "none", "int8", "int4" */
+    bool plain_launches;
     const char *label;
     struct lanes_rng r;
 };
@@ -195,6 +197,10 @@ static void bench_engine(struct bench *b)
         .queue_max = LIMIT_QUEUE,
         .wait_bound_steps = 64,
     };
+#ifdef HAS_CUDA_BACKEND
+    opt.quant = b->quant;
+    opt.plain_launches = b->plain_launches;
+#endif
     struct ask *a = ask_open(&opt);
     int adapters = 0;
     for (int d = 0; d < b->dir_count; d++)
@@ -218,6 +224,10 @@ struct load {
 static void load_open(struct load *l, const struct bench *b)
 {
     struct backend_options opt = {.threads = b->threads};
+#ifdef HAS_CUDA_BACKEND
+    opt.quant = b->quant;
+    opt.plain_launches = b->plain_launches;
+#endif
     struct err e = {0};
     *l = (struct load){0};
     if (model_open(b->model_dir, NULL, &l->model, &e) != STATUS_OK)
@@ -225,7 +235,7 @@ static void load_open(struct load *l, const struct bench *b)
     enum status st = STATUS_UNSUPPORTED;
     if (strcmp(b->backend, "cpu") == 0)
         st = cpu_backend_open(&opt, &l->b, &e);
-#ifdef CHORUS_CUDA
+#ifdef HAS_CUDA_BACKEND
     else if (strcmp(b->backend, "cuda") == 0)
         st = cuda_backend_open(&opt, &l->b, &e);
 #endif
@@ -481,6 +491,8 @@ static const char usage[] =
     "  --rounds N        requests a client, default 3\n"
     "  --rows N          rows of a step, default 512\n"
     "  --long N          tokens of the prefill part, default 2048; 0: left out\n"
+    "  --quant FORMAT    none, int8, int4; default auto\n"
+    "  --launches HOW    plain: no dependent launches, as cards before sm_90\n"
     "  --threads N       of the CPU backend\n"
     "  --label TEXT      copied into each line\n"
     "  --part NAME       engine or backend; default both\n";
@@ -516,6 +528,7 @@ int main(int argc, char **argv)
                       .rounds = 3,
                       .rows = 512,
                       .long_prompt = 2048,
+                      .quant = "auto",
                       .label = "",
                       .r = {1}};
     const struct {
@@ -546,6 +559,10 @@ int main(int argc, char **argv)
             b.dirs[b.dir_count++] = value;
         else if (strcmp(name, "--streams") == 0)
             read_streams(&b, value);
+        else if (strcmp(name, "--quant") == 0)
+            b.quant = value;
+        else if (strcmp(name, "--launches") == 0)
+            b.plain_launches = strcmp(value, "plain") == 0;
         else if (strcmp(name, "--label") == 0)
             b.label = value;
         else if (strcmp(name, "--part") == 0)

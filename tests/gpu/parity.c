@@ -55,9 +55,6 @@ static const char usage[] =
     "  --seed N\n"
     "  --plant FACTOR    make the device's adapters FACTOR times as strong: must fail\n";
 
-const char *const parity_formats[] = {
-    [WEIGHT_BF16] = "none", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
-
 static enum weight_format format_of(const char *s)
 {
     for (int f = 0; f < WEIGHT_FORMAT_COUNT; f++) {

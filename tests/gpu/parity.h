@@ -5,10 +5,6 @@
 #include "cuda/layout.h"
 #include "tests/gpu/lanes.h"
 
-#if defined(CHORUS_CUDA) && __has_include("cuda/cuda_state.h")
-#define HAS_CUDA_BACKEND
-#endif
-
 #define PARITY_ADAPTERS_MAX 32
 #define PARITY_DIRS_MAX     16
 

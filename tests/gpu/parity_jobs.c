@@ -119,6 +119,11 @@ static struct ask *open_engine(const struct parity *p, int in_flight, int *adapt
         .queue_max = LIMIT_QUEUE,
         .wait_bound_steps = 64,
     };
+#ifdef HAS_CUDA_BACKEND
+    opt.quant = parity_formats[p->linears];
+    opt.head_quant = parity_formats[p->head];
+    opt.plain_launches = p->plain_launches;
+#endif
     struct ask *a = ask_open(&opt);
     *adapters = 0;
     for (int d = 0; d < p->dir_count; d++)
@@ -159,11 +164,13 @@ bool parity_jobs(const struct parity *p)
         }
     }
     bool ok = d.jobs == 0 && tokens > 0;
-    printf("jobs %s: %s, %d jobs over the base and %d adapters alone, then 8 and 32 in flight, %ld "
+    printf("jobs %s: %s, linears %s, head %s, %d jobs over the base and %d adapters alone, then 8 "
+           "and 32 in flight, %ld "
            "tokens: %d of %d differ (%d from their first token on, %d took another path; "
            "log-probabilities by %.3g at most): %s\n",
-           p->model_dir, p->device, s.count, adapters, tokens, d.jobs, 2 * s.count, d.first_tokens,
-           d.paths, d.largest, ok ? "held" : "NOT HELD");
+           p->model_dir, p->device, parity_formats[p->linears], parity_formats[p->head], s.count,
+           adapters, tokens, d.jobs, 2 * s.count, d.first_tokens, d.paths, d.largest,
+           ok ? "held" : "NOT HELD");
     free(s.jobs);
     free(s.prompts);
     free(want);

@@ -13,6 +13,9 @@
 #define DEVICE    1
 #define DRAWS     2 /* first lane of them */
 
+const char *const parity_formats[] = {
+    [WEIGHT_BF16] = "none", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
+
 /* ---- lanes over one model ---- */
 
 struct world {
