@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/engine_internal.h"
 #include "engine/engine_parts.h"
@@ -69,17 +70,56 @@ static void fill_eos(struct opened *o)
         o->eos[o->eos_count++] = own;
 }
 
+#ifdef CHORUS_CUDA
+#define KNOWN_BACKENDS "auto, cpu, cuda"
+static enum status open_cuda(const struct backend_options *o, struct backend **out, struct err *e)
+{
+    return cuda_backend_open(o, out, e);
+}
+#else
+#define KNOWN_BACKENDS "auto, cpu"
+static enum status open_cuda(const struct backend_options *o, struct backend **out, struct err *e)
+{
+    (void)o;
+    (void)out;
+    return err_set(e, STATUS_UNSUPPORTED, "backend", "This build has no CUDA backend.");
+}
+#endif
+
+/* A card if there is one that can be used, and why not otherwise. */
+static enum status open_any(const struct backend_options *o, struct backend **out, struct err *e)
+{
+    struct err why = {0};
+    enum status st = open_cuda(o, out, &why);
+    if (st == STATUS_OK)
+        return st;
+    LOG_INFO(LOG_WHAT("computing on the CPU"), LOG_STR("why", why.msg));
+    return cpu_backend_open(o, out, e);
+}
+
 static enum status open_backend(const struct engine_options *opt, struct backend **out,
                                 struct err *e)
 {
     const char *name = opt->backend ? opt->backend : "auto";
-    struct backend_options options = {.threads = opt->threads, .isa = opt->isa ? opt->isa : "auto"};
-    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+    struct backend_options options = {
+        .threads = opt->threads,
+        .isa = opt->isa ? opt->isa : "auto",
+        .device = opt->device,
+        .quant = opt->quant,
+        .head_quant = opt->head_quant,
+        .memory_share = opt->gpu_memory_share,
+        .memory_bytes = opt->gpu_memory_bytes,
+        .arena_bytes = opt->lora_arena_bytes,
+        .plain_launches = opt->plain_launches,
+    };
+    if (strcmp(name, "auto") == 0)
+        return open_any(&options, out, e);
+    if (strcmp(name, "cpu") == 0)
         return cpu_backend_open(&options, out, e);
     if (strcmp(name, "cuda") == 0)
-        return err_set(e, STATUS_UNSUPPORTED, "backend", "This build has no CUDA backend.");
-    return err_set(e, STATUS_INVALID, "backend", "There is no backend '%s'; known are auto, cpu.",
-                   name);
+        return open_cuda(&options, out, e);
+    return err_set(e, STATUS_INVALID, "backend",
+                   "There is no backend '%s'; known are " KNOWN_BACKENDS ".", name);
 }
 
 static enum status open_files(const struct engine_options *opt, struct opened *o, struct err *e)

@@ -1,0 +1,234 @@
+/* cuda_pass: the operations of a step, each one or two launches whose arguments depend on the
+ * step's bucket only. While a graph replays the pass they have nothing to do. */
+#include "cuda/cuda_pass.h"
+
+#include <math.h>
+
+#include "cuda/k_attend.h"
+#include "cuda/k_embed.h"
+#include "cuda/k_linear.h"
+#include "cuda/k_sample.h"
+#include "cuda/stack_shape.h"
+#include "engine/base/log.h"
+
+/* The first launch that fails decides; what follows it is left out. */
+static void launched(struct cuda_backend *c, enum status st, const char *op)
+{
+    if (st == STATUS_OK)
+        return;
+    c->step.failed = st;
+    c->step.failed_op = op;
+    LOG_ERROR(
+        LOG_WHAT("a kernel was not launched"), LOG_STR("op", op), LOG_STR("why", status_code(st)),
+        LOG_STR("cuda", cudaGetErrorName(cudaGetLastError())), LOG_INT("rows", c->step.bucket.rows),
+        LOG_INT("outs", c->step.bucket.outs), LOG_INT("chunks", c->step.bucket.chunks));
+}
+
+static bool idle(const struct cuda_backend *c)
+{
+    return c->step.graph || c->step.failed != STATUS_OK;
+}
+
+void cuda_pass_embed(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    const struct cuda_workspace *ws = &c->ws;
+    if (idle(c))
+        return;
+    struct embed_args a = {
+        .step = &c->step.dev,
+        .rows_max = c->step.bucket.rows,
+        .drawn = ws->next_token,
+        .embed = c->w.embed,
+        .hidden = c->w.shape.hidden,
+        .norm = c->w.layers[0].attn_norm,
+        .y = ws->y,
+        .y_stride = ws->hidden_stride,
+        .xn = ws->xn,
+        .xn_stride = ws->hidden_stride,
+        .ss = ws->ss,
+        .table = ws->embeds,
+        .counters = ws->done,
+        .counter_count = ws->counter_count,
+        .dependent = 0, /* what is in front of it is another step's end */
+    };
+    launched(c, cuda_embed(&a, c->stream), "embed");
+}
+
+/* What all linears have in common. */
+static struct linear_args linear_of(struct cuda_backend *c, int stack)
+{
+    const struct cuda_workspace *ws = &c->ws;
+    struct stack_shape shape;
+    stack_shape_init(&c->w.shape, stack, &shape);
+    struct linear_args a = {
+        .w = *cuda_weights_stack(&c->w, stack),
+        .step = &c->step.dev,
+        .view = VIEW_ROWS,
+        .rows_max = c->step.bucket.rows,
+        .eps = (float)c->w.shape.rms_eps,
+        .table = ws->table,
+        .table_stride = ws->table_stride,
+        .stack = stack,
+        .u = ws->u,
+        .done = ws->done + stack,
+        .sms = c->sms,
+        .dependent = c->dependent,
+    };
+    for (int m = 0; m < STACK_MODULES; m++)
+        a.module_tile[m] = shape.module_tile[m];
+    return a;
+}
+
+/* Reads the residual through its norm. */
+static void read_normed(const struct cuda_backend *c, struct linear_args *a)
+{
+    a->x = c->ws.xn;
+    a->x_stride = c->ws.hidden_stride;
+    a->ss = c->ws.ss;
+    a->ss_tiles = c->ws.ss_tiles;
+}
+
+/* Adds to the residual and prepares the next norm, of weight `norm`. */
+static void add_to_residual(const struct cuda_backend *c, const float *norm, struct linear_args *a)
+{
+    a->out = LINEAR_RESIDUAL;
+    a->y = c->ws.y;
+    a->y_stride = c->ws.hidden_stride;
+    a->norm = norm;
+    a->xn = c->ws.xn;
+    a->xn_stride = c->ws.hidden_stride;
+    a->ss_out = c->ws.ss;
+}
+
+void cuda_pass_attn_in(struct backend *b, int layer)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    struct linear_args a = linear_of(c, STACK_OF(layer, STACK_QKV));
+    read_normed(c, &a);
+    a.out = LINEAR_STORE;
+    a.bias = c->w.layers[layer].bias[STACK_QKV];
+    a.y = c->ws.qkv;
+    a.y_stride = c->ws.qkv_stride;
+    launched(c, cuda_linear(&a, c->stream), "attn_in");
+}
+
+void cuda_pass_attend(struct backend *b, int layer)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    const struct cuda_workspace *ws = &c->ws;
+    const struct model_shape *s = &c->w.shape;
+    if (idle(c))
+        return;
+    struct stack_shape qkv;
+    stack_shape_init(s, STACK_OF(layer, STACK_QKV), &qkv);
+    size_t layer_bytes = c->memory.kv / (size_t)s->layers;
+    struct attend_args a = {
+        .step = &c->step.dev,
+        .rows_max = c->step.bucket.rows,
+        .chunks_max = c->step.bucket.chunks,
+        .qkv = ws->qkv,
+        .qkv_stride = ws->qkv_stride,
+        .k_at = qkv.module_tile[1] * TILE_N,
+        .v_at = qkv.module_tile[2] * TILE_N,
+        .heads = s->heads,
+        .kv_heads = s->kv_heads,
+        .head_dim = s->head_dim,
+        .window = s->window,
+        .scale = 1.0f / sqrtf((float)s->head_dim),
+        .rope_cos = c->w.rope_cos,
+        .rope_sin = c->w.rope_sin,
+        .q_norm = c->w.layers[layer].q_norm,
+        .k_norm = c->w.layers[layer].k_norm,
+        .eps = (float)s->rms_eps,
+        .kv = (char *)c->kv_mem + (size_t)layer * layer_bytes,
+        .out = ws->attn,
+        .out_stride = ws->attn_stride,
+        .partial = ws->partial,
+        .arrived = ws->arrived,
+        .one_row_each = c->step.bucket.one_row_each,
+        .dependent = c->dependent,
+    };
+    launched(c, cuda_attend(&a, c->stream), "attend");
+}
+
+void cuda_pass_attn_out(struct backend *b, int layer)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    struct linear_args a = linear_of(c, STACK_OF(layer, STACK_O));
+    a.x = c->ws.attn;
+    a.x_stride = c->ws.attn_stride;
+    a.bias = c->w.layers[layer].bias[STACK_O];
+    add_to_residual(c, c->w.layers[layer].mlp_norm, &a);
+    launched(c, cuda_linear(&a, c->stream), "attn_out");
+}
+
+void cuda_pass_mlp_in(struct backend *b, int layer)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    struct linear_args a = linear_of(c, STACK_OF(layer, STACK_GATE_UP));
+    read_normed(c, &a);
+    a.out = LINEAR_SWIGLU;
+    a.bias = c->w.layers[layer].bias[STACK_GATE_UP];
+    a.h = c->ws.h;
+    a.h_stride = c->ws.ffn_stride;
+    launched(c, cuda_linear(&a, c->stream), "mlp_in");
+}
+
+void cuda_pass_mlp_out(struct backend *b, int layer)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    bool last = layer == c->w.shape.layers - 1;
+    struct linear_args a = linear_of(c, STACK_OF(layer, STACK_DOWN));
+    a.x = c->ws.h;
+    a.x_stride = c->ws.ffn_stride;
+    a.bias = c->w.layers[layer].bias[STACK_DOWN];
+    add_to_residual(c, last ? c->w.final_norm : c->w.layers[layer + 1].attn_norm, &a);
+    launched(c, cuda_linear(&a, c->stream), "mlp_out");
+}
+
+void cuda_pass_head(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    struct linear_args a = linear_of(c, STACK_HEAD(c->w.shape.layers));
+    read_normed(c, &a);
+    a.view = VIEW_OUTS;
+    a.rows_max = c->step.bucket.outs;
+    a.x_row = c->step.dev.out_row;
+    a.out = LINEAR_STORE;
+    a.y = c->ws.logits;
+    a.y_stride = c->ws.vocab_stride;
+    launched(c, cuda_linear(&a, c->stream), "head");
+}
+
+void cuda_pass_sample(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (idle(c))
+        return;
+    struct sample_args a = {
+        .step = &c->step.dev,
+        .outs_max = c->step.bucket.outs,
+        .logits = c->ws.logits,
+        .stride = c->ws.vocab_stride,
+        .vocab = c->w.shape.vocab,
+        .rows = c->step.samples,
+        .edits = c->step.edits,
+        .masks = c->step.masks,
+        .scratch = c->ws.sample,
+        .results = c->ws.results,
+        .next_token = c->ws.next_token,
+        .dependent = c->dependent,
+    };
+    launched(c, cuda_sample(&a, c->stream), "sample");
+}

@@ -1,0 +1,347 @@
+/* cuda_step: one step from its batch to its results.
+ *
+ * The batch is packed into a pinned image, sent with one copy, and the pass launched behind it: as
+ * a graph where the bucket has one, else node by node. Results stay on the device for the step that
+ * follows and are copied to pinned memory for this one's end. Up to BACKEND_FLIGHTS steps may be in
+ * flight; each has its own image, results and event.
+ *
+ * A row that the host draws needs its logits before the next step writes over them: a step with
+ * such rows is waited for in step_launch.
+ */
+#include "cuda/cuda_step.h"
+
+#include <string.h>
+
+#include "cuda/cuda_error.h"
+#include "cuda/cuda_image.h"
+#include "cuda/cuda_pass.h"
+#include "cuda/sample_rows.h"
+#include "engine/base/clock.h"
+#include "engine/base/mem.h"
+#include "engine/model/forward.h"
+
+/* A step is waited for by asking again and again, so that its end is seen at once; only one that
+ * takes longer than any step of a busy server lets the thread sleep. */
+#define SPIN_NS 20000000
+
+/* ---- memory ---- */
+
+static enum status init_flight(struct cuda_backend *c, struct cuda_flight *f, struct err *e)
+{
+    size_t outs = (size_t)c->plan.outs_max;
+    enum status st = cuda_error(cudaMallocHost((void **)&f->pinned, cuda_image_bytes(&c->plan)),
+                                "pinned memory for steps", e);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaMallocHost((void **)&f->results, outs * sizeof *f->results),
+                        "pinned memory for results", e);
+    unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
+    return st == STATUS_OK
+               ? cuda_error(cudaEventCreateWithFlags(&f->finished, flags), "an event for steps", e)
+               : st;
+}
+
+enum status cuda_step_init(struct cuda_backend *c, struct err *e)
+{
+    size_t vocab = (size_t)c->w.shape.vocab;
+    enum status st = cuda_error(cudaMallocHost((void **)&c->row, vocab * sizeof *c->row),
+                                "pinned memory for logits", e);
+    for (int i = 0; st == STATUS_OK && i < BACKEND_FLIGHTS; i++)
+        st = init_flight(c, &c->flights[i], e);
+    if (st != STATUS_OK)
+        return st;
+    c->row_scratch = mem_alloc(sample_scratch_floats(c->w.shape.vocab), sizeof *c->row_scratch);
+    c->places = mem_calloc(vocab, sizeof *c->places);
+    return c->row_scratch && c->places
+               ? STATUS_OK
+               : err_set(e, STATUS_NO_MEMORY, "model", "out of memory for steps");
+}
+
+void cuda_step_deinit(struct cuda_backend *c)
+{
+    cuda_graphs_destroy(&c->graphs);
+    for (int i = 0; i < BACKEND_FLIGHTS; i++) {
+        struct cuda_flight *f = &c->flights[i];
+        (void)cudaFreeHost(f->pinned);
+        (void)cudaFreeHost(f->results);
+        if (f->finished)
+            (void)cudaEventDestroy(f->finished);
+        *f = (struct cuda_flight){0};
+    }
+    (void)cudaFreeHost(c->row);
+    mem_free(c->row_scratch);
+    mem_free(c->places);
+    c->row = NULL;
+    c->row_scratch = NULL;
+    c->places = NULL;
+}
+
+/* ---- start ---- */
+
+/* What the pass is recorded with, for this bucket. */
+static void aim(struct cuda_backend *c, const struct cuda_bucket *k)
+{
+    struct cuda_image device;
+    cuda_image_place(&c->plan, k, c->ws.image, &device);
+    c->step = (struct cuda_step){.bucket = *k,
+                                 .dev = cuda_image_step(&device),
+                                 .samples = device.samples,
+                                 .edits = (struct sample_edit *)device.tail};
+}
+
+/* One pass of this bucket over an image of no rows: loads the code that such steps run, and finds
+ * out whether every kernel takes the shape. */
+static enum status try_bucket(struct cuda_backend *c, const struct cuda_bucket *k, struct err *e)
+{
+    aim(c, k);
+    forward(&c->base, c->w.shape.layers);
+    enum status st = c->step.failed;
+    if (st != STATUS_OK)
+        return err_set(e, st, "model",
+                       "The kernels do not take this model's shape: %s with %d rows, %d outputs, "
+                       "%d chunks.",
+                       c->step.failed_op, k->rows, k->outs, k->chunks);
+    return cuda_error(cudaStreamSynchronize(c->stream), "the first pass", e);
+}
+
+static enum status keep_graph(struct cuda_backend *c, const struct cuda_bucket *k, struct err *e)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t *at = cuda_graphs_at(&c->graphs, k);
+    CHECK(at && !*at);
+    aim(c, k);
+    enum status st = cuda_error(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal),
+                                "recording a graph", e);
+    if (st != STATUS_OK)
+        return st;
+    forward(&c->base, c->w.shape.layers);
+    /* The capture is ended in every case: the stream is of no use before. */
+    st = cuda_error(cudaStreamEndCapture(c->stream, &graph), "recording a graph", e);
+    if (st == STATUS_OK && c->step.failed != STATUS_OK)
+        st = err_set(e, c->step.failed, NULL, "recording a graph: %s", c->step.failed_op);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaGraphInstantiate(at, graph, 0), "a graph", e);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaGraphUpload(*at, c->stream), "a graph", e);
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    return st;
+}
+
+/* The smallest and the largest bucket beyond the graphs, with and without much of everything. */
+static enum status try_large(struct cuda_backend *c, struct err *e)
+{
+    const struct backend_plan *p = &c->plan;
+    int most = cuda_bucket_rows(p->rows_max), outs = cuda_bucket_rows(p->outs_max);
+    int chunks = cuda_bucket_chunks(p->ctx_max);
+    enum status st = STATUS_OK;
+    for (int i = 0; st == STATUS_OK && most > BUCKET_ROWS_GRAPH && i < 8; i++) {
+        struct cuda_bucket k = {.rows = i & 1 ? most : cuda_bucket_rows(BUCKET_ROWS_GRAPH + 1),
+                                .outs = i & 2 ? outs : 8,
+                                .chunks = i & 2 ? chunks : 1,
+                                .one_row_each = i & 4 ? 1 : 0};
+        st = try_bucket(c, &k, e);
+    }
+    return st;
+}
+
+enum status cuda_step_record(struct cuda_backend *c, struct err *e)
+{
+    struct cuda_bucket k;
+    enum status st = try_large(c, e);
+    for (int i = 0; st == STATUS_OK && cuda_graphs_bucket(&c->plan, i, &k); i++) {
+        st = try_bucket(c, &k, e);
+        if (st == STATUS_OK)
+            st = keep_graph(c, &k, e);
+    }
+    return st == STATUS_OK ? cuda_error(cudaStreamSynchronize(c->stream), "graphs", e) : st;
+}
+
+/* ---- begin ---- */
+
+static void check_batch(const struct cuda_backend *c, const struct batch *b)
+{
+    const struct backend_plan *p = &c->plan;
+    CHECK(b->rows >= 0 && b->rows <= p->rows_max && b->seqs >= 0 && b->seqs <= p->seqs_max);
+    CHECK(b->out_count >= 0 && b->out_count <= p->outs_max);
+    for (int r = 0; r < b->rows; r++) {
+        CHECK(b->token[r] >= -p->outs_max && b->token[r] < c->w.shape.vocab);
+        CHECK(b->position[r] >= 0 && b->position[r] < p->ctx_max);
+        CHECK(b->seq_of_row[r] >= 0 && b->seq_of_row[r] < b->seqs);
+        size_t page = (size_t)b->seq_of_row[r] * (size_t)b->page_stride +
+                      (size_t)(b->position[r] / LIMIT_KV_PAGE_TOKENS);
+        CHECK(b->page_table[page] >= 0 && b->page_table[page] < p->pages);
+    }
+    for (int o = 0; o < b->out_count; o++)
+        CHECK(b->out_row[o] >= 0 && b->out_row[o] < b->rows &&
+              (o == 0 || b->out_row[o] >= b->out_row[o - 1]));
+    for (int i = 0; i < b->segment_count; i++)
+        CHECK(b->segments[i].slot >= 0 && b->segments[i].slot < p->slots_max);
+}
+
+static struct cuda_bucket bucket_of(const struct batch *b)
+{
+    int tokens = 1;
+    for (int s = 0; s < b->seqs; s++)
+        tokens = b->kv_len[s] > tokens ? b->kv_len[s] : tokens;
+    int rows = cuda_bucket_rows(b->rows);
+    struct cuda_bucket k = {.rows = rows,
+                            .outs = cuda_bucket_rows(b->out_count),
+                            .chunks = cuda_bucket_chunks(tokens),
+                            .one_row_each = b->rows == b->seqs};
+    /* Graphs have few outputs or as many as rows. */
+    if (rows <= BUCKET_ROWS_GRAPH && k.outs < rows && (k.outs > 8 || k.one_row_each))
+        k.outs = rows;
+    return k;
+}
+
+/* What output rows ask for, behind the `used` bytes of the image; returns the bytes in use then. */
+static size_t pack_samples(struct cuda_backend *c, struct cuda_flight *f,
+                           const struct cuda_image *host, size_t used)
+{
+    size_t at =
+        (used - host->tail_at + sizeof(struct sample_edit) - 1) / sizeof(struct sample_edit);
+    size_t room = cuda_image_bytes(&c->plan) - host->tail_at;
+    struct sample_stage stage = {
+        .rows = host->samples,
+        .edits = (struct sample_edit *)host->tail + at,
+        .edits_max = (int)(room / sizeof(struct sample_edit) - at),
+        .places = c->places,
+    };
+    sample_rows_fill(&stage, f->batch->out, f->batch->out_count, c->w.shape.vocab);
+    for (int o = 0; o < f->batch->out_count; o++)
+        host->samples[o].edit_begin += (int32_t)at;
+    f->host_count = stage.host_count;
+    f->samples = host->samples;
+    return host->tail_at + (at + (size_t)stage.edit_count) * sizeof(struct sample_edit);
+}
+
+enum status cuda_step_begin(struct backend *b, const struct batch *batch)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (c->lost != STATUS_OK)
+        return c->lost;
+    CHECK(c->flight_count < BACKEND_FLIGHTS);
+    check_batch(c, batch);
+    enum status st = cuda_backend_check(c, cudaSetDevice(c->device), "step_begin", NULL);
+    if (st != STATUS_OK)
+        return st;
+    struct cuda_flight *f = &c->flights[(c->flight_oldest + c->flight_count) % BACKEND_FLIGHTS];
+    struct cuda_bucket k = bucket_of(batch);
+    struct cuda_image host;
+    cudaGraphExec_t *graph = cuda_graphs_at(&c->graphs, &k);
+    f->batch = batch;
+    aim(c, &k);
+    c->step.graph = graph ? *graph : NULL;
+    cuda_image_place(&c->plan, &k, f->pinned, &host);
+    size_t bytes = pack_samples(c, f, &host, cuda_image_pack(&host, batch, c->slots.gain));
+    return cuda_backend_check(
+        c, cudaMemcpyAsync(c->ws.image, f->pinned, bytes, cudaMemcpyHostToDevice, c->stream),
+        "step_begin", NULL);
+}
+
+/* The number that a draw uses depends on how many tokens there are, which the host knows. */
+bool cuda_step_can_follow(struct backend *b, const struct sample_params *p)
+{
+    (void)b;
+    return sample_rows_blind(p);
+}
+
+/* ---- launch ---- */
+
+static enum status read_row(struct cuda_backend *c, int o, struct err *e)
+{
+    const float *from = c->ws.logits + (size_t)o * (size_t)c->ws.vocab_stride;
+    enum status st =
+        cuda_backend_check(c,
+                           cudaMemcpyAsync(c->row, from, (size_t)c->w.shape.vocab * sizeof *c->row,
+                                           cudaMemcpyDeviceToHost, c->stream),
+                           "reading logits", e);
+    if (st != STATUS_OK)
+        return st;
+    return cuda_backend_check(c, cudaStreamSynchronize(c->stream), "reading logits", e);
+}
+
+/* Draws the rows that the device left out, and tells it what came out, for the step that follows.
+ */
+static enum status draw_rows(struct cuda_backend *c, struct cuda_flight *f)
+{
+    for (int o = 0; o < f->batch->out_count; o++) {
+        if (!f->samples[o].host)
+            continue;
+        enum status st = read_row(c, o, NULL);
+        if (st != STATUS_OK)
+            return st;
+        struct sample_result *r = &f->results[o];
+        sample_logits(c->row, c->w.shape.vocab, &f->batch->out[o], c->row_scratch, r);
+        st = cuda_backend_check(c,
+                                cudaMemcpyAsync(c->ws.next_token + o, &r->token, sizeof r->token,
+                                                cudaMemcpyHostToDevice, c->stream),
+                                "drawing on the host", NULL);
+        if (st != STATUS_OK)
+            return st;
+    }
+    return STATUS_OK;
+}
+
+enum status cuda_step_launch(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    struct cuda_flight *f = &c->flights[(c->flight_oldest + c->flight_count) % BACKEND_FLIGHTS];
+    if (c->step.failed != STATUS_OK)
+        return c->step.failed;
+    enum status st = STATUS_OK;
+    if (c->step.graph)
+        st = cuda_backend_check(c, cudaGraphLaunch(c->step.graph, c->stream), "step_launch", NULL);
+    f->outs = f->batch->out_count;
+    if (st == STATUS_OK && f->outs > 0)
+        st = cuda_backend_check(c,
+                                cudaMemcpyAsync(f->results, c->ws.results,
+                                                (size_t)f->outs * sizeof *f->results,
+                                                cudaMemcpyDeviceToHost, c->stream),
+                                "step_launch", NULL);
+    if (st == STATUS_OK && f->host_count > 0)
+        st = draw_rows(c, f);
+    if (st == STATUS_OK)
+        st = cuda_backend_check(c, cudaEventRecord(f->finished, c->stream), "step_launch", NULL);
+    if (st == STATUS_OK)
+        c->flight_count++;
+    return st;
+}
+
+/* ---- finish ---- */
+
+static cudaError_t await(cudaEvent_t event)
+{
+    int64_t until = clock_now_ns() + SPIN_NS;
+    cudaError_t code;
+    do
+        code = cudaEventQuery(event);
+    while (code == cudaErrorNotReady && clock_now_ns() < until);
+    return code == cudaErrorNotReady ? cudaEventSynchronize(event) : code;
+}
+
+enum status cuda_step_finish(struct backend *b, struct sample_result *results, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    struct cuda_flight *f = &c->flights[c->flight_oldest];
+    CHECK(c->flight_count > 0);
+    c->flight_oldest = (c->flight_oldest + 1) % BACKEND_FLIGHTS;
+    c->flight_count--;
+    enum status st = cuda_backend_check(c, await(f->finished), "step_finish", e);
+    if (st == STATUS_OK)
+        memcpy(results, f->results, (size_t)f->outs * sizeof *results);
+    f->batch = NULL;
+    return st;
+}
+
+enum status cuda_step_read_logits(struct backend *b, int o, float *logits)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    CHECK(o >= 0 && o < c->plan.outs_max);
+    if (c->lost != STATUS_OK)
+        return c->lost;
+    enum status st = read_row(c, o, NULL);
+    if (st == STATUS_OK)
+        memcpy(logits, c->row, (size_t)c->w.shape.vocab * sizeof *logits);
+    return st;
+}

@@ -1,0 +1,405 @@
+/* The CUDA backend as a whole: against the CPU backend on the very weights that the card holds, and
+ * against itself: a sequence's logits are the same bits alone, in company, in prompt chunks of any
+ * size, as a graph and node by node, and whether or not a step waits for the one before. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cuda/quantise_ref.h"
+#include "engine/base/log.h"
+#include "engine/base/mem.h"
+#include "engine/model/forward.h"
+#include "tests/kernels/kernel_test.h"
+#include "tests/unit/cpu_drive.h"
+#include "tests/unit/cpu_fixture.h"
+
+static const char *const arch_names[ARCH_COUNT] = {"llama", "mistral", "qwen2", "qwen3"};
+
+#define ADAPTERS 6
+#define PROMPT   41
+
+/* Rows beyond 64, so that some steps have no graph; contexts of more than one attention chunk. */
+static const struct backend_plan plan = {.rows_max = 100,
+                                         .seqs_max = 16,
+                                         .outs_max = 60,
+                                         .segments_max = 64,
+                                         .slots_max = ADAPTERS + 1,
+                                         .pages = 120,
+                                         .ctx_max = 400};
+
+/* Ranks around the tile of 16; slot 5 has only what lies outside the layers. */
+static struct fixture_lora adapter_kind(int i)
+{
+    static const int ranks[ADAPTERS] = {1, 8, 33, 5, 16, 3};
+    return (struct fixture_lora){.rank = ranks[i],
+                                 .dora = i == 2 || i == 3,
+                                 .attention = i != 4 && i != 5,
+                                 .mlp = i != 1 && i != 5,
+                                 .head = i == 3 || i == 5,
+                                 .embed = i == 5 || i == 1,
+                                 .dtype = DTYPE_BF16,
+                                 .strength = 0.4};
+}
+
+struct world {
+    struct model *model;
+    struct lora *adapters[ADAPTERS];
+    int32_t prompt[PROMPT];
+};
+
+static struct world make_world(enum model_arch arch, enum dtype d)
+{
+    struct world w;
+    struct model_shape s = fixture_shape(arch);
+    struct fixture_rng r = {(uint64_t)arch + 77};
+    w.model = fixture_model(&s, d, 5 + (uint64_t)arch);
+    for (int i = 0; i < ADAPTERS; i++) {
+        struct fixture_lora f = adapter_kind(i);
+        w.adapters[i] = fixture_lora(&s, &f, 1000 + (uint64_t)i);
+    }
+    for (int i = 0; i < PROMPT; i++)
+        w.prompt[i] = fixture_below(&r, s.vocab);
+    return w;
+}
+
+static void free_world(struct world *w)
+{
+    for (int i = 0; i < ADAPTERS; i++)
+        fixture_lora_free(w->adapters[i]);
+    fixture_model_free(w->model);
+}
+
+/* ---- the model that the card holds, for the CPU ---- */
+
+/* Rows rounded as the format does, in float32. */
+static void round_tensor(struct tensor *t, enum weight_format f)
+{
+    size_t cols = (size_t)t->cols;
+    float *out = calloc(tensor_count(t), sizeof *out);
+    assert_non_null(out);
+    for (size_t r = 0; r < (size_t)t->rows; r++) {
+        tensor_read_f32(t, r * cols, cols, out + r * cols);
+        assert_int_equal(quantise_ref_row(f, out + r * cols, (int)cols, out + r * cols), STATUS_OK);
+    }
+    fixture_tensor_free(t);
+    t->data = out;
+    t->dtype = DTYPE_F32;
+}
+
+static struct model *served_model(enum model_arch arch, enum dtype d, enum weight_format layers,
+                                  enum weight_format head)
+{
+    struct model_shape s = fixture_shape(arch);
+    struct model *m = fixture_model(&s, d, 5 + (uint64_t)arch);
+    if (s.tied_head) {
+        struct model *again = fixture_model(&s, d, 5 + (uint64_t)arch);
+        m->lm_head = again->embed;
+        again->embed = fixture_tensor(&(struct fixture_rng){1}, 1, 1, d, 0, 1);
+        fixture_model_free(again);
+        m->shape.tied_head = false;
+    }
+    for (int l = 0; l < s.layers; l++)
+        for (int k = 0; k < LINEAR_COUNT; k++)
+            round_tensor(&m->layers[l].linear[k], layers);
+    round_tensor(&m->embed, WEIGHT_BF16);
+    round_tensor(&m->lm_head, head);
+    return m;
+}
+
+/* ---- driving ---- */
+
+static void load_adapters(const struct world *w, struct drive *d)
+{
+    struct err e = {0};
+    for (int i = 0; i < ADAPTERS; i++)
+        if (d->b->ops->adapter_load(d->b, i, w->adapters[i], &e) != STATUS_OK)
+            fail_msg("adapter %d: %s", i, e.msg);
+}
+
+static struct drive open_cuda(const struct model *m, const struct backend_options *opt)
+{
+    struct drive d = {
+        .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = plan, .chunk = 1 << 20};
+    struct err e = {0};
+    if (cuda_backend_open(opt, &d.b, &e) != STATUS_OK)
+        fail_msg("backend: %s", e.msg);
+    if (d.b->ops->model_load(d.b, m, &plan, NULL, &e) != STATUS_OK)
+        fail_msg("model: %s", e.msg);
+    return d;
+}
+
+/* The company: who uses what. */
+#define SEQS 12
+static void make_seqs(const struct world *w, struct drive_seq *s)
+{
+    static const struct {
+        int count;
+        int slot[3];
+        float weight[3];
+    } uses[SEQS] = {
+        {0, {0}, {0}},
+        {0, {0}, {0}},
+        {1, {0}, {1.0f}},
+        {1, {0}, {1.0f}},
+        {1, {1}, {1.0f}},
+        {1, {2}, {1.0f}},
+        {1, {2}, {-0.5f}},
+        {1, {3}, {1.0f}},
+        {1, {5}, {0.7f}},
+        {2, {1, 0}, {0.6f, 0.4f}},
+        {3, {2, 3, 5}, {0.3f, 0.9f, -0.2f}},
+        {3, {3, 2, 4}, {0.9f, 0.3f, 1.0f}},
+    };
+    for (int i = 0; i < SEQS; i++) {
+        int length = i == 0 ? 1 : i == 3 ? 16 : i == 5 ? 33 : PROMPT - 3 * i;
+        s[i] = drive_seq_of(w->prompt + i % 3, length, 4);
+        s[i].keep_logits = true;
+        s[i].adapter_count = uses[i].count;
+        memcpy(s[i].slot, uses[i].slot, sizeof uses[i].slot);
+        memcpy(s[i].weight, uses[i].weight, sizeof uses[i].weight);
+    }
+}
+
+/* ---- against the CPU ---- */
+
+/* Activations are rounded to bf16 at eight places a layer (what the four linears read, q, k, v and
+ * the attention's weights) and once before the head, each by up to 2^-9 of its size; the errors of
+ * a product's terms add up like a random walk, so a place moves a logit by about 2^-9 / sqrt(3) of
+ * the logits' size, and places add up alike. Six times that bounds the largest of some thousand; a
+ * wrong term anywhere is off by more than a tenth. */
+static double error_bound(const struct model_shape *s, double size)
+{
+    return 6.0 * 0x1p-9 / sqrt(3.0) * size * sqrt(8.0 * s->layers + 1.0);
+}
+
+/* One prompt on both, all its logits. Returns the largest error as a share of the bound. */
+static double compare(const struct world *w, struct drive *cpu, struct drive *card,
+                      struct drive_seq s, const char *what)
+{
+    int vocab = card->vocab;
+    s.score = true;
+    s.keep_logits = false;
+    s.generate = 1;
+    struct drive_seq want = s, got = s;
+    cpu->chunk = card->chunk = 23;
+    drive_run(cpu, &want, 1);
+    drive_run(card, &got, 1);
+    assert_int_equal(got.logit_rows, s.prompt_count);
+    double squares = 0.0, worst = 0.0;
+    int count = s.prompt_count * vocab;
+    for (int i = 0; i < count; i++) {
+        double off = fabs((double)want.logits[i] - (double)got.logits[i]);
+        squares += (double)want.logits[i] * (double)want.logits[i];
+        worst = off <= worst ? worst : off; /* NaN counts as worst */
+    }
+    double bound = error_bound(&w->model->shape, sqrt(squares / count));
+    if (!(worst <= bound))
+        fail_msg("%s: %d adapters, first %d: off by %g, bound %g", what, s.adapter_count, s.slot[0],
+                 worst, bound);
+    drive_free(&want, 1);
+    drive_free(&got, 1);
+    return worst / bound;
+}
+
+static void check_against_cpu(enum model_arch arch, enum dtype d, const char *quant,
+                              enum weight_format layers, enum weight_format head)
+{
+    char what[64];
+    snprintf(what, sizeof what, "%s %s %s", arch_names[arch], dtype_name(d), quant);
+    struct world w = make_world(arch, d);
+    struct model *served = served_model(arch, d, layers, head);
+    struct drive cpu = drive_open(served, &(struct backend_options){.threads = 1}, &plan);
+    struct drive card = open_cuda(w.model, &(struct backend_options){.quant = quant});
+    load_adapters(&w, &cpu);
+    load_adapters(&w, &card);
+    struct drive_seq s[SEQS];
+    make_seqs(&w, s);
+    double worst = 0.0;
+    for (int i = 1; i < SEQS; i++)
+        worst = fmax(worst, compare(&w, &cpu, &card, s[i], what));
+    printf("figure: %s: largest error %.2f of the bound\n", what, worst);
+    drive_close(&cpu);
+    drive_close(&card);
+    fixture_model_free(served);
+    free_world(&w);
+}
+
+static void test_cuda_backend_bf16(void **state)
+{
+    (void)state;
+    for (int arch = 0; arch < ARCH_COUNT; arch++)
+        check_against_cpu((enum model_arch)arch, DTYPE_BF16, "none", WEIGHT_BF16, WEIGHT_BF16);
+}
+
+static void test_cuda_backend_int8(void **state)
+{
+    (void)state;
+    check_against_cpu(ARCH_LLAMA, DTYPE_F32, "int8", WEIGHT_INT8, WEIGHT_INT8);
+    check_against_cpu(ARCH_QWEN2, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8);
+}
+
+static void test_cuda_backend_int4(void **state)
+{
+    (void)state;
+    check_against_cpu(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8);
+    check_against_cpu(ARCH_QWEN2, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8);
+}
+
+/* ---- against itself ---- */
+
+static void assert_equal_seq(const struct drive_seq *a, const struct drive_seq *b, int vocab,
+                             const char *what, int i)
+{
+    size_t bytes = (size_t)a->logit_rows * (size_t)vocab * sizeof *a->logits;
+    assert_int_equal(a->logit_rows, b->logit_rows);
+    if (memcmp(a->tokens, b->tokens, (size_t)a->count * sizeof *a->tokens) == 0 &&
+        memcmp(a->logits, b->logits, bytes) == 0)
+        return;
+    for (int k = 0; k < a->logit_rows * vocab; k++)
+        if (memcmp(&a->logits[k], &b->logits[k], sizeof *a->logits) != 0)
+            fail_msg("%s: sequence %d, logit %d of row %d: %a and %a", what, i, k % vocab,
+                     k / vocab, (double)a->logits[k], (double)b->logits[k]);
+    fail_msg("%s: sequence %d: tokens differ", what, i);
+}
+
+/* Runs the company as `order` says (a permutation) and compares with `want`. */
+static void check_company(const struct world *w, struct drive *d, const struct drive_seq *want,
+                          int chunk, const int *order, int count, const char *what)
+{
+    struct drive_seq all[SEQS], s[SEQS];
+    make_seqs(w, all);
+    for (int i = 0; i < count; i++)
+        s[i] = all[order[i]];
+    d->chunk = chunk;
+    drive_run(d, s, count);
+    for (int i = 0; i < count; i++) {
+        assert_false(isnan(s[i].logits[0]));
+        assert_equal_seq(&want[order[i]], &s[i], d->vocab, what, order[i]);
+    }
+    drive_free(s, count);
+}
+
+static void shuffle(int *order, struct fixture_rng *r)
+{
+    for (int i = 0; i < SEQS; i++)
+        order[i] = i;
+    for (int i = SEQS - 1; i > 0; i--) {
+        int j = fixture_below(r, i + 1);
+        int t = order[i];
+        order[i] = order[j];
+        order[j] = t;
+    }
+}
+
+static void check_equality(enum model_arch arch, const char *quant)
+{
+    static const int chunks[] = {1 << 20, 1, 7, 17};
+    struct world w = make_world(arch, DTYPE_BF16);
+    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = quant});
+    struct drive_seq want[SEQS];
+    struct fixture_rng r = {9};
+    int order[SEQS];
+    load_adapters(&w, &d);
+    make_seqs(&w, want);
+    for (int i = 0; i < SEQS; i++)
+        drive_run(&d, &want[i], 1); /* alone, whole */
+    for (int i = 1; i < SEQS; i += 3)
+        check_company(&w, &d, want, 1 + fixture_below(&r, 20), &i, 1, "alone, in chunks");
+    drive_close(&d);
+    for (int plain = 0; plain < 2; plain++) {
+        struct backend_options opt = {.quant = quant, .plain_launches = plain};
+        d = open_cuda(w.model, &opt);
+        load_adapters(&w, &d);
+        for (size_t c = (size_t)plain; c < sizeof chunks / sizeof *chunks; c += 2) {
+            char what[64];
+            snprintf(what, sizeof what, "%s, chunks of %d", arch_names[arch], chunks[c]);
+            shuffle(order, &r);
+            check_company(&w, &d, want, chunks[c], order, SEQS, what);
+        }
+        drive_close(&d);
+    }
+    drive_free(want, SEQS);
+    free_world(&w);
+}
+
+static void test_cuda_backend_equality_llama(void **state)
+{
+    (void)state;
+    check_equality(ARCH_LLAMA, "int4");
+}
+
+static void test_cuda_backend_equality_mistral(void **state)
+{
+    (void)state;
+    check_equality(ARCH_MISTRAL, "none");
+}
+
+/* Contexts beyond one attention chunk. */
+static void test_cuda_backend_long_context(void **state)
+{
+    (void)state;
+    struct world w = make_world(ARCH_LLAMA, DTYPE_BF16);
+    static int32_t ids[400];
+    for (int i = 0; i < 400; i++)
+        ids[i] = i * 17 % w.model->shape.vocab;
+    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = "int8"});
+    struct drive_seq a = drive_seq_of(ids, 380, 4), c[3];
+    a.keep_logits = true;
+    c[0] = drive_seq_of(ids, 90, 20);
+    c[1] = a;
+    c[2] = drive_seq_of(ids + 7, 255, 20);
+    drive_run(&d, &a, 1);
+    d.chunk = 31;
+    drive_run(&d, c, 3);
+    assert_equal_seq(&a, &c[1], d.vocab, "in company", 1);
+    drive_close(&d);
+    drive_free(&a, 1);
+    drive_free(c, 3);
+    free_world(&w);
+}
+
+/* A slot can be filled again; what an unloaded adapter did is gone; company does not notice. */
+static void test_cuda_backend_adapter_slots(void **state)
+{
+    (void)state;
+    struct world w = make_world(ARCH_LLAMA, DTYPE_BF16);
+    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = "none"});
+    struct drive_seq all[SEQS], before, after;
+    struct err e = {0};
+    load_adapters(&w, &d);
+    make_seqs(&w, all);
+    before = all[5];
+    drive_run(&d, &before, 1);
+    for (int i = 0; i < 3; i++) {
+        d.b->ops->adapter_unload(d.b, 2);
+        assert_int_equal(d.b->ops->adapter_load(d.b, 2, w.adapters[i], &e), STATUS_OK);
+        after = all[5];
+        drive_run(&d, &after, 1);
+        bool same = memcmp(before.logits, after.logits, (size_t)d.vocab * sizeof(float)) == 0;
+        assert_int_equal(same, i == 2);
+        drive_free(&after, 1);
+    }
+    drive_free(&before, 1);
+    drive_close(&d);
+    free_world(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuda_backend_bf16),
+        cmocka_unit_test(test_cuda_backend_int8),
+        cmocka_unit_test(test_cuda_backend_int4),
+        cmocka_unit_test(test_cuda_backend_equality_llama),
+        cmocka_unit_test(test_cuda_backend_equality_mistral),
+        cmocka_unit_test(test_cuda_backend_long_context),
+        cmocka_unit_test(test_cuda_backend_adapter_slots),
+    };
+    log_setup(LOG_LEVEL_WARN, false);
+    return kernel_test_run("cuda_backend", tests, sizeof tests / sizeof *tests);
+}
