@@ -645,7 +645,7 @@ static void seat_waiting(struct server *s)
 /* Who asks: the API key where one is asked for, else the address. */
 static void client_of(struct call *c, char out[FAIR_NAME_BYTES])
 {
-    const char *key = c->server->keys.count ? http_header(c->x, "Authorization") : NULL;
+    const char *key = c->server->keys.count ? server_key_of(c) : NULL;
     uint8_t digest[SHA256_BYTES];
     if (!key) {
         http_peer(c->x, out);

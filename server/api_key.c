@@ -76,15 +76,23 @@ static unsigned equal(const uint8_t *a, const uint8_t *b)
     return ((diff - 1) >> 8) & 1;
 }
 
-bool api_key_allows(const struct api_keys *k, const char *authorization)
+const char *api_key_of(const char *authorization, const char *x_api_key)
+{
+    static const char scheme[] = "Bearer ";
+    if (!authorization)
+        return x_api_key;
+    if (strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
+        return NULL;
+    authorization += sizeof scheme - 1;
+    return authorization + strspn(authorization, " ");
+}
+
+bool api_key_allows(const struct api_keys *k, const char *key)
 {
     if (k->count == 0)
         return true;
-    static const char scheme[] = "Bearer ";
-    if (!authorization || strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
+    if (!key)
         return false;
-    const char *key = authorization + sizeof scheme - 1;
-    key += strspn(key, " ");
     uint8_t digest[SHA256_BYTES];
     sha256_of(key, strlen(key), digest);
     unsigned found = 0;

@@ -19,8 +19,12 @@ struct api_keys {
 WARN_UNUSED enum status api_key_load(const char *path, struct api_keys *out, struct err *e);
 void api_key_free(struct api_keys *k);
 
-/* `authorization` is the header's value or NULL. Without keys everybody may. The time taken depends
- * on the length of what was sent and the number of keys only. */
-bool api_key_allows(const struct api_keys *k, const char *authorization);
+/* The key that a request brings: of Authorization (Bearer), else, where there is none, of
+ * x-api-key, as Anthropic's clients send it. Both are header values or NULL. NULL: it brings none.
+ */
+const char *api_key_of(const char *authorization, const char *x_api_key);
+/* `key` may be NULL. Without keys everybody may. The time taken depends on the length of what was
+ * sent and the number of keys only. */
+bool api_key_allows(const struct api_keys *k, const char *key);
 
 #endif

@@ -98,7 +98,7 @@ static bool welcome_origin(struct call *c, const char *origin)
         return true;
     http_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST, DELETE");
     http_add_header(c->x, "Access-Control-Allow-Headers",
-                    "Authorization, Content-Type, x-request-id");
+                    "Authorization, Content-Type, x-request-id, x-api-key, anthropic-version");
     http_add_header(c->x, "Access-Control-Max-Age", "600");
     struct strbuf none;
     strbuf_init(&none, 0);
@@ -127,13 +127,18 @@ static bool pass_guard(struct call *c)
     return !origin || welcome_origin(c, origin);
 }
 
+const char *server_key_of(const struct call *c)
+{
+    return api_key_of(http_header(c->x, "Authorization"), http_header(c->x, "x-api-key"));
+}
+
 static bool pass_route(struct call *c)
 {
     struct server *s = c->server;
     const char *allow;
     c->route = routes_find(http_method(c->x), http_path(c->x), &c->tail, &allow);
     bool is_public = c->route && c->route->is_public;
-    if (!is_public && !api_key_allows(&s->keys, http_header(c->x, "Authorization"))) {
+    if (!is_public && !api_key_allows(&s->keys, server_key_of(c))) {
         http_add_header(c->x, "WWW-Authenticate", "Bearer");
         answer_http_error(c, 401, NULL, "a valid API key is needed (Authorization: Bearer ...)");
         return false;

@@ -74,6 +74,8 @@ struct call {
 /* Answers with an OpenAI error; `k` is one of api_error. */
 struct api_error_kind;
 void server_answer_error(struct call *c, const struct api_error_kind *k, const struct err *e);
+/* The API key that came with a request, or NULL. */
+const char *server_key_of(const struct call *c);
 void server_answer_json(struct call *c, int status, struct strbuf *body);
 /* The device failed: streams get their errors, the server ends and says so. */
 void server_device_lost(struct server *s, const struct err *e);

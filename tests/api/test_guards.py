@@ -177,10 +177,21 @@ def test_keys(locked, header, wanted):
 
 def test_every_route_but_health_wants_a_key(locked):
     routes = [("GET", "/v1/models"), ("GET", "/v1/models/fake"), ("GET", "/v1/adapters"), ("GET", "/lora-adapters"), ("GET", "/metrics"),
+              ("GET", "/props"), ("GET", "/version"), ("POST", "/tokenize"), ("POST", "/detokenize"), ("POST", "/apply-template"),
+              ("POST", "/v1/messages/count_tokens"),
               ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/nothing"), ("GET", "/")]
     for method, path in routes:
         assert locked.request(method, path, {} if method == "POST" else None)[0] == 401, path
     assert locked.request("GET", "/health")[0] == 200
+
+
+@pytest.mark.parametrize("headers,wanted", [
+    ({"x-api-key": "sk-alpha"}, 200), ({"X-API-Key": "sk-beta"}, 200), ({"x-api-key": "sk-other"}, 401), ({"x-api-key": ""}, 401),
+    ({"x-api-key": "Bearer sk-alpha"}, 401), ({"x-api-key": "sk-alpha", "Authorization": "Bearer sk-other"}, 401),
+    ({"x-api-key": "sk-other", "Authorization": "Bearer sk-alpha"}, 200)])
+def test_key_of_anthropic_clients(locked, headers, wanted):
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+    assert locked.request("POST", "/v1/messages/count_tokens", body, headers=headers)[0] == wanted
 
 
 def test_keys_are_not_logged(locked):

@@ -95,19 +95,23 @@ static void test_api_key_allows(void **state)
     struct err e;
     assert_int_equal(load_keys("# c\r\n one \n\ntwo", &k, &e), STATUS_OK);
     assert_int_equal(k.count, 2);
-    assert_true(api_key_allows(&k, "Bearer one"));
-    assert_true(api_key_allows(&k, "BEARER two"));
+    assert_true(api_key_allows(&k, api_key_of("Bearer one", NULL)));
+    assert_true(api_key_allows(&k, api_key_of("BEARER two", "bad")));
     static const char *const bad[] = {
         NULL,  "",          "Bearer",    "Bearer ", "Bearer One", "Bearer one ", "Bearer onetwo",
         "one", "Token one", "Bearer # c"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (api_key_allows(&k, bad[i]))
+        if (api_key_allows(&k, api_key_of(bad[i], NULL)))
             fail_msg("allowed: %s", bad[i] ? bad[i] : "(none)");
     }
+    assert_true(api_key_allows(&k, api_key_of(NULL, "one")));
+    assert_false(api_key_allows(&k, api_key_of(NULL, "Bearer one")));
+    assert_false(api_key_allows(&k, api_key_of("Bearer three", "one"))); /* Authorization decides */
+    assert_false(api_key_allows(&k, api_key_of("one", "one")));
     /* Digests are compared whole: among so many some begin with the bytes of a good one. */
     for (int i = 0; i < 20000; i++) {
         char other[32];
-        snprintf(other, sizeof other, "Bearer key-%d", i);
+        snprintf(other, sizeof other, "key-%d", i);
         if (api_key_allows(&k, other))
             fail_msg("allowed: %s", other);
     }
