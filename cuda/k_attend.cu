@@ -516,7 +516,7 @@ static __device__ void merge_chunks(const struct attend_call &c, const struct at
         for (int n = 0; n < w.chunks; n++) {
             const float2 *p = (const float2 *)(from + (size_t)n * (d + 2));
             float2 ml = __ldcg(p + pairs), o = __ldcg(p + column / 2);
-            float f = exp2f(ml.x - most);
+            float f = ptx_exp2(ml.x - most);
             sum = fmaf(ml.y, f, sum);
             x = fmaf(o.x, f, x);
             y = fmaf(o.y, f, y);
@@ -546,7 +546,7 @@ static __device__ __forceinline__ void merge_warps(const struct attend_call &c,
             float m = most_of[n * GROUP + h];
             if (m == -INFINITY)
                 continue;
-            float f = exp2f(m - most);
+            float f = ptx_exp2(m - most);
             float2 o = *(const float2 *)(smem + at::STAGE + n * c.stage_stride +
                                          (h * at::ROW + column) * 4);
             sum = fmaf(sum_of[n * GROUP + h], f, sum);
@@ -568,13 +568,133 @@ static __device__ __forceinline__ void merge_warps(const struct attend_call &c,
     }
 }
 
+/* Scores of the warp's two pages: p[i] as of `score`. k holds the first page, then the second. */
+template <int NB, bool WIDE>
+static __device__ __forceinline__ void score_pages(const struct attend_call &c,
+                                                   const struct attend_work &w, bool own,
+                                                   const uint8_t *smem, const uint4 *stage,
+                                                   const uint16_t *second, uint4 (&k)[2][NB],
+                                                   float (&p)[2][4])
+{
+    using at = attend_smem<NB>;
+    int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const uint4 *k_new = (const uint4 *)(smem + at::K_NEW);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        p[i][0] = p[i][1] = p[i][2] = p[i][3] = -INFINITY;
+        if (!sees(w, i))
+            continue;
+        if (i == 1 && at::STAGED && WIDE) {
+            ptx_cp_async_wait<0>();
+#pragma unroll
+            for (int n = 0; n < 2 * NB; n++)
+                k[n / NB][n % NB] = stage[n * 32 + lane];
+        } else if (i == 1) {
+            load_k<NB, WIDE>(k, second, c.a.head_dim, token_begin(w, 1), stored_end(w, 1, own),
+                             lane);
+        }
+        int slot = own ? w.pos - page_base(w, i) : -1;
+#pragma unroll
+        for (int n = 0; n < 2 * NB; n++) {
+            if (slot == n / NB * 8 + g)
+                k[n / NB][n % NB] = k_new[n % NB * 4 + t];
+        }
+        score<NB>(p[i], k, (const uint4 *)(smem + at::Q_HI), (const uint4 *)(smem + at::Q_LO),
+                  token_begin(w, i), token_end(w, i), lane);
+    }
+}
+
+/* Scores to weights against the warp's largest score; leaves that and the sum to the block. */
+template <int NB> static __device__ __forceinline__ void soften(float (&p)[2][4], uint8_t *smem)
+{
+    using at = attend_smem<NB>;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    float most = -INFINITY, sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        most = fmaxf(most, p[i / 4][i % 4]);
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        p[i / 4][i % 4] = p[i / 4][i % 4] == -INFINITY ? 0.0f : ptx_exp2(p[i / 4][i % 4] - most);
+        sum += p[i / 4][i % 4];
+    }
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (lane % 4 == 0) {
+        ((float *)(smem + at::MOST))[warp * GROUP + lane / 4] = most;
+        ((float *)(smem + at::SUM))[warp * GROUP + lane / 4] = sum;
+    }
+}
+
+/* The warp's weighted sums of both pages, to its part of shared memory. */
+template <int NB, bool WIDE>
+static __device__ __forceinline__ void weigh_pages(
+    const struct attend_call &c, const struct attend_work &w, bool own, const uint8_t *smem,
+    uint4 *stage, const uint16_t *second, uint4 (&v)[(NB + 1) / 2][4], const float (&p)[2][4])
+{
+    using at = attend_smem<NB>;
+    constexpr int NV = at::NV;
+    int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const uint4 *v_new = (const uint4 *)(smem + at::V_NEW);
+    float o[NV][4][4] = {};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        if (!sees(w, i))
+            continue;
+        if (i == 1 && at::STAGED && WIDE) {
+#pragma unroll
+            for (int n = 0; n < 4 * NV; n++)
+                v[n / 4][n % 4] = stage[(2 * NB + n) * 32 + lane];
+        } else if (i == 1) {
+            load_v<NV, WIDE>(v, second, c.a.head_dim, token_begin(w, 1), stored_end(w, 1, own),
+                             lane);
+        }
+        int slot = own ? w.pos - page_base(w, i) : -1;
+#pragma unroll
+        for (int n = 0; n < 4 * NV; n++) {
+            if (slot == v_token(n % 4, t))
+                v[n / 4][n % 4] = v_new[n / 4 * 8 + g];
+        }
+        weigh<NV>(o, v, p[i]);
+    }
+    __syncwarp(); /* lanes have read their pieces of the stage before it takes the sums */
+    float *sums = (float *)stage;
+#pragma unroll
+    for (int n = 0; n < 2 * NV; n++) {
+        int b = n / 2, e = n % 2, h = 2 * t + e, column = 64 * b + 8 * g;
+        if (h < w.heads && column < 32 * NB) {
+            float4 *to = (float4 *)(sums + h * at::ROW + column);
+            to[0] = make_float4(o[b][0][e], o[b][0][e + 2], o[b][1][e], o[b][1][e + 2]);
+            to[1] = make_float4(o[b][2][e], o[b][2][e + 2], o[b][3][e], o[b][3][e + 2]);
+        }
+    }
+}
+
+/* Whether this block is the last of its row and kv head; its partial sums are written. */
+static __device__ __forceinline__ bool arrive_last(const struct attend_call &c,
+                                                   const struct attend_work &w, uint32_t *last)
+{
+    __threadfence(); /* this thread's partial sums before the block's arrival */
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t *arrived = c.a.arrived + (size_t)w.row * c.a.kv_heads + w.kv_head;
+        *last = atomicAdd(arrived, 1u) == (uint32_t)(w.chunks * c.head_groups - 1);
+        if (*last)
+            *arrived = 0;
+        __threadfence(); /* the other blocks' arrivals before their partial sums are read */
+    }
+    __syncthreads(); /* the verdict before all read it */
+    return *last != 0;
+}
+
 template <int NB, bool WIDE>
 __global__ __launch_bounds__(THREADS, NB <= 4 && WIDE ? 2 : 1) void k_attend_rows(
     const __grid_constant__ struct attend_call c)
 {
     using at = attend_smem<NB>;
     constexpr int NV = at::NV;
-    constexpr bool STAGED = at::STAGED && WIDE;
     DYN_SMEM(smem);
     ptx_pdl_trigger();
     struct attend_work w;
@@ -599,7 +719,7 @@ __global__ __launch_bounds__(THREADS, NB <= 4 && WIDE ? 2 : 1) void k_attend_row
 
     uint4 k[2][NB], v[NV][4];
     uint4 *stage = (uint4 *)(smem + at::STAGE + warp * c.stage_stride);
-    if (STAGED && sees(w, 1))
+    if (at::STAGED && WIDE && sees(w, 1))
         copy_page<NB, NV>(stage, k_page[1], v_page[1], d, token_begin(w, 1), stored_end(w, 1, own),
                           lane);
     ptx_cp_async_commit();
@@ -613,101 +733,13 @@ __global__ __launch_bounds__(THREADS, NB <= 4 && WIDE ? 2 : 1) void k_attend_row
     make_heads<NB>(c, w, own, cs, smem);
     __syncthreads(); /* q', k', v of the row before all warps read them */
 
-    const uint4 *q_hi = (const uint4 *)(smem + at::Q_HI);
-    const uint4 *q_lo = (const uint4 *)(smem + at::Q_LO);
-    const uint4 *k_new = (const uint4 *)(smem + at::K_NEW);
-    const uint4 *v_new = (const uint4 *)(smem + at::V_NEW);
-    int g = lane / 4, t = lane % 4;
     float p[2][4];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        p[i][0] = p[i][1] = p[i][2] = p[i][3] = -INFINITY;
-        if (!sees(w, i))
-            continue;
-        if (i == 1 && STAGED) {
-            ptx_cp_async_wait<0>();
-#pragma unroll
-            for (int n = 0; n < 2 * NB; n++)
-                k[n / NB][n % NB] = stage[n * 32 + lane];
-        } else if (i == 1) {
-            load_k<NB, WIDE>(k, k_page[1], d, token_begin(w, 1), stored_end(w, 1, own), lane);
-        }
-        int slot = own ? w.pos - page_base(w, i) : -1;
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-#pragma unroll
-            for (int b = 0; b < NB; b++) {
-                if (slot == 8 * j + g)
-                    k[j][b] = k_new[b * 4 + t];
-            }
-        }
-        score<NB>(p[i], k, q_hi, q_lo, token_begin(w, i), token_end(w, i), lane);
-    }
-    float most = -INFINITY, sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        most = fmaxf(most, p[i / 4][i % 4]);
-    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        p[i / 4][i % 4] = p[i / 4][i % 4] == -INFINITY ? 0.0f : exp2f(p[i / 4][i % 4] - most);
-        sum += p[i / 4][i % 4];
-    }
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-    if (t == 0) {
-        ((float *)(smem + at::MOST))[warp * GROUP + g] = most;
-        ((float *)(smem + at::SUM))[warp * GROUP + g] = sum;
-    }
-
-    float o[NV][4][4] = {};
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        if (!sees(w, i))
-            continue;
-        if (i == 1 && STAGED) {
-#pragma unroll
-            for (int n = 0; n < 4 * NV; n++)
-                v[n / 4][n % 4] = stage[(2 * NB + n) * 32 + lane];
-        } else if (i == 1) {
-            load_v<NV, WIDE>(v, v_page[1], d, token_begin(w, 1), stored_end(w, 1, own), lane);
-        }
-        int slot = own ? w.pos - page_base(w, i) : -1;
-#pragma unroll
-        for (int n = 0; n < 4 * NV; n++) {
-            if (slot == v_token(n % 4, t))
-                v[n / 4][n % 4] = v_new[n / 4 * 8 + g];
-        }
-        weigh<NV>(o, v, p[i]);
-    }
-    __syncwarp(); /* lanes have read their pieces of the stage before it takes the sums */
-    float *sums = (float *)stage;
-#pragma unroll
-    for (int n = 0; n < 2 * NV; n++) {
-        int b = n / 2, e = n % 2, h = 2 * t + e, column = 64 * b + 8 * g;
-        if (h < w.heads && column < 32 * NB) {
-            float4 *to = (float4 *)(sums + h * at::ROW + column);
-            to[0] = make_float4(o[b][0][e], o[b][0][e + 2], o[b][1][e], o[b][1][e + 2]);
-            to[1] = make_float4(o[b][2][e], o[b][2][e + 2], o[b][3][e], o[b][3][e + 2]);
-        }
-    }
+    score_pages<NB, WIDE>(c, w, own, smem, stage, k_page[1], k, p);
+    soften<NB>(p, smem);
+    weigh_pages<NB, WIDE>(c, w, own, smem, stage, v_page[1], v, p);
     __syncthreads(); /* all warps' sums before they are added */
     merge_warps<NB>(c, w, smem);
-    if (w.chunks == 1)
-        return;
-    __threadfence(); /* this thread's partial sums before the block's arrival */
-    __syncthreads();
-    uint32_t *last = (uint32_t *)(smem + at::LAST);
-    if (threadIdx.x == 0) {
-        uint32_t *arrived = c.a.arrived + (size_t)w.row * c.a.kv_heads + w.kv_head;
-        *last = atomicAdd(arrived, 1u) == (uint32_t)(w.chunks * c.head_groups - 1);
-        if (*last)
-            *arrived = 0;
-        __threadfence(); /* the other blocks' arrivals before their partial sums are read */
-    }
-    __syncthreads();
-    if (*last)
+    if (w.chunks > 1 && arrive_last(c, w, (uint32_t *)(smem + at::LAST)))
         merge_chunks(c, w);
 }
 

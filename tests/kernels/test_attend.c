@@ -133,9 +133,9 @@ static void test_prefill(void **state)
 {
     (void)state;
     static const struct world_shape some[] = {
-        {6, 2, 128, 0, true},  {2, 1, 8, 0, false},  {4, 4, 64, 0, false}, {3, 1, 80, 100, true},
-        {8, 1, 96, 0, false},  {2, 1, 256, 0, true}, {2, 1, 32, 33, true}, {1, 1, 160, 5, false},
-        {3, 1, 128, 7, false}, {2, 1, 40, 64, false}};
+        {6, 2, 128, 0, true},    {2, 1, 8, 0, false},  {4, 4, 64, 0, false}, {3, 1, 80, 100, true},
+        {8, 1, 96, 0, false},    {2, 1, 256, 0, true}, {2, 1, 32, 33, true}, {1, 1, 160, 5, false},
+        {3, 1, 128, 123, false}, {2, 1, 40, 64, false}};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
         world_init(&w, &some[i], 6, 320);
