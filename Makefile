@@ -48,12 +48,13 @@ EMU_HERE  := $(BUILD)/emu/obj/tests/emu/emu_present.cc.o
 EMU_LIB   := $(BUILD)/emu/libkernels.a
 EMU_LINK  := $(EMU_LIB) -lstdc++
 KTEST_SRC := $(wildcard tests/kernels/test_*.c)
-KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC),$(wildcard tests/kernels/*.c)))
+KBENCH_SRC := $(wildcard tests/kernels/bench_*.c)
+KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC) $(KBENCH_SRC),$(wildcard tests/kernels/*.c)))
 # Programs over the whole backend; emulated they find a card at once (emu_present).
 GTEST_ALL := $(if $(wildcard cuda/cuda_backend.c),$(wildcard tests/gpu/*.c))
 GTEST_SRC := $(shell grep -lE '^int main\b' $(GTEST_ALL) /dev/null)
 GTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(GTEST_SRC),$(GTEST_ALL)))
-GPU_BIN   := $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(GTEST_SRC))
+GPU_BIN   := $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(KBENCH_SRC) $(GTEST_SRC))
 EMU_BIN   := $(patsubst %.c,$(BUILD)/emu/%,$(KTEST_SRC) $(wildcard tests/emu/test_*.c))
 EMU_GPU   := $(GTEST_SRC:%.c=$(BUILD)/emu/%)
 endif
@@ -114,7 +115,7 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/libchorus.a
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
-$(KTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_CARD) $(HELP_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
+$(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(KBENCH_SRC)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_CARD) $(HELP_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 

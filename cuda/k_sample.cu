@@ -140,6 +140,7 @@ template <typename T> static __device__ T sum_before(T v, T *slots, T *total)
         slots[warp] = v;
     __syncthreads();
     T before = 0, all = 0;
+#pragma unroll 4
     for (int i = 0; i < WARPS; i++) {
         before = i == warp ? all : before;
         all += slots[i];
@@ -646,6 +647,7 @@ static __device__ void fill_bins(struct shared *sh, const struct row *r, const s
     __syncthreads(); /* bins are zero before they are counted in */
     for (int t = 0; t < tiles_of(r, f); t++) {
         int n = open_tile(sh, r, f, t);
+#pragma unroll 1
         for (int i = me; i < n; i += THREADS) {
             uint32_t key;
             float w = 0.0f;
@@ -1061,11 +1063,12 @@ static __device__ __attribute__((noinline)) void write_logprobs(int32_t token,
 }
 
 /* The row's token and result, by all threads of the last block. */
-static __device__ __attribute__((noinline)) void finish_row(int o)
+static __device__ __attribute__((noinline)) void finish_row()
 {
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
     const struct row *r = &sh->row;
+    int o = (int)blockIdx.y;
     struct sample_result *out = r->j.results + o;
     int32_t token = r->p.forced;
     if (token < 0)
@@ -1105,7 +1108,7 @@ static __global__ void __launch_bounds__(THREADS, 2) k_sample_draw(struct job j)
     if (shared_work)
         work_part(sh, r, part);
     if (shared_work ? is_last(sh, r) : part == 0)
-        finish_row(o);
+        finish_row();
 }
 
 static int parts_of(int vocab)

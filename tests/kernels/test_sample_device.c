@@ -344,12 +344,99 @@ static void test_sample_large(void **state)
     check_vocab(262208, kernel_test_on_card() ? 10 : 1, 21);
 }
 
+/* What does not fit, or cannot be done there, goes to the host, and the rows behind it do not. */
+static void test_sample_rows_full(void **state)
+{
+    (void)state;
+    enum { VOCAB = 64, COUNT = 8 };
+    int32_t tokens[] = {3, 9, 3, 70, -1, 11}, places[VOCAB] = {0};
+    struct logit_bias one = {5, 1.0f}, twice[] = {{5, 1.0f}, {6, 1.0f}, {5, 2.0f}};
+    uint32_t mask[] = {7, 8}, masks[2];
+    struct sample_edit edits[4];
+    struct sample_dev dev[COUNT];
+    struct sample_params p[COUNT];
+    struct sample_row rows[COUNT];
+    for (int o = 0; o < COUNT; o++) {
+        p[o] = (struct sample_params){.temperature = 1.0f,
+                                      .top_p = 1.0f,
+                                      .typical_p = 1.0f,
+                                      .repetition_penalty = 1.0f,
+                                      .logprobs = -1};
+        rows[o] = (struct sample_row){.params = &p[o], .forced = -1};
+    }
+    p[0].presence_penalty = 1.0f; /* 3 and 11 are in the output: two edits */
+    rows[0].tokens = tokens;
+    rows[0].prompt_count = 2;
+    rows[0].token_count = 6;
+    p[1].bias = twice; /* a bias of one token twice */
+    p[1].bias_count = 3;
+    p[2].repetition_penalty = 2.0f; /* 3, 9, 11 and two that are left: no room */
+    rows[2].tokens = tokens;
+    rows[2].token_count = 6;
+    p[3].bias = &one;
+    p[3].bias_count = 1;
+    rows[4].mask = rows[5].mask = mask; /* one mask has room */
+    p[6].typical_p = 0.5f;
+    p[7] = p[6];
+    rows[7].forced = 4;
+    struct sample_stage s = {.rows = dev,
+                             .edits = edits,
+                             .edits_max = 4,
+                             .masks = masks,
+                             .masks_max = 1,
+                             .places = places};
+    for (int round = 0; round < 2; round++) {
+        sample_rows_fill(&s, rows, COUNT, VOCAB);
+        static const int host[COUNT] = {0, 1, 1, 0, 0, 1, 1, 0};
+        for (int o = 0; o < COUNT; o++) {
+            if (dev[o].host != host[o])
+                fail_msg("row %d: host is %d", o, dev[o].host);
+        }
+        assert_int_equal(s.host_count, 4);
+        assert_int_equal(s.edit_count, 3);
+        assert_int_equal(s.mask_count, 1);
+        assert_int_equal(dev[0].edit_count, 2);
+        assert_int_equal(edits[0].token, 3);
+        assert_int_equal(edits[0].count, 1);
+        assert_int_equal(edits[1].token, 11);
+        assert_int_equal(dev[3].edit_begin, 2);
+        assert_int_equal(edits[2].token, 5);
+        assert_int_equal(dev[4].mask, 0);
+        assert_int_equal(dev[5].mask, -1);
+        assert_int_equal(masks[1], 8);
+        assert_int_equal(dev[7].forced, 4);
+        for (int i = 0; i < VOCAB; i++)
+            assert_int_equal(places[i], 0);
+    }
+}
+
+/* What the launcher refuses. */
+static void test_sample_refusals(void **state)
+{
+    (void)state;
+    struct step_dev step = {0};
+    float *room = kernel_test_alloc(4096);
+    const struct sample_args good = {
+        .step = &step, .outs_max = 1, .logits = room, .stride = 8, .vocab = 7, .scratch = room};
+    struct sample_args a[6] = {good, good, good, good, good, good};
+    a[0].stride = 6;
+    a[1].stride = 4;
+    a[2].logits = room + 1;
+    a[3].scratch = room + 2;
+    a[4].stride = a[4].vocab = SAMPLE_VOCAB_MAX + 4;
+    a[5].outs_max = 65536;
+    for (int i = 0; i < 6; i++) {
+        enum status want = i < 4 ? STATUS_INVALID : STATUS_UNSUPPORTED;
+        assert_int_equal(cuda_sample(&a[i], kernel_test_stream()), want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sample_small),
-        cmocka_unit_test(test_sample_middle),
-        cmocka_unit_test(test_sample_large),
+        cmocka_unit_test(test_sample_small),    cmocka_unit_test(test_sample_middle),
+        cmocka_unit_test(test_sample_large),    cmocka_unit_test(test_sample_rows_full),
+        cmocka_unit_test(test_sample_refusals),
     };
     return kernel_test_run("sample", tests, sizeof tests / sizeof *tests);
 }
