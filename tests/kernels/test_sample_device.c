@@ -344,6 +344,33 @@ static void test_sample_large(void **state)
     check_vocab(262208, kernel_test_on_card() ? 10 : 1, 21);
 }
 
+/* Thousands of ties across parts: the cut is an id, and bins weigh more than 32 bits hold. */
+static void test_sample_ties(void **state)
+{
+    (void)state;
+    struct batch *b = batch_open(20001);
+    uint64_t seed = 30;
+    for (int o = 0; o < ROWS; o++) {
+        struct ask *x = &b->asks[o];
+        make_ask(x, b->vocab, &seed);
+        for (int i = 0; i < b->vocab; i++)
+            x->logits[i] = i % 7 ? 1.0f : 1.5f;
+        x->params = (struct sample_params){.temperature = 1.0f,
+                                           .top_p = 0.3f + 0.08f * (float)o,
+                                           .min_p = o % 2 ? 0.5f : 0.0f,
+                                           .typical_p = 1.0f,
+                                           .top_k = o == 3 ? 1000 : 0,
+                                           .repetition_penalty = 1.0f,
+                                           .seed = (uint64_t)o,
+                                           .logprobs = 20};
+        x->row = (struct sample_row){.params = &x->params, .forced = -1};
+    }
+    oracle(b, ROWS);
+    run(b, 0, ROWS);
+    assert_int_equal(compare_all(b, 0, ROWS, "ties"), 0);
+    batch_close(b);
+}
+
 /* What does not fit, or cannot be done there, goes to the host, and the rows behind it do not. */
 static void test_sample_rows_full(void **state)
 {
@@ -434,9 +461,9 @@ static void test_sample_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sample_small),    cmocka_unit_test(test_sample_middle),
-        cmocka_unit_test(test_sample_large),    cmocka_unit_test(test_sample_rows_full),
-        cmocka_unit_test(test_sample_refusals),
+        cmocka_unit_test(test_sample_small),     cmocka_unit_test(test_sample_middle),
+        cmocka_unit_test(test_sample_large),     cmocka_unit_test(test_sample_ties),
+        cmocka_unit_test(test_sample_rows_full), cmocka_unit_test(test_sample_refusals),
     };
     return kernel_test_run("sample", tests, sizeof tests / sizeof *tests);
 }
