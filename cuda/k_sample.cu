@@ -13,13 +13,13 @@
  * top_k and top_p look for the last candidate they keep in passes of 512 bins over the bits of z or
  * of -s, each pass inside the bin that the one before ended in; no sort. Lists hold all that is
  * above a common bin; when the answer lies below it (a wide nucleus, hundreds of ties) the same
- * passes go over the whole row, in one block: correct, and slower by tens of microseconds.
+ * passes go over the whole row, in one block: correct, and slow (bench_sample, "flat").
  *
- * Shared memory: struct shared, 43 KB. Bytes: each node reads the row once (L2), 4 V; flops: about
- * 25 V a weight sum.
- * Order of sums: a thread's 16 weights in a float pair, then doubles over lanes, warps, parts.
- * Masses of bins are exact integers in units of the bin's least weight, so atomics leave no trace.
- * Covered by tests/kernels/test_sample_device.c; timed by tests/kernels/bench_sample.c.
+ * Preconditions: those of cuda_sample. Shared memory: struct shared, 42 KB. Bytes: each node reads
+ * the row once (L2), 4 V; flops: about 25 V a weight sum. Order of sums: a thread's 16 weights in a
+ * float pair, then doubles over lanes, warps, parts. Masses of bins are exact integers in units of
+ * the bin's least weight, so atomics leave no trace. Covered by tests/kernels/test_sample_device.c;
+ * timed by tests/kernels/bench_sample.c.
  */
 #include "cuda/k_sample.h"
 
