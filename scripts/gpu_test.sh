@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Engine parity on a card: models of all four families with adapters of every kind, in every weight format.
 #   gpu_test.sh [MODE...]    modes: self steps company jobs demo plain (default: all)
-# BIN: build folder or unpacked bundle that has the programs (build); BACKEND: cuda; LAUNCHES=plain: as cards before sm_90. Random models are made where python3 has numpy; the golden models are always there. One line a run, exit code 1 when
-# something did not hold, details in OUT/parity.log.
+# BIN: build folder or unpacked bundle that has the programs (build); BACKEND: cuda; LAUNCHES=plain: as cards before sm_90;
+# EXTRA: more options of parity, as "--sequences 8 --jobs 16" for the emulated card of build/emu. Random models are made where python3
+# has numpy; the golden models are always there. One line a run, exit code 1 when something did not hold, details in OUT/parity.log.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-build}
@@ -30,7 +31,7 @@ run() { # expected exit code, what it is called here, then options of parity
     shift 2
     begin=$(date +%s.%N)
     echo "+ parity $*" >>"$log"
-    timeout 300 "$parity" ${launches:+--launches "$launches"} "$@" >"$work/one" 2>&1
+    timeout 300 "$parity" ${EXTRA:-} ${launches:+--launches "$launches"} "$@" >"$work/one" 2>&1
     rc=$?
     cat "$work/one" >>"$log"
     count=$((count + 1))

@@ -52,6 +52,9 @@ struct CUevent_st {
     CUgraph_st *capture;
 };
 
+/* Made before any constructor of a program runs: emu_present is one, and may be linked first. */
+#define MADE_FIRST __attribute__((init_priority(200)))
+
 static struct {
     bool present;
     emu_options card;
@@ -64,8 +67,8 @@ static struct {
     size_t allocated;
     std::set<CUstream_st *> streams;
     std::map<const void *, size_t> smem_told;
-} emu;
-static CUstream_st null_stream;
+} emu MADE_FIRST;
+static CUstream_st null_stream MADE_FIRST;
 static std::recursive_mutex lock;
 using guard = std::lock_guard<std::recursive_mutex>;
 

@@ -197,10 +197,8 @@ static void bench_engine(struct bench *b)
         .queue_max = LIMIT_QUEUE,
         .wait_bound_steps = 64,
     };
-#ifdef HAS_CUDA_BACKEND
     opt.quant = b->quant;
     opt.plain_launches = b->plain_launches;
-#endif
     struct ask *a = ask_open(&opt);
     int adapters = 0;
     for (int d = 0; d < b->dir_count; d++)
@@ -224,10 +222,8 @@ struct load {
 static void load_open(struct load *l, const struct bench *b)
 {
     struct backend_options opt = {.threads = b->threads};
-#ifdef HAS_CUDA_BACKEND
     opt.quant = b->quant;
     opt.plain_launches = b->plain_launches;
-#endif
     struct err e = {0};
     *l = (struct load){0};
     if (model_open(b->model_dir, NULL, &l->model, &e) != STATUS_OK)
@@ -235,7 +231,7 @@ static void load_open(struct load *l, const struct bench *b)
     enum status st = STATUS_UNSUPPORTED;
     if (strcmp(b->backend, "cpu") == 0)
         st = cpu_backend_open(&opt, &l->b, &e);
-#ifdef HAS_CUDA_BACKEND
+#ifdef CHORUS_CUDA
     else if (strcmp(b->backend, "cuda") == 0)
         st = cuda_backend_open(&opt, &l->b, &e);
 #endif

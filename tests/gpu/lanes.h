@@ -13,10 +13,6 @@
 
 #include "engine/backend.h"
 
-#if defined(CHORUS_CUDA) && __has_include("cuda/cuda_state.h")
-#define HAS_CUDA_BACKEND
-#endif
-
 #define LANES_MAX 16
 
 /* A generator for everything random in these programs (splitmix64, Steele, Lea, Flood 2014). */

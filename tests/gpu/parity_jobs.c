@@ -119,11 +119,9 @@ static struct ask *open_engine(const struct parity *p, int in_flight, int *adapt
         .queue_max = LIMIT_QUEUE,
         .wait_bound_steps = 64,
     };
-#ifdef HAS_CUDA_BACKEND
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
     opt.plain_launches = p->plain_launches;
-#endif
     struct ask *a = ask_open(&opt);
     *adapters = 0;
     for (int d = 0; d < p->dir_count; d++)

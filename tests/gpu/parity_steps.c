@@ -51,8 +51,6 @@ static void world_open(struct world *w, const struct parity *p)
 {
     struct err e = {0};
     *w = (struct world){.p = p};
-    if (!view_has_format(p->linears) || !view_has_format(p->head))
-        lanes_die("this build has no reference of the quantised formats");
     if (model_open(p->model_dir, NULL, &w->files, &e) != STATUS_OK)
         lanes_die("%s: %s", p->model_dir, e.msg);
     w->stored = view_stored(w->files, p->linears, p->head);
@@ -84,17 +82,15 @@ static void world_open(struct world *w, const struct parity *p)
 static struct backend *open_backend(const struct parity *p, const char *name)
 {
     struct backend_options opt = {.threads = p->threads};
-#ifdef HAS_CUDA_BACKEND
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
     opt.plain_launches = p->plain_launches;
-#endif
     struct backend *b = NULL;
     struct err e = {0};
     enum status st = STATUS_UNSUPPORTED;
     if (strcmp(name, "cpu") == 0 || strcmp(name, "noisy") == 0)
         st = cpu_backend_open(&opt, &b, &e);
-#ifdef HAS_CUDA_BACKEND
+#ifdef CHORUS_CUDA
     else if (strcmp(name, "cuda") == 0)
         st = cuda_backend_open(&opt, &b, &e);
 #endif

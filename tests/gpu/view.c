@@ -4,42 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/gpu/lanes.h"
-
-#if __has_include("cuda/quantise_ref.h")
 #include "cuda/quantise_ref.h"
-#define HAS_QUANTISE_REF true
-#else
-#define HAS_QUANTISE_REF false
-#endif
-
-bool view_has_format(enum weight_format f)
-{
-    return f == WEIGHT_BF16 || HAS_QUANTISE_REF;
-}
-
-static float to_bf16(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+#include "tests/gpu/lanes.h"
 
 static void store_row(enum weight_format f, const float *in, int k, float *out)
 {
-    if (f == WEIGHT_BF16) {
-        for (int i = 0; i < k; i++)
-            out[i] = to_bf16(in[i]);
-        return;
-    }
-#if HAS_QUANTISE_REF
     if (quantise_ref_row(f, in, k, out) != STATUS_OK)
         lanes_die("quantise_ref_row refused a row of %d values", k);
-#else
-    lanes_die("this build has no reference of the quantised formats");
-#endif
 }
 
 /* ---- tensors ---- */

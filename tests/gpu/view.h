@@ -16,9 +16,6 @@
 /* The largest relative error of one rounding to bf16, which has 8 significant bits. */
 #define VIEW_BF16_ROUNDING 0x1p-8
 
-/* False: this build has no cuda/quantise_ref.h, so there is no reference of that format. */
-bool view_has_format(enum weight_format f);
-
 /* The model with every linear as `linears` holds it and the head as `head` does; the embedding as
  * bf16 does. Freed with view_free, before `m`. */
 struct model *view_stored(const struct model *m, enum weight_format linears,
