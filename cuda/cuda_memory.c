@@ -121,21 +121,28 @@ static bool shrink(int *ctx, int *seqs)
     return true;
 }
 
+/* The first of the list that fits. */
+static bool suggest(const struct cuda_memory_ask *ask, int *ctx, int *seqs)
+{
+    *ctx = ask->plan.ctx_max;
+    *seqs = ask->plan.seqs_max;
+    do {
+        if (would_fit(*ask, *ctx, *seqs))
+            return true;
+    } while (shrink(ctx, seqs));
+    return false;
+}
+
 static enum status too_small(const struct cuda_memory_ask *ask, size_t needed, struct err *e)
 {
-    int ctx = ask->plan.ctx_max, seqs = ask->plan.seqs_max;
+    struct cuda_memory_ask packed = *ask;
+    packed.formats = (struct cuda_formats){.layers = WEIGHT_INT4, .head = WEIGHT_INT8};
+    int ctx, seqs;
     char hint[96] = "the card is too small for this model";
-    bool found = false;
-    while (!found && shrink(&ctx, &seqs))
-        found = would_fit(*ask, ctx, seqs);
-    if (found) {
+    if (suggest(ask, &ctx, &seqs))
         snprintf(hint, sizeof hint, "--ctx %d --max-seqs %d would fit", ctx, seqs);
-    } else if (ask->formats.layers != WEIGHT_INT4) {
-        struct cuda_memory_ask packed = *ask;
-        packed.formats = (struct cuda_formats){.layers = WEIGHT_INT4, .head = WEIGHT_INT8};
-        if (would_fit(packed, ctx, seqs))
-            snprintf(hint, sizeof hint, "--quant int4 --ctx %d --max-seqs %d would fit", ctx, seqs);
-    }
+    else if (ask->formats.layers != WEIGHT_INT4 && suggest(&packed, &ctx, &seqs))
+        snprintf(hint, sizeof hint, "--quant int4 --ctx %d --max-seqs %d would fit", ctx, seqs);
     return err_set(e, STATUS_NO_MEMORY, "gpu-memory",
                    "The card's memory does not suffice: %.2f GiB are needed, %.2f GiB may be used; "
                    "%s.",
