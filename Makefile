@@ -44,6 +44,7 @@ EMU_OBJ   := $(patsubst %,$(BUILD)/emu/obj/%.o,$(CUDA_SRC) $(TEST_CU) $(filter-o
 CARD_OBJ  := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC))
 TEST_CARD := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(TEST_CU))
 HELP_LIB  := $(BUILD)/libhelp.a
+GTEST_LIB := $(BUILD)/libgtest.a
 EMU_HERE  := $(BUILD)/emu/obj/tests/emu/emu_present.cc.o
 EMU_LIB   := $(BUILD)/emu/libkernels.a
 EMU_LINK  := $(EMU_LIB) -lstdc++
@@ -51,7 +52,7 @@ KTEST_SRC := $(wildcard tests/kernels/test_*.c)
 KBENCH_SRC := $(wildcard tests/kernels/bench_*.c)
 KTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(KTEST_SRC) $(KBENCH_SRC),$(wildcard tests/kernels/*.c)))
 # Programs over the whole backend; emulated they find a card at once (emu_present).
-GTEST_ALL := $(if $(wildcard cuda/cuda_backend.c),$(wildcard tests/gpu/*.c))
+GTEST_ALL := $(wildcard tests/gpu/*.c)
 GTEST_SRC := $(shell grep -lE '^int main\b' $(GTEST_ALL) /dev/null)
 GTEST_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(GTEST_SRC),$(GTEST_ALL)))
 GPU_BIN   := $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(KBENCH_SRC) $(GTEST_SRC))
@@ -119,7 +120,7 @@ $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(KBENCH_SRC)): $(BUILD)/tests/%: $(BUILD
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
-$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(GTEST_OBJ) $(BUILD)/libchorus.a $(CARD_LIB)
+$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(GTEST_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS)
 
@@ -131,14 +132,18 @@ $(EMU_BIN): $(BUILD)/emu/tests/%: $(BUILD)/obj/tests/%.o $(HELP_LIB) $(BUILD)/li
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
-$(EMU_GPU): $(BUILD)/emu/%: $(BUILD)/obj/%.o $(GTEST_OBJ) $(EMU_HERE) $(BUILD)/libchorus.a $(EMU_LIB)
+$(EMU_GPU): $(BUILD)/emu/%: $(BUILD)/obj/%.o $(EMU_HERE) $(GTEST_LIB) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS)
 
 $(BUILD)/emu/chorus: $(BUILD)/obj/server/main.o $(EMU_HERE) $(BUILD)/libchorus.a $(EMU_LIB)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS)
 
-# What tests of kernels may use of the other tests' helpers: an archive, so that each gets only what it asks for.
+# Helpers of tests as archives, so that each program gets only what it asks for.
+$(GTEST_LIB): $(GTEST_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	@ar rcs $@ $^
+
 $(HELP_LIB): $(KTEST_OBJ) $(HELP_OBJ)
 	@mkdir -p $(@D) && rm -f $@
 	@ar rcs $@ $^

@@ -16,7 +16,8 @@ mkdir -p "$dir"/{bin,lib/licences,models,tests}
 
 cp "$build/chorus" "$dir/bin/"
 find "$build/tests/kernels" "$build/tests/gpu" -maxdepth 1 -type f -perm -u+x -exec cp {} "$dir/tests/" \; 2>/dev/null || true
-strip --strip-debug "$dir/bin/chorus" "$dir/tests/"* 2>/dev/null || true
+strip --strip-debug "$dir/bin/chorus"
+strip --strip-all "$dir/tests/"*
 
 # glibc's own libraries must be those of the machine; every other one comes along.
 own='^(libc|libm|libdl|librt|libpthread|libresolv|libutil|ld-linux.*|linux-vdso)\.so'
@@ -43,7 +44,7 @@ for data in tests/golden/data/*/model; do
     cp -r "$family/model" "$family/adapters" "$dir/$family/"
 done
 
-tar -C "$out" --sort=name --owner=0 --group=0 -czf "$dir.tar.gz" "$name"
+tar -C "$out" --sort=name --owner=0 --group=0 -cf - "$name" | gzip -9 >"$dir.tar.gz"
 bytes=$(stat -c %s "$dir.tar.gz")
 printf 'bundle: %s.tar.gz, %d.%d MiB (%d MiB unpacked), %d libraries\n' "$dir" $((bytes >> 20)) \
     $(((bytes & 1048575) * 10 >> 20)) "$(du -sm "$dir" | cut -f1)" "$(find "$dir/lib" -name '*.so*' | wc -l)"
