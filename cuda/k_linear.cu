@@ -1,27 +1,34 @@
 /* k_linear: see k_linear.h for the formula.
  *
- * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as linear_args. T <= 8, 16,
- * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other.
+ * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as
+ * linear_args. T <= 8, 16, 32 rows by the bucket; more are worked off in row
+ * blocks of 32, one after the other.
  *
- * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) /
- * grid) with all of K. Its warps are ranges of K by pairs of tiles (linear_dev.cuh).
+ * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b /
+ * grid, tiles (b + 1) / grid) with all of K. Its warps are ranges of K by pairs
+ * of tiles (linear_dev.cuh).
  *
- * A block asks its weights into L2 and the first of them into registers, counts the adapters' units
- * and begins its first; waits for the node in front; fetches x; does its shrink units
- * (lora_device.cuh); multiplies (linear_tile.cuh), a pass being the pairs of all warps; adds the
- * warps' sums up; waits for all shrink units of the grid; expands; writes.
+ * A block asks its weights into L2 and the first of them into registers, counts
+ * the adapters' units and begins its first; waits for the node in front;
+ * fetches x; does its shrink units (lora_device.cuh); multiplies
+ * (linear_tile.cuh), a pass being the pairs of all warps; adds the warps' sums
+ * up; waits for all shrink units of the grid; expands; writes.
  *
- * Shared memory, at most 99 KB: x of a window of groups for all slices (two windows where K does
- * not fit), sums [tile][slot][row], centre sums of x, block_state.
+ * Shared memory, at most 99 KB: x of a window of groups for all slices (two
+ * windows where K does not fit), sums [tile][slot][row], centre sums of x,
+ * block_state.
  *
- * Bytes: W and the adapters' A and B once, x once a block and pass. 2 T N K flops.
+ * Bytes: W and the adapters' A and B once, x once a block and pass. 2 T N K
+ * flops.
  *
- * Order of sums: 8 slices of K; in a slice groups ascending, in a group k16 steps ascending; slices
- * as a fixed tree; pieces in order of their rounds. No sum depends on T, the bucket or the company.
+ * Order of sums: 8 slices of K; in a slice groups ascending, in a group k16
+ * steps ascending; slices as a fixed tree; pieces in order of their rounds. No
+ * sum depends on T, the bucket or the company.
  *
- * All blocks must be resident together: they wait for each other's shrink units. Registers are
- * bounded so that two nodes fit on an SM; what spills is state outside of the loops over groups of
- * one row tile, with four row tiles also some of that inside.
+ * All blocks must be resident together: they wait for each other's shrink
+ * units. Registers are bounded so that two nodes fit on an SM; what spills is
+ * state outside of the loops over groups of one row tile, with four row tiles
+ * also some of that inside.
  *
  * Tests: tests/kernels/test_linear.c; bench: tests/gpu/linear_bench.c.
  */
@@ -31,7 +38,8 @@
 #include "cuda/linear_tile.cuh"
 #include "cuda/lora_expand.cuh"
 
-/* Rows that a group of x takes in shared memory; one row tile: only those that are there. */
+/* Rows that a group of x takes in shared memory; one row tile: only those that
+ * are there. */
 template <int NT> PTX_INLINE int x_rows(int rows)
 {
     return NT == 1 ? rows : NT * 8;
@@ -43,8 +51,9 @@ template <int NT> PTX_INLINE int x_rows(int rows)
 
 #define X_BYTES_MAX 65536
 
-/* A block's share of its weights in L2 ahead of their use. Without a dependent launch there is
- * nothing to bridge, and such cards may have as little as 6 MB of L2. */
+/* A block's share of its weights in L2 ahead of their use. Without a dependent
+ * launch there is nothing to bridge, and such cards may have as little as 6 MB
+ * of L2. */
 #define AHEAD_BYTES       (256u << 10)
 #define AHEAD_BYTES_ALONE (32u << 10)
 
@@ -81,7 +90,8 @@ PTX_INLINE int range_begin(const struct linear_dev *p, int i)
     return slice_begin(p->groups, i * (LINEAR_SLICES / p->slice_warps));
 }
 
-/* Place of a slice warp's first group in a stage: resident x lies in the order of the groups. */
+/* Place of a slice warp's first group in a stage: resident x lies in the order
+ * of the groups. */
 PTX_INLINE int x_slot(const struct linear_dev *p, const struct x_plan *x, int slice_warp)
 {
     return x->windows == 1 ? range_begin(p, slice_warp) : slice_warp * x->window;
@@ -117,8 +127,8 @@ PTX_INLINE void x_fetch(uint8_t *to, const struct linear_dev *p, const struct x_
     ptx_cp_async_commit();
 }
 
-/* sums[slot][row] = centre * sum of x over the group: the same instructions for every row tile.
- * Slots that hold no group give values that are not read. */
+/* sums[slot][row] = centre * sum of x over the group: the same instructions for
+ * every row tile. Slots that hold no group give values that are not read. */
 template <int FORMAT, int NT>
 PTX_INLINE void x_sums(float *sums, const uint8_t *x_smem, const struct linear_dev *p,
                        const struct x_plan *x, int rows, const struct place *at)
@@ -209,8 +219,9 @@ PTX_INLINE void residual_load(struct residual_ahead *a, const struct linear_dev 
     }
 }
 
-/* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole warps: lane / 4 is the
- * row r of the tile, so RESIDUAL can add the tile's squares up. */
+/* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole
+ * warps: lane / 4 is the row r of the tile, so RESIDUAL can add the tile's
+ * squares up. */
 PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool on, float lo,
                        float hi, const struct residual_ahead *ahead)
 {
@@ -235,20 +246,20 @@ PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool 
         return;
     }
     struct residual_ahead now;
-    if (!ahead) {
+    if (ahead)
+        now = *ahead;
+    else
         residual_load(&now, p, n, t, on);
-        ahead = &now;
-    }
-    lo = low ? __fadd_rn(ahead->y[0], lo) : 0;
-    hi = high ? __fadd_rn(ahead->y[1], hi) : 0;
+    lo = low ? __fadd_rn(now.y[0], lo) : 0;
+    hi = high ? __fadd_rn(now.y[1], hi) : 0;
     bf16 *xn = p->xn + (size_t)t * p->xn_stride + n;
     if (low) {
         y[0] = lo;
-        xn[0] = __float2bfloat16(lo * ahead->norm[0]);
+        xn[0] = __float2bfloat16(lo * now.norm[0]);
     }
     if (high) {
         y[8] = hi;
-        xn[8] = __float2bfloat16(hi * ahead->norm[1]);
+        xn[8] = __float2bfloat16(hi * now.norm[1]);
     }
     float ss = __fmaf_rn(lo, lo, __fmul_rn(hi, hi));
 #pragma unroll
@@ -269,7 +280,8 @@ struct lora_state {
     int before[32];  /* fine: units before each piece */
 };
 
-/* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
+/* Item of a warp: fine: slices of units, block by block; coarse: a unit a
+ * block. -1: none left. */
 PTX_INLINE int shrink_unit(const struct lora_state *l, int item, int *slice, const struct place *at)
 {
     int i = l->fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * LINEAR_WARPS)
@@ -285,7 +297,8 @@ PTX_INLINE void shrink_done(uint32_t *done)
     ptx_store_release(done, 1);
 }
 
-/* All of this block's shrink work; `w` and `loaded` hold the first item, begun. */
+/* All of this block's shrink work; `w` and `loaded` hold the first item, begun.
+ */
 PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, const struct lora_state *l,
                            struct unit_scan *scan, struct shrink_work w,
                            struct shrink_half loaded[2], const struct place *at)
@@ -325,7 +338,8 @@ PTX_INLINE void shrink_all(float *red, const struct linear_dev *p, const struct 
     }
 }
 
-/* Adds all pieces to the sums in slot 1 of the pass's tiles. Rows [first, first + rows). */
+/* Adds all pieces to the sums in slot 1 of the pass's tiles. Rows [first, first
+ * + rows). */
 PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev *p,
                            const struct lora_state *l, int tile, int tiles, int first, int rows,
                            const struct place *at)
@@ -352,7 +366,8 @@ PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev 
             }
         }
         begin = end;
-        __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
+        __syncthreads(); /* a round's sums before the next round adds to them, or
+                            all are read */
     }
 }
 
@@ -363,7 +378,8 @@ PTX_INLINE void wait_done(const struct linear_dev *p, uint32_t target)
         }
 }
 
-/* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass, row t. */
+/* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass,
+ * row t. */
 struct item {
     int k, n, t, r;
     int at; /* of its sums */
@@ -396,8 +412,8 @@ PTX_INLINE float2 item_total(const float *red, const struct item *e, const struc
 
 /* Totals with all adapters, left in slot 0: base * (1 + gains) + expands. */
 template <int NT>
-PTX_INLINE void lora_totals(float *red, const struct linear_dev *p, const struct lora_state *l,
-                            int tile, int tiles, int first, int rows)
+LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, const struct lora_state *l,
+                             int tile, int tiles, int first, int rows)
 {
     const struct place at = place_here();
     const int floats = NT * 128, tile_floats = slot_count(p->slice_warps) * floats;
@@ -410,7 +426,8 @@ PTX_INLINE void lora_totals(float *red, const struct linear_dev *p, const struct
         red[e.at + floats] = red[e.at + floats + 64] = 0;
     }
     wait_done(p, l->target);
-    __syncthreads(); /* the totals and zeros above; others' u behind the counter */
+    __syncthreads(); /* the totals and zeros above; others' u behind the counter
+                      */
     expand_all(red + floats, tile_floats, p, l, tile, tiles, first, rows, &at);
     const bool any_gain = p->head->pieces[p->view].any_gain != 0;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
@@ -427,8 +444,8 @@ PTX_INLINE void lora_totals(float *red, const struct linear_dev *p, const struct
 
 /* ---- the kernel ---- */
 
-/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue. ahead: NULL or of the
- * pass's first item. */
+/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue.
+ * ahead: NULL or of the pass's first item. */
 template <int NT>
 PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p, bool lora,
                          const struct residual_ahead *ahead, int tile, int tiles, int first,
@@ -491,11 +508,12 @@ PTX_INLINE void block_begin(uint8_t *smem, float *rinv, const struct linear_dev 
         rms_rows(rinv, p, 0, rows_all, at);
 }
 
-/* The same for a step with adapters, with all that comes before the base product: counts the units,
- * begins this warp's first, waits, fetches, shrinks. */
+/* The same for a step with adapters, with all that comes before the base
+ * product: counts the units, begins this warp's first, waits, fetches, shrinks.
+ */
 template <int NT>
-PTX_INLINE void lora_begin(uint8_t *smem, float *rinv, float *red, struct lora_state *l,
-                           const struct linear_dev *p, struct x_plan x, int rows_all, int blocks)
+LINEAR_CALL void lora_begin(uint8_t *smem, float *rinv, float *red, struct lora_state *l,
+                            const struct linear_dev *p, struct x_plan x, int rows_all, int blocks)
 {
     const struct place at = place_here();
     struct unit_scan scan;
@@ -534,13 +552,12 @@ template <int NT> struct block_state {
     struct residual_ahead ahead[NT == 1 ? LINEAR_THREADS : 1]; /* of the first pass */
 };
 
-template <int FORMAT, int NT>
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             2) void k_linear(const __grid_constant__ struct linear_dev p)
+/* The kernel of steps with adapters and of those without: two bodies, so that
+ * the latter's loops have all registers. */
+template <int FORMAT, int NT, bool LORA>
+PTX_INLINE void linear_body(uint8_t *smem, const struct linear_dev &p, const int rows_all)
 {
-    const int BUFFERS = NT == 4 ? 1 : 2;
-    ptx_pdl_trigger();
-    DYN_SMEM(smem);
+    const int BUFFERS = NT == 4 || LORA ? 1 : 2; /* chunks ahead: registers decide */
     const struct place at = place_here();
     float *red = (float *)(smem + p.x_bytes);
     float *sums = (float *)(smem + p.x_bytes + p.red_bytes);
@@ -552,14 +569,13 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const int slice_warp = at.warp % p.slice_warps, pair = at.warp / p.slice_warps;
     const int pass_tiles = LINEAR_WARPS / p.slice_warps * PAIR;
     const int slices = LINEAR_SLICES / p.slice_warps, slice_first = slice_warp * slices;
-    const int rows_all = p.head->rows[p.view];
     const int blocks = (rows_all + NT * 8 - 1) / (NT * 8);
 
-    /* Weights do not depend on the node in front: the first chunks now, the others into L2. */
-    const int pieces = p.table ? p.head->pieces[p.view].count : 0;
+    /* Weights do not depend on the node in front: the first chunks now, the
+     * others into L2. */
     const int range = range_begin(&p, slice_warp), range_end = range_begin(&p, slice_warp + 1);
-    const struct weight_route route = {range,  range_end - range, tile_end, pass_tiles,
-                                       blocks, pieces > 0};
+    const struct weight_route route = {range, range_end - range, tile_end, pass_tiles, blocks,
+                                       LORA};
     struct weight_cursor cur;
     struct chunk<FORMAT> buffers[BUFFERS];
     cur.tile = tile0 + pair * PAIR;
@@ -573,7 +589,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     }
     const struct x_plan xp = x_plan_make<NT>(&p, max(1, min(rows_all, NT * 8)), blocks);
     const bool resident = xp.windows == 1 && blocks == 1;
-    if (pieces > 0) { /* the first weights wait in L2 until the shrink is done */
+    if (LORA) { /* the first weights wait in L2 until the shrink is done */
         lora_begin<NT>(smem, state->rinv, red, &state->lora, &p, xp, rows_all, blocks);
         if (rows_all == 0)
             return;
@@ -590,7 +606,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         residual_load(&state->ahead[threadIdx.x], &p, e.n, e.t,
                       e.t < rows_all && tile0 + e.k < tile_end);
     }
-    if (pieces > 0)
+    if (LORA)
         buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, &route, &at);
 
     int buffer = 0, stage = 0;
@@ -615,7 +631,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             for (int v = 0; v < xp.windows; v++) {
                 if (fresh) {
                     ptx_cp_async_wait<0>();
-                    __syncthreads(); /* x of this window; the other stage is read no more */
+                    __syncthreads(); /* x of this window; the other stage is read no more
+                                      */
                     bool more = v + 1 < xp.windows;
                     int next_first = more ? first : block + 1 < blocks ? first + NT * 8 : 0;
                     if (!resident && (more || block + 1 < blocks || tile + pass_tiles < tile_end))
@@ -642,17 +659,31 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             }
             const int tiles = min(pass_tiles, tile_end - tile);
             __syncthreads(); /* the warps' sums, before others add them up */
-            if (pieces > 0) {
+            if (LORA) {
                 lora_totals<NT>(red, &p, &state->lora, tile, tiles, first, rows);
                 cursor_resume<FORMAT>(&cur, &p, &route);
                 buffers_fill<FORMAT, BUFFERS>(buffers, &cur, &p, &route, &at);
                 buffer = 0;
             }
-            pass_end<NT>(red, state->rinv, &p, pieces > 0,
+            pass_end<NT>(red, state->rinv, &p, LORA,
                          early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles,
                          first, rows);
         }
     }
+}
+
+template <int FORMAT, int NT>
+__global__ __launch_bounds__(LINEAR_THREADS,
+                             NT == 4 ? 1
+                                     : 2) void k_linear(const __grid_constant__ struct linear_dev p)
+{
+    ptx_pdl_trigger();
+    DYN_SMEM(smem);
+    const int rows_all = p.head->rows[p.view];
+    if (p.table && p.head->pieces[p.view].count > 0)
+        linear_body<FORMAT, NT, true>(smem, p, rows_all);
+    else
+        linear_body<FORMAT, NT, false>(smem, p, rows_all);
 }
 
 /* ---- the launcher ---- */
@@ -721,8 +752,8 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     d->done = a->done;
 }
 
-/* How warps share the work, and what that takes of shared memory. More tiles a block: fewer ranges
- * of K, so that x passes through shared memory once. */
+/* How warps share the work, and what that takes of shared memory. More tiles a
+ * block: fewer ranges of K, so that x passes through shared memory once. */
 static void dev_shape(struct linear_dev *d, int nt, int tiles_block, bool one_block)
 {
     d->slice_warps = nt == 4 || (tiles_block > 2 && tiles_block <= 4) ? 4
