@@ -1,11 +1,12 @@
-/* k_linear: y = W x for few rows, with the LoRA pieces of any mix of adapters, as one graph node.
+/* k_linear: y = W x for few rows, with the LoRA pieces of any mix of adapters.
  *
- *   acc[t, n] = sum_k W[n, k] x[t, k];  u[p] = A[p] x of the piece's rows, in the same kernel
+ *   acc[t, n] = sum_k W[n, k] x[t, k];  u[p] = A[p] x of the piece's rows
  *   out[t, n] = rinv[t] * (acc * (1 + sum_p weight gain[n]) + sum_p weight scale (B u)[n]) +
  * bias[n] rinv[t] = 1 / sqrt(sum of ss[t] / K + eps), or 1 without a norm
  *
- * The order of every sum depends on K and N alone: 8 slices of K (one a warp), added in order; a
- * row's bits are the same at any T, in any company, on every path of this file.
+ * One graph node; with adapters two: u comes from a node in front. The order of every sum depends
+ * on K and N alone: 8 slices of K (one a warp), added in order; a row's bits are the same at any T,
+ * in any company, on every path of this file.
  */
 #ifndef CHORUS_CUDA_K_LINEAR_H
 #define CHORUS_CUDA_K_LINEAR_H
@@ -56,8 +57,10 @@ struct linear_args {
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
     void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
-    uint32_t *done; /* counter of finished shrink units; 0 at the step's start */
+    uint32_t *done; /* not used */
+    int no_pieces;  /* the step has none, whatever the table: the node in front is left out */
     int sms;        /* multiprocessors of the card: bounds the grid */
+    int small;      /* use at most 99 KB of shared memory, as where a card has no more */
     int dependent;  /* launch with programmatic dependence */
 };
 

@@ -1,10 +1,7 @@
-/* linear_dev: what k_linear's parts share: the kernel's arguments, the shape of a block, and how a
- * tile's fragments meet x.
+/* linear_dev: what k_linear's parts share: the kernel's arguments and how weights become fragments.
  *
- * A block has 8 warps. They are `slice_warps` (2, 4 or 8) ranges of K by 8 / slice_warps pairs of
- * tiles. K is always cut into 8 slices, slice i = groups [G i / 8, G (i + 1) / 8); a warp that has
- * several sums each by itself and adds them as the tree ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)),
- * so that the bits do not depend on slice_warps.
+ * A block has 8 warps, each a slice of K: slice i = groups [G i / 8, G (i + 1) / 8). Their sums are
+ * added as the tree ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)).
  */
 #ifndef CHORUS_CUDA_LINEAR_DEV_CUH
 #define CHORUS_CUDA_LINEAR_DEV_CUH
@@ -15,7 +12,6 @@
 #define LINEAR_WARPS   8
 #define LINEAR_THREADS (LINEAR_WARPS * 32)
 #define LINEAR_SLICES  8
-#define PAIR           2 /* tiles that a warp works on at once, over one read of x */
 
 typedef __nv_bfloat16 bf16;
 
@@ -53,11 +49,7 @@ struct linear_dev {
     int table_stride, stack;
     int module_tile[STACK_MODULES];
     uint8_t *u;
-    uint32_t *done;
-    int slice_warps;
-    int x_bytes;    /* shared memory for x */
-    int red_bytes;  /* shared memory for sums */
-    uint32_t ahead; /* bytes of its own weights that a block asks into L2 ahead of their use */
+    int pass_tiles; /* tiles that a block works on at once */
 };
 
 /* Who a thread is. g and t are the fragment coordinates of layout.h. */
@@ -77,13 +69,7 @@ PTX_INLINE int slice_begin(int groups, int i)
     return groups * i / LINEAR_SLICES;
 }
 
-/* ---- sums in shared memory: [tile of the pass][slot][row tile][4][lane] floats ---- */
-
-/* Slots of a tile: a warp keeps the partial sums of its tree in its own. */
-PTX_INLINE int slot_count(int slice_warps)
-{
-    return slice_warps == 8 ? 8 : 4;
-}
+/* ---- sums in shared memory: [tile of the pass][slice][row tile][4][lane] floats ---- */
 
 /* Where output (r, t) of a tile lies within a slot; r < 16, t the row within the row block. */
 PTX_INLINE int slot_at(int r, int t)
@@ -114,32 +100,24 @@ PTX_INLINE uint32_t pack_bf16(float low, float high)
     return a | b << 16;
 }
 
-/* A format's constants. A chunk is what a warp loads of a tile at once: 32 lanes x 2 x 16 bytes.
- * Integer weights enter the products with an offset that is taken back by `centre` * sum of x:
- * int4: 128 + q, centre -136; int8: (128 + low) + (2048 + 16 high), centre -2304. All are exact
- * in bf16. */
+/* A format's constants. Integer weights enter the products with an offset that is taken back by
+ * `centre` * sum of x: int4: 128 + q, centre -136; int8: (128 + low) + (2048 + 16 high), centre
+ * -2304. All are exact in bf16. */
 template <int FORMAT> struct format_traits;
 template <> struct format_traits<WEIGHT_INT4> {
-    static const int tile_bytes = TILE_BYTES_INT4, chunks = 1, second = 512;
-    static const uint32_t centre = 0xc308c308u;
+    static constexpr int tile_bytes = TILE_BYTES_INT4;
+    static constexpr uint32_t centre = 0xc308c308u;
 };
 template <> struct format_traits<WEIGHT_INT8> {
-    static const int tile_bytes = TILE_BYTES_INT8, chunks = 2, second = 1024;
-    static const uint32_t centre = 0xc510c510u;
+    static constexpr int tile_bytes = TILE_BYTES_INT8;
+    static constexpr uint32_t centre = 0xc510c510u;
 };
 template <> struct format_traits<WEIGHT_BF16> {
-    static const int tile_bytes = TILE_BYTES_BF16, chunks = 4, second = 512;
-    static const uint32_t centre = 0;
+    static constexpr int tile_bytes = TILE_BYTES_BF16;
+    static constexpr uint32_t centre = 0;
 };
 
 #define MAGIC_128  0x43004300u /* bf16 128 + nibble */
 #define MAGIC_2048 0x45004500u /* bf16 2048 + 16 nibble */
-
-/* x of a row tile in shared memory: row of 256 bytes a group, its 64-byte blocks s swapped in pairs
- * for odd rows, so that the eight lanes of a 16-byte access phase meet all banks once. */
-PTX_INLINE int x_block(int row, int s)
-{
-    return row * 256 + (s ^ (row & 1)) * 64;
-}
 
 #endif

@@ -1,14 +1,15 @@
-/* lora_device: adapters inside a linear: shrink, u = A x of each piece. lora_expand.cuh goes on.
+/* lora_device: adapters of a linear: shrink, u = A x of each piece, in the node in front of the
+ * linear; lora_expand.cuh goes on inside the linear.
  *
  * A unit is one rank tile of one piece at this linear: 16 ranks x at most 8 rows over all of K.
  * Units are numbered by piece, then rank tile, and every block counts them itself. A unit is always
  * cut into the 8 slices of K and summed in their order, then rounded to bf16. Who does it depends
  * on how many there are and does not show in the bits:
  *   coarse: a block takes a unit, its warps the slices; it stores the rounded u as the B fragment
- *           of an mma: u[piece][rank tile][lane 32][2], 256 bytes; done += 1 a unit.
+ *           of an mma: u[piece][rank tile][lane 32][2], 256 bytes.
  *   fine:   at most FINE_UNITS units of at most 32 pieces; a warp takes a slice of a unit and
  *           stores its fp32 sums: u[unit][slice][lane 32][4], 512 bytes a slice; who expands adds
- *           the slices up; done += 1 a slice.
+ *           the slices up.
  * Lane (g, t) of either holds ranks 2t, 2t + 1, 2t + 8, 2t + 9 of row g of the piece.
  */
 #ifndef CHORUS_CUDA_LORA_DEVICE_CUH
@@ -110,20 +111,30 @@ PTX_INLINE void half_load(struct shrink_half *h, const uint8_t *a)
         h->a[i] = ptx_load_stream(a + i * 512);
 }
 
-/* c = the slice's sums. `first`: its first group, loaded before. */
+/* Four lots of 16 bytes of x: this lane's share of a group. */
+PTX_INLINE void shrink_x(uint4 x[4], const uint8_t *from)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        x[i] = ptx_load_l2(from + i * 64);
+}
+
+/* c = the slice's sums. `first`: A of its first group, loaded before. */
 PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, struct shrink_half first[2])
 {
+    uint4 x[4];
     c[0] = c[1] = c[2] = c[3] = 0;
+    if (w->groups > 0)
+        shrink_x(x, w->x);
     for (int g = 0; g < w->groups; g++) {
-        uint4 x[4];
-#pragma unroll
-        for (int s = 0; s < 4; s++)
-            x[s] = ptx_load_l2(w->x + (size_t)g * 256 + s * 64);
+        uint4 now[4] = {x[0], x[1], x[2], x[3]};
+        if (g + 1 < w->groups)
+            shrink_x(x, w->x + (size_t)(g + 1) * 256);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                uint4 a = first[h].a[i], v = x[h * 2 + i / 2];
+                uint4 a = first[h].a[i], v = now[h * 2 + i / 2];
                 ptx_mma_bf16(c, a.x, a.y, a.z, a.w, i % 2 ? v.z : v.x, i % 2 ? v.w : v.y);
             }
             if (g + 1 < w->groups)
@@ -138,14 +149,6 @@ PTX_INLINE void shrink_begin(const struct shrink_work *w, struct shrink_half fir
         half_load(&first[0], w->a);
         half_load(&first[1], w->a + 2048);
     }
-}
-
-/* Asks a slice's A into L2. */
-PTX_INLINE void shrink_prefetch(const struct shrink_work *w, int lane)
-{
-    const uint8_t *a = w->a - lane * 16;
-    for (int i = lane * 128; i < w->groups * TILE_BYTES_BF16; i += 32 * 128)
-        ptx_prefetch_l2(a + i);
 }
 
 /* Where fp32 sum (rank r, row j) of a unit lies among [lane][4]. */

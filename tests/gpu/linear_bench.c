@@ -43,8 +43,8 @@ struct bench {
     struct step_dev step;
     float *y, *qkv, *ss, *norm;
     void *x, *xn, *h, *u;
-    uint32_t *done;
     int rows;
+    bool adapters;
 };
 
 static void check(cudaError_t e, const char *what)
@@ -181,7 +181,6 @@ static void bench_init(struct bench *b)
     b->xn = device(ROWS_MAX * HIDDEN * 2);
     b->h = device(ROWS_MAX * FFN * 2);
     b->u = device((size_t)ROWS_MAX * RANK_TILES_MAX * 256);
-    b->done = device(LAYERS * KINDS * 4);
     fill(b->norm, HIDDEN * 4, 0x007fffffu, 0x3f000000u, false);
     fill(b->x, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
     fill(b->xn, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
@@ -199,6 +198,7 @@ static void step_init(struct bench *b, int rows, bool adapters)
     for (int i = 0; i < LORA_ROUNDS; i++)
         head.pieces[VIEW_ROWS].round_end[i] = adapters ? rows : 0;
     b->rows = rows;
+    b->adapters = adapters;
     if (!b->step.head) {
         b->step.head = device(sizeof head);
         b->step.pieces[VIEW_ROWS] = device(sizeof pieces);
@@ -246,7 +246,7 @@ static void node(struct bench *b, int layer, int kind, bool dependent)
                             .module_tile = {0, kind == STACK_QKV ? 192 : k->n / TILE_N,
                                             kind == STACK_QKV ? 256 : k->n / TILE_N},
                             .u = b->u,
-                            .done = b->done + layer * KINDS + kind,
+                            .no_pieces = !b->adapters,
                             .sms = b->sms,
                             .dependent = dependent};
     if (cuda_linear(&a, b->stream) != STATUS_OK) {
@@ -261,7 +261,6 @@ static double time_graph(struct bench *b, unsigned mask, bool dependent)
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     check(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeThreadLocal), "capture");
-    check(cudaMemsetAsync(b->done, 0, LAYERS * KINDS * 4, b->stream), "memset");
     for (int l = 0; l < LAYERS; l++)
         for (int i = 0; i < KINDS; i++)
             if (mask >> i & 1)

@@ -383,10 +383,14 @@ static void result_free(struct result *o)
     free(o->h);
 }
 
+static int small_blocks; /* for linear_args */
+
+enum use { USE_NO_TABLE, USE_TABLE, USE_NO_PIECES };
+
 /* Runs rows pick[0..count) in a bucket. by_row: as output rows, through x_row. Rows past `count` up
  * to the bucket must stay poison. */
 static struct result run(const struct model *m, const struct rows *r, const int *pick, int count,
-                         int bucket, bool by_row, bool lora)
+                         int bucket, bool by_row, enum use lora)
 {
     size_t k = (size_t)PAD_K(m->k), n = (size_t)m->n, cap = (size_t)bucket;
     size_t y_stride = n + 3, xn_stride = (size_t)PAD_K(m->n),
@@ -439,12 +443,14 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .h = kernel_test_alloc(cap * h_stride * 2),
         .h_stride = (int)h_stride,
         .table = lora ? m->table : NULL,
+        .no_pieces = lora == USE_NO_PIECES,
         .table_stride = TABLE_STRIDE,
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
         .done = kernel_test_upload(&zero, sizeof zero),
         .sms = 3,
+        .small = small_blocks,
         .dependent = 1};
     enum status st = cuda_linear(&a, kernel_test_stream());
     assert_int_equal(STATUS_OK, st);
@@ -606,8 +612,9 @@ static int bucket_of(int rows)
     return rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : (rows + 63) / 64 * 64;
 }
 
-/* Reference, then the same bits: a second run, another bucket, rows alone, every second row. */
-static void check_all(const struct model *m, const struct rows *r, bool by_row, bool lora)
+/* Reference, then the same bits: a second run, another bucket, rows alone, every second row, blocks
+ * with little shared memory. */
+static void check_all(const struct model *m, const struct rows *r, bool by_row, enum use lora)
 {
     int all[160], few[160], n = 0;
     for (int t = 0; t < r->count; t++)
@@ -633,6 +640,12 @@ static void check_all(const struct model *m, const struct rows *r, bool by_row, 
     for (int t = 0; t < r->count; t++)
         same_row(m, &again, t, &o, t);
     result_free(&again);
+    small_blocks = 1;
+    again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    small_blocks = 0;
+    for (int t = 0; t < r->count; t++)
+        same_row(m, &again, t, &o, t);
+    result_free(&again);
     result_free(&o);
 }
 
@@ -646,7 +659,7 @@ static void one_case(enum weight_format format, enum linear_out out, int n, int 
     struct rows r;
     model_init(&m, format, out, n, k, modules, max_rank, &seed);
     rows_init(&r, &m, rows, mix, norm, &seed);
-    check_all(&m, &r, by_row, max_rank > 0);
+    check_all(&m, &r, by_row, max_rank > 0 ? USE_TABLE : USE_NO_TABLE);
     rows_free(&r);
     model_free(&m);
 }
@@ -721,16 +734,20 @@ static void test_table_unused(void **state)
     int all[] = {0, 1, 2, 3, 4};
     model_init(&m, WEIGHT_INT4, LINEAR_STORE, 64, 256, 2, 8, &seed);
     rows_init(&r, &m, 5, MIX_NONE, true, &seed);
-    struct result a = run(&m, &r, all, 5, 8, false, true), b = run(&m, &r, all, 5, 8, false, false);
+    struct result a = run(&m, &r, all, 5, 8, false, USE_TABLE);
+    struct result b = run(&m, &r, all, 5, 8, false, USE_NO_TABLE);
+    struct result d = run(&m, &r, all, 5, 8, false, USE_NO_PIECES);
     for (int t = 0; t < 5; t++) {
         r.list[t].count = 1; /* slot 0 has nothing at this linear */
         r.list[t].weight[0] = 1;
     }
-    struct result c = run(&m, &r, all, 5, 8, false, true);
+    struct result c = run(&m, &r, all, 5, 8, false, USE_TABLE);
     for (int t = 0; t < 5; t++) {
         same_row(&m, &a, t, &b, t);
         same_row(&m, &c, t, &b, t);
+        same_row(&m, &d, t, &b, t);
     }
+    result_free(&d);
     result_free(&a);
     result_free(&b);
     result_free(&c);
@@ -747,7 +764,7 @@ static void test_no_rows(void **state)
     int none[1] = {0};
     model_init(&m, WEIGHT_INT8, LINEAR_STORE, 32, 128, 1, 8, &seed);
     rows_init(&r, &m, 1, MIX_ONE, false, &seed);
-    struct result o = run(&m, &r, none, 0, 8, false, true);
+    struct result o = run(&m, &r, none, 0, 8, false, USE_TABLE);
     result_free(&o);
     rows_free(&r);
     model_free(&m);

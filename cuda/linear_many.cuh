@@ -1,0 +1,241 @@
+/* linear_many: the base product of k_linear for more than 8 rows, NT row tiles of 8 at a time.
+ *
+ * A warp has a ring in shared memory, filled through cp.async: a stage is half a group of all tiles
+ * of a pass, and of x of all rows, each lane copying the very x it reads. The tiles of a pass share
+ * a read of x, the row tiles one of the weights; sums are in registers.
+ */
+#ifndef CHORUS_CUDA_LINEAR_MANY_CUH
+#define CHORUS_CUDA_LINEAR_MANY_CUH
+
+#include "cuda/linear_tile.cuh"
+
+#define SMEM_MAX       (227 << 10)
+#define SMEM_MAX_SMALL (99 << 10)
+
+/* As many stages as fit. SMALL: for cards with 99 KB of shared memory a block. */
+template <int FORMAT, int NT, bool SMALL> struct many_shape {
+    static constexpr int half_bytes = FORMAT == WEIGHT_INT4   ? 544
+                                      : FORMAT == WEIGHT_INT8 ? 1024
+                                                              : 2048;
+    static constexpr int pass_tiles = SMALL     ? 1
+                                      : NT == 8 ? (FORMAT == WEIGHT_BF16 ? 1 : 2)
+                                      : NT == 4 ? (FORMAT == WEIGHT_BF16 ? 2 : 4)
+                                                : 4;
+    static constexpr int x_bytes = NT * 1024;
+    static constexpr int stage_bytes = pass_tiles * half_bytes + x_bytes;
+    static constexpr int red_bytes = pass_tiles * LINEAR_SLICES * NT * 512;
+    static constexpr int fit =
+        ((SMALL ? SMEM_MAX_SMALL : SMEM_MAX) - red_bytes - 2048) / (LINEAR_WARPS * stage_bytes);
+    static constexpr int stages = fit < 4 ? fit : 4;
+    static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
+};
+
+/* What a warp fetches next: passes over tiles, row blocks, groups, halves. */
+struct many_cursor {
+    int tile, block, group, half;
+    int stage;
+};
+
+struct many_range {
+    int tile_end, blocks, rows;
+    int group, group_end;
+};
+
+template <int FORMAT, int NT, bool SMALL>
+PTX_INLINE bool many_more(const struct many_cursor *c, const struct many_range *r)
+{
+    return c->tile < r->tile_end && r->group < r->group_end;
+}
+
+template <int FORMAT, int NT, bool SMALL>
+PTX_INLINE void many_weights(const struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
+                             const struct many_range *r, int lane)
+{
+    using shape = many_shape<FORMAT, NT, SMALL>;
+    const int tile_bytes = format_traits<FORMAT>::tile_bytes;
+    const size_t step = (size_t)p->groups * tile_bytes;
+    const uint8_t *from = p->w + c->tile * step + (size_t)c->group * tile_bytes;
+    uint8_t *to = ring + c->stage * shape::stage_bytes;
+    const int tiles = min(shape::pass_tiles, r->tile_end - c->tile);
+#pragma unroll
+    for (int i = 0; i < shape::pass_tiles; i++) {
+        if (i >= tiles)
+            break;
+        const uint8_t *f = from + i * step + lane * 16;
+        if (FORMAT == WEIGHT_INT4) {
+            ptx_cp_async16(to + i * 512 + lane * 16, f + c->half * 512);
+        } else if (FORMAT == WEIGHT_INT8) {
+            ptx_cp_async16(to + i * 1024 + lane * 16, f + c->half * 512);
+            ptx_cp_async16(to + i * 1024 + 512 + lane * 16, f + 1024 + c->half * 512);
+        } else {
+#pragma unroll
+            for (int s = 0; s < 4; s++)
+                ptx_cp_async16(to + i * 2048 + s * 512 + lane * 16, f + c->half * 2048 + s * 512);
+        }
+    }
+    if (FORMAT == WEIGHT_INT4 && c->half && lane < tiles * 2)
+        ptx_cp_async16(to + shape::pass_tiles * 512 + lane * 16,
+                       from + lane / 2 * step + 1024 + lane % 2 * 16);
+}
+
+/* [row tile][block of the half][lane] 16 bytes. */
+template <int FORMAT, int NT, bool SMALL>
+PTX_INLINE void many_x(const struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
+                       const struct many_range *r, const struct place *at)
+{
+    using shape = many_shape<FORMAT, NT, SMALL>;
+    uint8_t *to = ring + c->stage * shape::stage_bytes + shape::pass_tiles * shape::half_bytes +
+                  at->lane * 16;
+    const uint8_t *x = p->x + c->group * 256 + c->half * 128 + at->t * 16;
+    const int first = c->block * NT * 8 + at->g;
+#pragma unroll
+    for (int n = 0; n < NT; n++) {
+        const bool on = first + n * 8 < r->rows;
+        int row = on ? first + n * 8 : 0;
+        if (p->x_row)
+            row = __ldg(p->x_row + row);
+        const uint8_t *from = x + (size_t)row * p->x_stride * 2;
+        ptx_cp_async16_or_zero(to + n * 1024, from, on);
+        ptx_cp_async16_or_zero(to + n * 1024 + 512, from + 64, on);
+    }
+}
+
+template <int FORMAT, int NT, bool SMALL>
+PTX_INLINE void many_next(struct many_cursor *c, const struct many_range *r)
+{
+    using shape = many_shape<FORMAT, NT, SMALL>;
+    if (++c->stage == shape::stages)
+        c->stage = 0;
+    c->half ^= 1;
+    if (c->half || ++c->group < r->group_end)
+        return;
+    c->group = r->group;
+    if (++c->block < r->blocks)
+        return;
+    c->block = 0;
+    c->tile += shape::pass_tiles;
+}
+
+template <int FORMAT, int NT, bool SMALL>
+PTX_INLINE void many_issue(struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
+                           const struct many_range *r, const struct place *at)
+{
+    if (many_more<FORMAT, NT, SMALL>(c, r)) {
+        many_weights<FORMAT, NT, SMALL>(c, ring, p, r, at->lane);
+        many_x<FORMAT, NT, SMALL>(c, ring, p, r, at);
+        many_next<FORMAT, NT, SMALL>(c, r);
+    }
+    ptx_cp_async_commit();
+}
+
+/* part += half a group of the pass's tiles; centre likewise. `stage`: at this lane. */
+template <int FORMAT, int NT, bool SMALL, int TILES>
+PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT][4], const uint8_t *stage,
+                          int tiles)
+{
+    using shape = many_shape<FORMAT, NT, SMALL>;
+    const uint8_t *xs = stage + TILES * shape::half_bytes;
+    const uint32_t w = format_traits<FORMAT>::centre;
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        uint4 x[NT];
+#pragma unroll
+        for (int n = 0; n < NT; n++) {
+            x[n] = *(const uint4 *)(xs + n * 1024 + k * 512);
+            if (w)
+                centre_mma(centre[n], w, x[n]);
+        }
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            if (i >= tiles)
+                break;
+            uint32_t f[FORMAT == WEIGHT_INT8 ? 4 : 2][4];
+            if (FORMAT == WEIGHT_BF16) {
+#pragma unroll
+                for (int s = 0; s < 2; s++) {
+                    uint4 q = *(const uint4 *)(stage + i * 2048 + (k * 2 + s) * 512);
+                    f[s][0] = q.x;
+                    f[s][1] = q.y;
+                    f[s][2] = q.z;
+                    f[s][3] = q.w;
+                }
+            } else {
+                const uint8_t *from = stage + i * (FORMAT == WEIGHT_INT8 ? 1024 : 512) + k * 8;
+                const uint2 low = *(const uint2 *)from;
+                nibbles(f[0], low.x, MAGIC_128);
+                nibbles(f[1], low.y, MAGIC_128);
+                if (FORMAT == WEIGHT_INT8) {
+                    const uint2 high = *(const uint2 *)(from + 512);
+                    nibbles(f[2], high.x, MAGIC_2048);
+                    nibbles(f[3], high.y, MAGIC_2048);
+                }
+            }
+#pragma unroll
+            for (int s = 0; s < (FORMAT == WEIGHT_INT8 ? 4 : 2); s++)
+#pragma unroll
+                for (int n = 0; n < NT; n++)
+                    ptx_mma_bf16(part[i][n], f[s][0], f[s][1], f[s][2], f[s][3],
+                                 s % 2 ? x[n].z : x[n].x, s % 2 ? x[n].w : x[n].y);
+        }
+    }
+}
+
+template <int TILES, int NT> PTX_INLINE void sums_clear(float (&v)[TILES][NT][4])
+{
+#pragma unroll
+    for (int i = 0; i < TILES * NT * 4; i++)
+        v[i / (NT * 4)][i / 4 % NT][i % 4] = 0;
+}
+
+/* acc += the parts of a group. `stage`: the one of the group's second half. */
+template <int FORMAT, int NT, int TILES>
+PTX_INLINE void many_add(float (&acc)[TILES][NT][4], const float (&part)[TILES][NT][4],
+                         const float (&centre)[NT][4], const uint8_t *stage, int tiles,
+                         const struct place *at)
+{
+#pragma unroll
+    for (int i = 0; i < TILES; i++) {
+        if (i >= tiles)
+            break;
+        float low = 0, high = 0;
+        if (FORMAT == WEIGHT_INT4) {
+            const uint8_t *scales = stage + TILES * 512 + i * 32;
+            low = scale_at(scales, at->g);
+            high = scale_at(scales, at->g + 8);
+        }
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+            part_add<FORMAT>(acc[i][n], part[i][n], centre[n][0], centre[n][1], low, high);
+    }
+}
+
+/* The tiles of a pass over the warp's groups, one row block: acc, from zero. */
+template <int FORMAT, int NT, bool SMALL, int TILES>
+PTX_INLINE void many_pass(float (&acc)[TILES][NT][4], uint8_t *ring, struct many_cursor *cur,
+                          int *stage, const struct linear_dev *p, const struct many_range *r,
+                          int tiles, const struct place *at)
+{
+    using shape = many_shape<FORMAT, NT, SMALL>;
+    sums_clear(acc);
+    for (int group = r->group; group < r->group_end; group++) {
+        float part[TILES][NT][4], centre[1][NT][4];
+        const uint8_t *from = ring;
+        sums_clear(part);
+        sums_clear(centre);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            ptx_cp_async_wait<shape::stages - 2>();
+            __syncwarp(); /* all lanes' copies; and the stage before is read */
+            many_issue<FORMAT, NT, SMALL>(cur, ring, p, r, at);
+            from = ring + *stage * shape::stage_bytes;
+            many_half<FORMAT, NT, SMALL, TILES>(FORMAT == WEIGHT_BF16 ? acc : part, centre[0],
+                                                from + at->lane * 16, tiles);
+            if (++*stage == shape::stages)
+                *stage = 0;
+        }
+        if (FORMAT != WEIGHT_BF16)
+            many_add<FORMAT, NT, TILES>(acc, part, centre[0], from, tiles, at);
+    }
+}
+
+#endif
