@@ -14,6 +14,7 @@ struct cuda_bucket {
     int outs;         /* of the same list; >= output rows */
     int chunks;       /* a power of two; >= chunks of ATTEND_CHUNK tokens of the longest context */
     int one_row_each; /* no sequence has two rows */
+    int adapters;     /* some row has one; which and how many is read on the device */
 };
 
 static inline int cuda_bucket_rows(int rows)

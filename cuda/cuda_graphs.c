@@ -2,9 +2,12 @@
 
 /* Of a kernel node: parameters, launch state and its share of the upload. */
 #define NODE_BYTES ((size_t)4 << 10)
-/* Nodes of a layer, and outside the layers: embedding, head, sampling. */
-#define NODES_A_LAYER 6
-#define NODES_OUTSIDE 4
+/* Nodes of a layer, and outside the layers: embedding, head, sampling. Half of the graphs have a
+ * node for the adapters in front of each linear too. */
+#define NODES_A_LAYER    6
+#define NODES_OUTSIDE    4
+#define ADAPTERS_A_LAYER 4
+#define ADAPTERS_OUTSIDE 1
 
 _Static_assert(BUCKET_ROWS_GRAPH == 8 << (GRAPH_ROWS - 1), "the list of buckets");
 _Static_assert(ATTEND_CHUNK << (GRAPH_CHUNKS - 1) >= LIMIT_CTX, "the list of buckets");
@@ -27,12 +30,15 @@ bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket 
             int outs = mix == GRAPH_FEW_OUTS ? 8 : 8 << r;
             if (outs > cuda_bucket_rows(p->outs_max))
                 continue;
-            if (i < chunks) {
-                *out = (struct cuda_bucket){
-                    .rows = 8 << r, .outs = outs, .chunks = 1 << i, .one_row_each = one_each};
+            if (i < 2 * chunks) {
+                *out = (struct cuda_bucket){.rows = 8 << r,
+                                            .outs = outs,
+                                            .chunks = 1 << i / 2,
+                                            .one_row_each = one_each,
+                                            .adapters = i % 2};
                 return true;
             }
-            i -= chunks;
+            i -= 2 * chunks;
         }
     }
     return false;
@@ -44,7 +50,9 @@ size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
     size_t count = 0;
     while (cuda_graphs_bucket(p, (int)count, &unused))
         count++;
-    return count * ((size_t)layers * NODES_A_LAYER + NODES_OUTSIDE) * NODE_BYTES;
+    size_t nodes = (size_t)layers * NODES_A_LAYER + NODES_OUTSIDE;
+    size_t adapters = (size_t)layers * ADAPTERS_A_LAYER + ADAPTERS_OUTSIDE;
+    return (count * nodes + count / 2 * adapters) * NODE_BYTES;
 }
 
 cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket *k)
@@ -54,16 +62,17 @@ cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket 
     int mix = k->one_row_each ? GRAPH_ONE_EACH : k->outs == k->rows ? GRAPH_MIXED : GRAPH_FEW_OUTS;
     if (mix == GRAPH_ONE_EACH && k->outs != k->rows)
         return NULL;
-    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)];
+    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)][k->adapters != 0];
 }
 
 void cuda_graphs_destroy(struct cuda_graphs *g)
 {
     for (int r = 0; r < GRAPH_ROWS; r++)
         for (int m = 0; m < GRAPH_MIXES; m++)
-            for (int c = 0; c < GRAPH_CHUNKS; c++) {
-                if (g->exec[r][m][c])
-                    (void)cudaGraphExecDestroy(g->exec[r][m][c]);
-                g->exec[r][m][c] = NULL;
-            }
+            for (int c = 0; c < GRAPH_CHUNKS; c++)
+                for (int a = 0; a < 2; a++) {
+                    if (g->exec[r][m][c][a])
+                        (void)cudaGraphExecDestroy(g->exec[r][m][c][a]);
+                    g->exec[r][m][c][a] = NULL;
+                }
 }

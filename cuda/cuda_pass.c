@@ -67,6 +67,7 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
         .view = VIEW_ROWS,
         .rows_max = c->step.bucket.rows,
         .eps = (float)c->w.shape.rms_eps,
+        .no_pieces = !c->step.bucket.adapters,
         .table = ws->table,
         .table_stride = ws->table_stride,
         .stack = stack,

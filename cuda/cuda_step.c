@@ -138,7 +138,8 @@ static enum status try_large(struct cuda_backend *c, struct err *e)
         struct cuda_bucket k = {.rows = i & 1 ? most : cuda_bucket_rows(BUCKET_ROWS_GRAPH + 1),
                                 .outs = i & 2 ? outs : 8,
                                 .chunks = i & 2 ? chunks : 1,
-                                .one_row_each = i & 4 ? 1 : 0};
+                                .one_row_each = i & 4 ? 1 : 0,
+                                .adapters = 1};
         st = try_bucket(c, &k, e);
     }
     return st;
@@ -187,7 +188,8 @@ static struct cuda_bucket bucket_of(const struct batch *b)
     struct cuda_bucket k = {.rows = rows,
                             .outs = cuda_bucket_rows(b->out_count),
                             .chunks = cuda_bucket_chunks(tokens),
-                            .one_row_each = b->rows == b->seqs};
+                            .one_row_each = b->rows == b->seqs,
+                            .adapters = b->segment_count > 0};
     /* Graphs have few outputs or as many as rows. */
     if (rows <= BUCKET_ROWS_GRAPH && k.outs < rows && (k.outs > 8 || k.one_row_each))
         k.outs = rows;
