@@ -198,7 +198,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const bool fine = shrink_fine(units, count);
     if (unit >= 0) {
         w = shrink_find(&scan, &p, count, unit, slice, &at);
-        shrink_begin(&w, loaded);
+        shrink_begin(&w, loaded, at.lane);
     }
     ptx_pdl_wait();
     for (int item = 1; unit >= 0; item++) {
@@ -208,7 +208,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         unit = shrink_unit(fine, units, item, &slice, &at);
         if (unit >= 0) {
             w = shrink_find(&scan, &p, count, unit, slice, &at);
-            shrink_begin(&w, loaded);
+            shrink_begin(&w, loaded, at.lane);
         }
         if (fine) {
             shrink_put((float *)(p.u + (size_t)done.unit * 4096 + done.slice * 512), c, &at);
@@ -405,6 +405,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const int pieces = p.table ? p.head->pieces[p.view].count : 0;
     if (pieces > 0 && at.warp == 0)
         lora_find(&state->lora, &p, pieces, &at);
+    if (pieces > 0)
+        expand_prefetch(&p, pieces, tile0, r.tile_end, &at);
     ptx_pdl_wait();
     if (rows == 0) {
         ptx_cp_async_wait<0>();

@@ -17,7 +17,9 @@
 
 #include "cuda/linear_dev.cuh"
 
-#define FINE_UNITS (LINEAR_SCRATCH_MIN / 4096)
+/* Few units must be spread over the card; with more, adding the slices up at every tile costs more.
+ */
+#define FINE_UNITS 16
 
 /* 32 pieces at a time, one a lane, with their running count of units. */
 struct unit_scan {
@@ -143,12 +145,16 @@ PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, struct shr
     }
 }
 
-PTX_INLINE void shrink_begin(const struct shrink_work *w, struct shrink_half first[2])
+/* The first group of A into registers, the others asked into L2: a warp reads them one by one. */
+PTX_INLINE void shrink_begin(const struct shrink_work *w, struct shrink_half first[2], int lane)
 {
-    if (w->groups > 0) {
-        half_load(&first[0], w->a);
-        half_load(&first[1], w->a + 2048);
-    }
+    if (w->groups == 0)
+        return;
+    half_load(&first[0], w->a);
+    half_load(&first[1], w->a + 2048);
+    const uint8_t *a = w->a - lane * 16;
+    for (int i = TILE_BYTES_BF16 + lane * 128; i < w->groups * TILE_BYTES_BF16; i += 32 * 128)
+        ptx_prefetch_l2(a + i);
 }
 
 /* Where fp32 sum (rank r, row j) of a unit lies among [lane][4]. */

@@ -65,6 +65,25 @@ PTX_INLINE struct expand_piece expand_find(const struct linear_dev *p, int q, in
     return e;
 }
 
+/* Asks the pieces' B of tiles [tile, tile_end) into L2, a warp a piece. */
+PTX_INLINE void expand_prefetch(const struct linear_dev *p, int pieces, int tile, int tile_end,
+                                const struct place *at)
+{
+    for (int q = at->warp; q < pieces; q += LINEAR_WARPS)
+        for (int m = 0; m < STACK_MODULES; m++) {
+            const int low = max(tile, p->module_tile[m]);
+            const int high =
+                m + 1 < STACK_MODULES ? min(tile_end, p->module_tile[m + 1]) : tile_end;
+            if (low >= high)
+                continue;
+            struct expand_piece e = expand_find(p, q, pieces, m, 0, 1 << 30);
+            const int bytes = e.b ? (high - low) * e.count * 512 : 0;
+            const uint8_t *b = e.b + (size_t)(low - p->module_tile[m]) * e.count * 512;
+            for (int i = at->lane * 128; i < bytes; i += 32 * 128)
+                ptx_prefetch_l2(b + i);
+        }
+}
+
 #define EXPAND_STEP 2 /* rank tiles that a warp fetches at once */
 
 /* A warp's way through its (piece, tile) units. */
