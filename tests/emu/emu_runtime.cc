@@ -586,6 +586,8 @@ static cudaError_t copy_async(void *to, const void *from, size_t bytes, CUstream
     bool to_fits, from_fits, to_pageable = pageable(to, bytes, &to_fits),
                              from_pageable = pageable(from, bytes, &from_fits);
     REQUIRE(to_fits && from_fits && (bytes == 0 || (to && from)));
+    if (bytes == 0)
+        return emu.sticky;
     op o;
     if (from_pageable && !s->capture) {
         std::vector<char> bytes_now((const char *)from, (const char *)from + bytes);
@@ -627,6 +629,8 @@ static cudaError_t set_async(void *p, int value, size_t bytes, CUstream_st *s)
     bool fits;
     pageable(p, bytes, &fits);
     REQUIRE(fits && (p || bytes == 0));
+    if (bytes == 0)
+        return emu.sticky;
     op o;
     o.run = [=]() { memset(p, value, bytes); };
     return enqueue(s, std::move(o));
