@@ -219,7 +219,7 @@ fuzz-bins:
 fuzz-programs: $(FUZZ_BIN)
 
 fuzz: fuzz-bins ## run each fuzz target for SECONDS=60
-	@python3 scripts/run_tests.py --only fuzz --fuzz-seconds $${SECONDS:-60}
+	@python3 scripts/run_tests.py --only fuzz --fuzz-seed 0 --fuzz-seconds $${SECONDS:-60}
 
 sim: ## a longer simulation of the engine: SEEDS=10000, FIRST=1
 	@$(MAKE) --no-print-directory $(BUILD)/tests/sim/test_engine_sim

@@ -69,13 +69,13 @@ def cmocka(totals, folder, label, wanted=lambda name: True, env=None, folders=No
         totals.add(f"{label} {program.parent.name}/{program.name}", passed, failed, skipped, seconds, text)
 
 
-def fuzz(totals, seconds_each):
+def fuzz(totals, seconds_each, seed):
     for program in sorted((ROOT / "build/fuzz/tests/fuzz").glob("fuzz_*")):
         name = program.name.removeprefix("fuzz_")
         corpus = ROOT / "tests/fuzz/corpus" / name
         work = ROOT / "build/fuzz/corpus" / name
         work.mkdir(parents=True, exist_ok=True)
-        command = [str(program), f"-max_total_time={seconds_each}", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
+        command = [str(program), f"-max_total_time={seconds_each}", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0",
                    "-print_final_stats=1", f"-artifact_prefix={work}/", str(work)]
         if corpus.is_dir():
             command.append(str(corpus))
@@ -104,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", action="append", choices=["unit", "emu", "asan", "tsan", "fuzz", "api"])
     parser.add_argument("--fuzz-seconds", type=int, default=20)
+    parser.add_argument("--fuzz-seed", type=int, default=1, help="0: another one each time")
     parser.add_argument("-k", default="", help="only C programs whose name contains this; passed to pytest -k too")
     args = parser.parse_args()
     suites = args.only or ["unit", "emu", "api", "asan", "fuzz"]
@@ -122,7 +123,7 @@ def main():
     if "tsan" in suites:
         cmocka(totals, "build/tsan", "tsan", lambda n: args.k in n and any(w in n for w in TSAN_WORTH))
     if "fuzz" in suites:
-        fuzz(totals, args.fuzz_seconds)
+        fuzz(totals, args.fuzz_seconds, args.fuzz_seed)
     for name in totals.bad:
         print(f"failed: {name}")
     tail = f", {totals.skipped} skipped" if totals.skipped else ""
