@@ -225,7 +225,7 @@ sim: ## a longer simulation of the engine: SEEDS=10000, FIRST=1
 	@$(MAKE) --no-print-directory $(BUILD)/tests/sim/test_engine_sim
 	@$(BUILD)/tests/sim/test_engine_sim --seeds $${SEEDS:-10000} --first $${FIRST:-1}
 
-mutants: ## plant each fault of tests/mutants in a copy: its test must turn red (ARGS='-k sample' for some)
+mutants: test-deps ## plant each fault of tests/mutants in a copy: its test must turn red (ARGS='-k sample' for some)
 	@scripts/mutants.py $(ARGS)
 
 bench: all ## load on the demo model over HTTP: one stream, then 16 over its voices
