@@ -48,8 +48,8 @@ void cuda_pass_embed(struct backend *b)
         .xn_stride = ws->hidden_stride,
         .ss = ws->ss,
         .table = ws->embeds,
-        .counters = ws->done,
-        .counter_count = ws->counter_count,
+        .counters = ws->arrived,
+        .counter_count = ws->arrived_count,
         .dependent = 0, /* what is in front of it is another step's end */
     };
     launched(c, cuda_embed(&a, c->stream), "embed");
@@ -72,7 +72,6 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
         .table_stride = ws->table_stride,
         .stack = stack,
         .u = ws->u,
-        .done = ws->done + stack,
         .sms = c->sms,
         .dependent = c->dependent,
     };

@@ -38,10 +38,8 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     int most = (int)(rows > outs ? rows : outs);
     size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;
     w.u = cuda_carve(&c, 1, pieces > LINEAR_SCRATCH_MIN ? pieces : LINEAR_SCRATCH_MIN);
-    size_t counters = (size_t)STACK_COUNT(s->layers) + rows * kv_heads;
-    w.done = cuda_carve(&c, counters, sizeof *w.done);
-    w.arrived = base ? w.done + STACK_COUNT(s->layers) : NULL;
-    w.counter_count = (int)counters;
+    w.arrived_count = (int)(rows * kv_heads);
+    w.arrived = cuda_carve(&c, rows * kv_heads, sizeof *w.arrived);
     size_t slots = (size_t)p->slots_max;
     w.table = cuda_carve(&c, slots, (size_t)w.table_stride * sizeof *w.table);
     w.embeds = cuda_carve(&c, slots, sizeof *w.embeds);

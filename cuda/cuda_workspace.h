@@ -15,19 +15,18 @@ struct cuda_workspace {
     int ffn_stride;
     int vocab_stride;
     int ss_tiles;
-    float *y;       /* [T, hidden_stride] residual */
-    uint16_t *xn;   /* [T, hidden_stride] bf16, y times the next norm's weight */
-    float *ss;      /* [T, ss_tiles] */
-    float *qkv;     /* [T, qkv_stride] */
-    uint16_t *attn; /* [T, attn_stride] bf16 */
-    uint16_t *h;    /* [T, ffn_stride] bf16 */
-    float *logits;  /* [O, vocab_stride] */
-    float *partial; /* attention of chunks, see k_attend.h */
-    float *sample;  /* [O, cuda_sample_scratch] */
-    uint8_t *u;     /* shrunk rows of pieces, see k_linear.h */
-    uint32_t *done; /* [STACK_COUNT(L)], then `arrived` */
-    uint32_t *arrived;
-    int counter_count;         /* of both together */
+    float *y;          /* [T, hidden_stride] residual */
+    uint16_t *xn;      /* [T, hidden_stride] bf16, y times the next norm's weight */
+    float *ss;         /* [T, ss_tiles] */
+    float *qkv;        /* [T, qkv_stride] */
+    uint16_t *attn;    /* [T, attn_stride] bf16 */
+    uint16_t *h;       /* [T, ffn_stride] bf16 */
+    float *logits;     /* [O, vocab_stride] */
+    float *partial;    /* attention of chunks, see k_attend.h */
+    float *sample;     /* [O, cuda_sample_scratch] */
+    uint8_t *u;        /* shrunk rows of pieces, see k_linear.h */
+    uint32_t *arrived; /* see k_attend.h */
+    int arrived_count;
     struct lora_stack *table;  /* [slots, table_stride] */
     struct lora_embed *embeds; /* [slots] */
     int table_stride;

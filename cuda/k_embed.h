@@ -5,8 +5,8 @@
  *
  * token[t] = -1 - o means drawn[o]: what output o of the step before drew.
  *
- * Columns behind hidden, up to the strides, become zero. Also sets the step's counters (k_linear's
- * done, k_attend's arrivals) to zero: it is the first node.
+ * Columns behind hidden, up to the strides, become zero. Also sets the step's counters (k_attend's
+ * arrivals) to zero: it is the first node.
  *
  * A row's bits depend on its token and its own adapters in their order, on nothing else.
  */

@@ -57,11 +57,10 @@ struct linear_args {
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
     void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
-    uint32_t *done; /* not used */
-    int no_pieces;  /* the step has none, whatever the table: the node in front is left out */
-    int sms;        /* multiprocessors of the card: bounds the grid */
-    int small;      /* use at most 99 KB of shared memory, as where a card has no more */
-    int dependent;  /* launch with programmatic dependence */
+    int no_pieces; /* the step has none, whatever the table: the node in front is left out */
+    int sms;       /* multiprocessors of the card: bounds the grid */
+    int small;     /* use at most 99 KB of shared memory, as where a card has no more */
+    int dependent; /* launch with programmatic dependence */
 };
 
 enum status cuda_linear(const struct linear_args *a, cudaStream_t s);

@@ -168,12 +168,9 @@ static enum status out_of_memory(struct err *err)
 static void log_opened(const struct engine *e)
 {
     const struct engine_options *o = &e->opt;
-    size_t page = e->parts.backend->ops->page_bytes(&e->parts.model->shape);
     LOG_INFO(LOG_WHAT("model loaded"), LOG_STR("dir", e->model_dir), LOG_STR("arch", e->info.arch),
              LOG_INT("parameters", e->info.parameters), LOG_STR("backend", e->info.backend),
-             LOG_INT("ctx", o->ctx_max), LOG_INT("max_seqs", o->seqs_max));
-    LOG_INFO(LOG_WHAT("memory"), LOG_INT("weights_mib", e->info.weight_bytes >> 20),
-             LOG_INT("kv_mib", ((size_t)o->kv_pages * page) >> 20),
+             LOG_INT("ctx", o->ctx_max), LOG_INT("max_seqs", o->seqs_max),
              LOG_INT("kv_pages", o->kv_pages), LOG_INT("adapter_slots", o->slots_max));
 }
 

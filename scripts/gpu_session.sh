@@ -27,13 +27,7 @@ out=$(cd "$out" && pwd)
 export PYTHONUNBUFFERED=1
 failed=0
 
-program() { # where a program lies: in a build folder or in a bundle
-    local at
-    for at in "$bin/$1" "$bin/bin/$1" "$bin/tests/gpu/$1" "$bin/tests/$1"; do
-        [ -f "$at" ] && [ -x "$at" ] && echo "$at" && return
-    done
-    echo "$bin/$1"
-}
+. scripts/gpu_programs.sh
 
 info() {
     nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,clocks.sm,clocks.mem --format=csv || return 1

@@ -15,13 +15,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 log=$out/parity.log
 : >"$log"
-program() { # where a program lies: in a build folder or in a bundle
-    local at
-    for at in "$bin/$1" "$bin/bin/$1" "$bin/tests/gpu/$1" "$bin/tests/$1"; do
-        [ -f "$at" ] && [ -x "$at" ] && echo "$at" && return
-    done
-    echo "$bin/$1"
-}
+. scripts/gpu_programs.sh
 parity=$(program parity)
 failed=0
 count=0

@@ -418,7 +418,6 @@ static struct result run(const struct model *m, const struct rows *r, const int 
 
     struct step_dev step = {.head = kernel_test_upload(&head, sizeof head)};
     step.pieces[view] = kernel_test_upload(pieces, (size_t)piece_count * sizeof *pieces);
-    uint32_t zero = 0;
     size_t u_bytes = (size_t)piece_count * RANK_TILES_MAX * 256;
     struct linear_args a = {
         .w = m->dev,
@@ -448,7 +447,6 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
-        .done = kernel_test_upload(&zero, sizeof zero),
         .sms = 3,
         .small = small_blocks,
         .dependent = 1};
@@ -469,8 +467,8 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         assert_int_equal(0xFFFF, o.h[i]);
     for (size_t i = (size_t)count * xn_stride; i < cap * xn_stride; i++)
         assert_int_equal(0xFFFF, o.xn[i]);
-    const void *used[] = {a.x,      a.x_row, a.ss, a.bias, a.y,       a.norm,           a.xn,
-                          a.ss_out, a.h,     a.u,  a.done, step.head, step.pieces[view]};
+    const void *used[] = {a.x,  a.x_row,  a.ss, a.bias, a.y,       a.norm,
+                          a.xn, a.ss_out, a.h,  a.u,    step.head, step.pieces[view]};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         kernel_test_free((void *)used[i]);
     free(x);
