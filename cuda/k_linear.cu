@@ -26,42 +26,8 @@
 #include "cuda/launch.cuh"
 #include "cuda/linear_few.cuh"
 #include "cuda/linear_many.cuh"
+#include "cuda/linear_out.cuh"
 #include "cuda/lora_expand.cuh"
-
-/* 1 / rms of the rows of a row block, four rows of a warp at a time. */
-template <int NT>
-PTX_INLINE void rms_rows(float *rinv, const struct linear_dev *p, int first, int rows,
-                         const struct place *at)
-{
-    const int BATCH = NT == 1 ? 1 : NT == 2 ? 2 : 4;
-    if (!p->ss) {
-        if (threadIdx.x < NT * 8)
-            rinv[threadIdx.x] = 1;
-        return;
-    }
-    for (int row = at->warp; row < rows; row += LINEAR_WARPS * BATCH) {
-        const float *ss[BATCH];
-        float v[BATCH];
-#pragma unroll
-        for (int b = 0; b < BATCH; b++) {
-            int from = first + min(row + b * LINEAR_WARPS, rows - 1);
-            ss[b] = p->ss + (size_t)(p->x_row ? p->x_row[from] : from) * p->ss_tiles;
-            v[b] = 0;
-        }
-        for (int i = at->lane; i < p->ss_tiles; i += 32)
-#pragma unroll
-            for (int b = 0; b < BATCH; b++)
-                v[b] = __fadd_rn(v[b], __ldcg(ss[b] + i));
-#pragma unroll
-        for (int b = 0; b < BATCH; b++) {
-#pragma unroll
-            for (int d = 16; d; d /= 2)
-                v[b] = __fadd_rn(v[b], __shfl_xor_sync(~0u, v[b], d));
-            if (at->lane == 0 && row + b * LINEAR_WARPS < rows)
-                rinv[row + b * LINEAR_WARPS] = rsqrtf(__fmaf_rn(v[b], p->k_inverse, p->eps));
-        }
-    }
-}
 
 /* The eight slices' total of one element; slot: its place in slice 0. */
 template <int NT> PTX_INLINE float slices_total(const float *slot)
@@ -71,87 +37,6 @@ template <int NT> PTX_INLINE float slices_total(const float *slot)
     for (int i = 0; i < 4; i++)
         v[i] = __fadd_rn(slot[2 * i * NT * 128], slot[(2 * i + 1) * NT * 128]);
     return __fadd_rn(__fadd_rn(v[0], v[1]), __fadd_rn(v[2], v[3]));
-}
-
-/* 1 + sum of weight * gain over the pieces that hold the row. */
-LINEAR_CALL float row_gain(const struct linear_dev *p, int count, int t, int n)
-{
-    float v = 1;
-    for (int q = 0; q < count; q++) {
-        struct lora_piece piece = p->pieces[q];
-        if (t < piece.row || t >= piece.row + piece.rows)
-            continue;
-        const struct lora_stack *s = piece_stack(p, piece.slot);
-        if (s->rank_tiles > 0 && s->gain)
-            v = __fmaf_rn(piece.weight, s->gain[n], v);
-    }
-    return v;
-}
-
-/* What the epilogue of RESIDUAL reads for outputs (t, n) and (t, n + 8). */
-struct residual_ahead {
-    float y[2], norm[2];
-};
-
-PTX_INLINE void residual_load(struct residual_ahead *a, const struct linear_dev *p, int n, int t,
-                              bool on)
-{
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        bool there = on && n + 8 * i < p->n;
-        a->y[i] = there ? __ldcg(p->y + (size_t)t * p->y_stride + n + 8 * i) : 0;
-        a->norm[i] = there ? __ldg(p->norm + n + 8 * i) : 0;
-    }
-}
-
-/* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole warps: lane / 4 is the
- * row r of the tile, so RESIDUAL can add the tile's squares up. ahead: in shared memory, or NULL.
- */
-PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool on, float lo,
-                       float hi, const struct residual_ahead *ahead)
-{
-    const int n = tile * TILE_N + r;
-    if (p->bias && on) {
-        lo += n < p->n ? p->bias[n] : 0;
-        hi += n + 8 < p->n ? p->bias[n + 8] : 0;
-    }
-    if (p->out == LINEAR_SWIGLU) {
-        if (on)
-            p->h[(size_t)t * p->h_stride + tile * 8 + r] =
-                __float2bfloat16(lo / (1.0f + __expf(-lo)) * hi);
-        return;
-    }
-    float *y = p->y + (size_t)t * p->y_stride + n;
-    const bool low = on && n < p->n, high = on && n + 8 < p->n;
-    if (p->out == LINEAR_STORE) {
-        if (low)
-            y[0] = lo;
-        if (high)
-            y[8] = hi;
-        return;
-    }
-    struct residual_ahead now;
-    if (ahead)
-        now = *ahead;
-    else
-        residual_load(&now, p, n, t, on);
-    lo = low ? __fadd_rn(now.y[0], lo) : 0;
-    hi = high ? __fadd_rn(now.y[1], hi) : 0;
-    bf16 *xn = p->xn + (size_t)t * p->xn_stride + n;
-    if (low) {
-        y[0] = lo;
-        xn[0] = __float2bfloat16(lo * now.norm[0]);
-    }
-    if (high) {
-        y[8] = hi;
-        xn[8] = __float2bfloat16(hi * now.norm[1]);
-    }
-    float ss = __fmaf_rn(lo, lo, __fmul_rn(hi, hi));
-#pragma unroll
-    for (int d = 4; d < 32; d *= 2)
-        ss = __fadd_rn(ss, __shfl_xor_sync(~0u, ss, d));
-    if (r == 0 && on)
-        p->ss_out[(size_t)t * p->tiles + tile] = ss;
 }
 
 /* ---- adapters ---- */
