@@ -6,11 +6,13 @@
  * adapters and the model only, never on company, restarts or thread counts.
  *
  * Threads: open and close from one thread; everything else from any thread, and it never waits for
- * a step. Text (templates, tokens) is engine_text.h; looking into files is engine_inspect.h.
+ * a step. Adapters are engine_adapters.h; text (templates, tokens) is engine_text.h; looking into
+ * files is engine_inspect.h.
  */
 #ifndef CHORUS_ENGINE_H
 #define CHORUS_ENGINE_H
 
+#include "engine/engine_adapters.h"
 #include "engine/engine_request.h"
 #include "engine/engine_stats.h"
 
@@ -33,8 +35,10 @@ struct engine_options {
     int seqs_max;            /* sequences running at once, 1 .. LIMIT_SEQS */
     int rows_max;            /* rows (tokens) in one step; >= seqs_max */
     int chunk_max;           /* prefill rows of one sequence in one step; 0 = rows_max */
-    int kv_pages;         /* 0 = enough for seqs_max sequences of ctx_max, bounded by free memory */
-    int slots_max;        /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */
+    int kv_pages;  /* 0 = enough for seqs_max sequences of ctx_max, bounded by free memory */
+    int slots_max; /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */
+    size_t host_adapter_bytes; /* adapters kept in host memory; 0 = a quarter of what is available.
+                                  Those beyond are read again from disk when they are asked for */
     int queue_max;        /* requests beyond seqs_max that are accepted; one more is STATUS_BUSY */
     int wait_bound_steps; /* steps from the first in which a later request is admitted before a
                              waiting one, until none is any more */
@@ -78,20 +82,5 @@ int engine_ready(struct engine *e, uint64_t *ids, int max);
 /* Moves up to max events out of the outbox of `id`. After a terminal event was read, the id is
  * unknown. */
 int engine_read(struct engine *e, uint64_t id, struct engine_event *events, int max);
-
-/* Reads, checks and publishes an adapter under a name ([A-Za-z0-9._-]{1,64}); an existing name gets
- * a new generation and running requests keep the old one. Slow (files): call it from a pool thread.
- */
-WARN_UNUSED enum status engine_adapter_add(struct engine *e, const char *name, const char *path,
-                                           uint64_t *generation, struct err *err);
-/* As engine_adapter_add for directory `path` of `root`: whatever leads out of root, links included,
- * is STATUS_BAD_FILE. For directories that others may write to. */
-WARN_UNUSED enum status engine_adapter_add_beneath(struct engine *e, const char *name,
-                                                   const char *root, const char *path,
-                                                   uint64_t *generation, struct err *err);
-/* The name is gone at once; its bytes go at the last user's end. */
-WARN_UNUSED enum status engine_adapter_remove(struct engine *e, const char *name, struct err *err);
-/* Up to max adapters in name order; returns how many there are. */
-int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max);
 
 #endif

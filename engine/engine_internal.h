@@ -104,6 +104,11 @@ int64_t engine_now(const struct engine *e);
 void engine_signal_locked(struct engine *e);
 void engine_signal(struct engine *e);
 
+/* What a request or a blend names: how many, weights, names; not whether they are there. */
+WARN_UNUSED enum status engine_check_adapters(const struct engine *e,
+                                              const struct engine_adapter_use *uses, int count,
+                                              struct err *err);
+
 /* Resolves options and the model's facts into sizes. */
 WARN_UNUSED enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err);
 /* Bytes the system could still give, of /proc/meminfo; 0: unknown. */

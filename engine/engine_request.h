@@ -8,13 +8,8 @@
 
 #include "engine/base/limits.h"
 #include "engine/base/status.h"
+#include "engine/engine_adapter_data.h"
 #include "engine/sample/sample.h"
-
-struct engine_adapter_use {
-    char name[LIMIT_NAME_BYTES + 1];
-    uint64_t generation; /* filled by events */
-    float weight;
-};
 
 struct engine_stop {
     const char *text;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "engine/base/limits.h"
+#include "engine/engine_adapter_data.h"
 #include "engine/sample/sample.h"
 
 /* Model facts for people and for /v1/models. Strings are borrowed from the engine. */
@@ -22,22 +23,6 @@ struct engine_info {
     int seqs_max;
     int kv_pages;
     struct sample_params defaults; /* of generation_config.json; temperature 1 where silent */
-};
-
-struct engine_adapter_info {
-    char name[LIMIT_NAME_BYTES + 1];
-    char path[512];
-    char sha256[65];
-    uint64_t generation;
-    int rank_max;
-    int module_count;
-    size_t bytes;
-    float scale_min; /* effective scales over its modules */
-    float scale_max;
-    int users;     /* requests that hold this generation */
-    bool resident; /* in a device slot */
-    bool draining;
-    int64_t last_used_unix_s; /* 0: never */
 };
 
 struct engine_stats {

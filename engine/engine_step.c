@@ -105,6 +105,18 @@ static void forget(struct engine *e, const struct seq *s)
     }
 }
 
+static void release_adapters(struct engine *e, const struct seq *s, const struct engine_usage *u)
+{
+    struct adapter_counts did = {.queue_ns = u->queue_ns};
+    if (s->scheduled_ns) {
+        did.tokens_in = (uint64_t)u->prompt_tokens;
+        did.tokens_out = (uint64_t)u->completion_tokens;
+    }
+    if (s->first_token_ns)
+        did.first_token_ns = s->first_token_ns - s->submitted_ns;
+    adapter_store_release(&e->store, &s->set, &did);
+}
+
 /* Takes a sequence out of the lists, gives everything back, and pushes its terminal event: the last
  * time the engine thread touches it. */
 static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
@@ -114,10 +126,9 @@ static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
     leave_lists(e, s);
     forget(e, s);
     give_back_device(e, s);
-    for (int i = 0; i < s->adapter_count; i++)
-        adapter_store_release(&e->store, s->adapters[i].adapter);
-    s->state = SEQ_ENDED;
     seq_usage(s, &usage);
+    release_adapters(e, s, &usage);
+    s->state = SEQ_ENDED;
     e->now.requests_done += kind == ENGINE_EVENT_DONE;
     e->now.requests_failed += kind == ENGINE_EVENT_ERROR;
     e->now.requests_cancelled += kind == ENGINE_EVENT_CANCELLED;

@@ -77,21 +77,25 @@ static enum status check_stops(const struct engine *e, const struct engine_reque
     return st;
 }
 
-static enum status check_adapters(const struct engine *e, const struct engine_request *r,
-                                  struct err *err)
+static enum status too_many_adapters(const struct engine *e, int count, struct err *err)
 {
-    enum status st = check_number(err, "adapter", r->adapter_count, 0, LIMIT_ADAPTERS_PER_REQUEST);
-    if (st == STATUS_OK && r->adapter_count > e->opt.slots_max)
-        return err_set(err, STATUS_LIMIT, "adapter",
-                       "%d adapters at once, but there is room for %d.", r->adapter_count,
-                       e->opt.slots_max);
-    for (int i = 0; st == STATUS_OK && i < r->adapter_count; i++) {
-        const struct engine_adapter_use *u = &r->adapters[i];
+    return err_set(err, STATUS_LIMIT, "adapter", "%d adapters at once, but there is room for %d.",
+                   count, e->opt.slots_max);
+}
+
+enum status engine_check_adapters(const struct engine *e, const struct engine_adapter_use *uses,
+                                  int count, struct err *err)
+{
+    enum status st = check_number(err, "adapter", count, 0, LIMIT_ADAPTERS_PER_REQUEST);
+    if (st == STATUS_OK && count > e->opt.slots_max)
+        return too_many_adapters(e, count, err);
+    for (int i = 0; st == STATUS_OK && i < count; i++) {
+        const struct engine_adapter_use *u = &uses[i];
         st = check_number(err, "adapter", u->weight, -ADAPTER_WEIGHT_MAX, ADAPTER_WEIGHT_MAX);
         if (st == STATUS_OK && memchr(u->name, '\0', sizeof u->name) == NULL)
             st = err_set(err, STATUS_INVALID, "adapter", "An adapter name is too long.");
         for (int k = 0; st == STATUS_OK && k < i; k++)
-            if (strcmp(u->name, r->adapters[k].name) == 0)
+            if (strcmp(u->name, uses[k].name) == 0)
                 st = err_set(err, STATUS_INVALID, "adapter", "Adapter '%s' is named twice.",
                              u->name);
     }
@@ -142,7 +146,7 @@ static enum status check_request(const struct engine *e, const struct engine_req
     if (st == STATUS_OK)
         st = check_stops(e, r, err);
     if (st == STATUS_OK)
-        st = check_adapters(e, r, err);
+        st = engine_check_adapters(e, r->adapters, r->adapter_count, err);
     if (st == STATUS_OK && r->cache_salt && strlen(r->cache_salt) > LIMIT_SALT_BYTES)
         st = err_set(err, STATUS_INVALID, "cache_salt", "cache_salt has more than %d bytes.",
                      LIMIT_SALT_BYTES);
@@ -162,20 +166,29 @@ static enum status check_open(const struct engine *e, struct err *err)
     return STATUS_OK;
 }
 
-static void release_adapters(struct engine *e, struct seq *s)
+static void hold(struct seq *s, const struct adapter *a)
 {
-    for (int i = 0; i < s->adapter_count; i++)
-        if (s->adapters[i].adapter)
-            adapter_store_release(&e->store, s->adapters[i].adapter);
+    s->holds[s->hold_count++] = a->generation;
 }
 
+/* generations [adapter_count]: what the request's names led to. */
 static enum status acquire_adapters(struct engine *e, const struct engine_request *r, struct seq *s,
-                                    struct err *err)
+                                    uint64_t *generations, struct err *err)
 {
-    enum status st = STATUS_OK;
-    for (int i = 0; st == STATUS_OK && i < r->adapter_count; i++)
-        st = adapter_store_acquire(&e->store, r->adapters[i].name, &s->adapters[i].adapter, err);
-    return st;
+    enum status st =
+        adapter_store_acquire(&e->store, r->adapters, r->adapter_count, &s->set, generations, err);
+    if (st != STATUS_OK)
+        return st;
+    s->adapter_count = s->set.count;
+    for (int i = 0; i < s->set.count; i++) {
+        s->adapters[i] = (struct seq_adapter){
+            .adapter = s->set.parts[i], .weight = s->set.weights[i], .slot = -1};
+        hold(s, s->set.parts[i]);
+    }
+    for (int i = 0; i < s->set.blend_count; i++)
+        hold(s, s->set.blends[i]);
+    return s->adapter_count <= e->opt.slots_max ? STATUS_OK
+                                                : too_many_adapters(e, s->adapter_count, err);
 }
 
 /* With the lock held: gives the sequence its id and its place in the inbox. */
@@ -197,19 +210,19 @@ static void enqueue(struct engine *e, struct seq *s)
     engine_signal_locked(e);
 }
 
-static void tell_resolved(const struct seq *s, struct engine_adapter_use *resolved)
+static void tell_resolved(const struct engine_request *r, const uint64_t *generations,
+                          struct engine_adapter_use *resolved)
 {
-    for (int i = 0; resolved && i < s->adapter_count; i++) {
-        const struct adapter *a = s->adapters[i].adapter;
-        resolved[i] = (struct engine_adapter_use){.generation = a->generation,
-                                                  .weight = s->adapters[i].weight};
-        memcpy(resolved[i].name, a->name, sizeof a->name);
+    for (int i = 0; resolved && i < r->adapter_count; i++) {
+        resolved[i] = r->adapters[i];
+        resolved[i].generation = generations[i];
     }
 }
 
 enum status engine_submit(struct engine *e, const struct engine_request *r, uint64_t *id,
                           struct engine_adapter_use *resolved, struct err *err)
 {
+    uint64_t generations[LIMIT_ADAPTERS_PER_REQUEST] = {0};
     int max_new = 0;
     enum status st = check_request(e, r, &max_new, err);
     if (st != STATUS_OK)
@@ -234,13 +247,13 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     st = seq_create(&setup, &s);
     if (st != STATUS_OK)
         return err_set(err, st, NULL, "Out of memory for a request.");
-    st = acquire_adapters(e, r, s, err);
+    st = acquire_adapters(e, r, s, generations, err);
     if (st != STATUS_OK)
         goto drop;
     seq_seed(s, r->cache_salt);
     e->parts.detok.begin(e->parts.detok.ctx, s->detok, r->keep_special, s->tokens, s->prompt_count);
     s->submitted_ns = engine_now(e);
-    tell_resolved(s, resolved);
+    tell_resolved(r, generations, resolved);
 
     pthread_mutex_lock(&e->lock);
     st = check_open(e, err);
@@ -252,7 +265,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     if (st == STATUS_OK)
         return st;
 drop:
-    release_adapters(e, s);
+    adapter_store_release(&e->store, &s->set, NULL);
     seq_destroy(s);
     return st;
 }

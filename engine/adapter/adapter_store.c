@@ -2,17 +2,34 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
+
+static bool init_lock(struct adapter_store *s)
+{
+    pthread_condattr_t attr;
+    if (pthread_mutex_init(&s->lock, NULL) != 0)
+        return false;
+    bool ok = pthread_condattr_init(&attr) == 0;
+    if (ok) {
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        ok = pthread_cond_init(&s->released, &attr) == 0;
+        pthread_condattr_destroy(&attr);
+    }
+    if (!ok)
+        pthread_mutex_destroy(&s->lock);
+    return ok;
+}
 
 enum status adapter_store_init(struct adapter_store *s, const struct adapter_source *source,
                                const struct model *base, struct backend *backend, int slots_max)
 {
     CHECK(slots_max >= 1 && slots_max <= LIMIT_ADAPTER_SLOTS);
     memset(s, 0, sizeof *s);
-    if (pthread_mutex_init(&s->lock, NULL) != 0)
+    if (!init_lock(s))
         return STATUS_NO_MEMORY;
     s->source = *source;
     s->base = base;
@@ -23,7 +40,8 @@ enum status adapter_store_init(struct adapter_store *s, const struct adapter_sou
 
 static void free_adapter(struct adapter_store *s, struct adapter *a)
 {
-    s->source.free(a->lora);
+    if (a->lora)
+        s->source.free(a->lora);
     mem_free(a);
 }
 
@@ -45,6 +63,7 @@ void adapter_store_deinit(struct adapter_store *s)
         free_adapter(s, s->list[i]);
     }
     mem_free(s->list);
+    pthread_cond_destroy(&s->released);
     pthread_mutex_destroy(&s->lock);
     memset(s, 0, sizeof *s);
 }
@@ -94,6 +113,29 @@ static void unlist(struct adapter_store *s, struct adapter *a)
     s->count--;
 }
 
+static void add_counts(struct adapter_counts *to, const struct adapter_counts *from)
+{
+    to->requests += from->requests;
+    to->hits += from->hits;
+    to->misses += from->misses;
+    to->loads += from->loads;
+    to->evictions += from->evictions;
+    to->disk_reads += from->disk_reads;
+    to->tokens_in += from->tokens_in;
+    to->tokens_out += from->tokens_out;
+    to->load_ns += from->load_ns;
+    to->queue_ns += from->queue_ns;
+    to->first_token_ns += from->first_token_ns;
+}
+
+/* The counts of a generation that goes live on with its name. */
+static void hand_on_counts(struct adapter_store *s, const struct adapter *gone)
+{
+    struct adapter *now = find_named(s, gone->name);
+    if (now)
+        add_counts(&now->counts, &gone->counts);
+}
+
 /* Takes a generation that nobody can reach off the list. Returns it when the caller shall free it,
  * NULL when it is still used or sits in a slot (then the engine thread's sweep does it). */
 static struct adapter *retire(struct adapter_store *s, struct adapter *a)
@@ -105,6 +147,7 @@ static struct adapter *retire(struct adapter_store *s, struct adapter *a)
         return NULL;
     }
     unlist(s, a);
+    hand_on_counts(s, a);
     return a;
 }
 
@@ -138,20 +181,10 @@ static enum status check_name(const char *name, struct err *e)
                    LIMIT_NAME_BYTES);
 }
 
-/* Publishes `lora`, which it owns from here on, also when it fails. */
-static enum status add(struct adapter_store *s, const char *name, const char *path,
-                       struct lora *lora, uint64_t *generation, struct err *e)
+/* Publishes `a`, which it owns from here on, also when it fails. */
+static enum status add(struct adapter_store *s, struct adapter *a, uint64_t *generation,
+                       struct err *e)
 {
-    struct adapter *a = mem_calloc(1, sizeof *a);
-    if (!a) {
-        s->source.free(lora);
-        return err_set(e, STATUS_NO_MEMORY, "name", "Out of memory for adapter '%s'.", name);
-    }
-    memcpy(a->name, name, strlen(name));
-    memcpy(a->path, path, strlen(path));
-    a->lora = lora;
-    a->slot = -1;
-
     struct adapter *old = NULL;
     pthread_mutex_lock(&s->lock);
     enum status st = publish(s, a, &old, e);
@@ -166,45 +199,116 @@ static enum status add(struct adapter_store *s, const char *name, const char *pa
     return st;
 }
 
-static enum status path_too_long(struct err *e)
+static struct adapter *new_adapter(const char *name, struct err *e)
 {
-    return err_set(e, STATUS_INVALID, "path", "An adapter path has at most %d bytes.",
-                   ADAPTER_PATH_BYTES - 1);
+    struct adapter *a = mem_calloc(1, sizeof *a);
+    if (!a) {
+        err_set(e, STATUS_NO_MEMORY, "name", "Out of memory for adapter '%s'.", name);
+        return NULL;
+    }
+    memcpy(a->name, name, strlen(name));
+    a->slot = -1;
+    a->share = 1;
+    return a;
 }
 
-enum status adapter_store_add(struct adapter_store *s, const char *name, const char *path,
+static enum status check_spec(const struct engine_adapter_spec *spec, char path[ADAPTER_PATH_BYTES],
+                              struct err *e)
+{
+    enum status st = check_name(spec->name, e);
+    if (st != STATUS_OK)
+        return st;
+    const char *root = spec->root ? spec->root : "", *slash = spec->root ? "/" : "";
+    if ((size_t)snprintf(path, ADAPTER_PATH_BYTES, "%s%s%s", root, slash, spec->path) >=
+        ADAPTER_PATH_BYTES)
+        return err_set(e, STATUS_INVALID, "path", "An adapter path has at most %d bytes.",
+                       ADAPTER_PATH_BYTES - 1);
+    if (spec->share < 0 || spec->share > ADAPTER_SHARE_MAX)
+        return err_set(e, STATUS_INVALID, "share", "share is %d, but must be 1 to %d.", spec->share,
+                       ADAPTER_SHARE_MAX);
+    return STATUS_OK;
+}
+
+enum status adapter_source_open(const struct adapter_source *source, const char *root,
+                                const char *path, const struct model *base, struct lora **out,
+                                struct err *e)
+{
+    if (!root)
+        return source->open(path, base, out, e);
+    if (!source->open_beneath)
+        return err_set(e, STATUS_UNSUPPORTED, "path", "Adapters below a root cannot be read here.");
+    return source->open_beneath(root, path, base, out, e);
+}
+
+enum status adapter_store_put(struct adapter_store *s, const struct engine_adapter_spec *spec,
                               uint64_t *generation, struct err *e)
 {
+    char path[ADAPTER_PATH_BYTES];
     struct lora *lora = NULL;
-    enum status st = check_name(name, e);
-    if (st == STATUS_OK && strlen(path) >= ADAPTER_PATH_BYTES)
-        st = path_too_long(e);
+    enum status st = check_spec(spec, path, e);
     if (st == STATUS_OK)
-        st = s->source.open(path, s->base, &lora, e);
-    return st == STATUS_OK ? add(s, name, path, lora, generation, e) : st;
+        st = adapter_source_open(&s->source, spec->root, spec->path, s->base, &lora, e);
+    if (st != STATUS_OK)
+        return st;
+    struct adapter *a = new_adapter(spec->name, e);
+    if (!a) {
+        s->source.free(lora);
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(a->path, path, strlen(path));
+    a->lora = lora;
+    a->pinned = spec->pinned;
+    a->share = spec->share > 0 ? spec->share : 1;
+    adapter_facts_of(lora, s->base->shape.layers, &a->facts);
+    return add(s, a, generation, e);
 }
 
-enum status adapter_store_add_beneath(struct adapter_store *s, const char *name, const char *root,
-                                      const char *path, uint64_t *generation, struct err *e)
+static enum status not_found(const char *name, struct err *e)
 {
-    struct lora *lora = NULL;
-    char whole[ADAPTER_PATH_BYTES];
-    enum status st = check_name(name, e);
-    if (st == STATUS_OK &&
-        (size_t)snprintf(whole, sizeof whole, "%s/%s", root, path) >= sizeof whole)
-        st = path_too_long(e);
-    if (st == STATUS_OK && !s->source.open_beneath)
-        st = err_set(e, STATUS_UNSUPPORTED, "path", "Adapters below a root cannot be read here.");
-    if (st == STATUS_OK)
-        st = s->source.open_beneath(root, path, s->base, &lora, e);
-    return st == STATUS_OK ? add(s, name, whole, lora, generation, e) : st;
+    return err_set(e, STATUS_ADAPTER_NOT_FOUND, "adapter", "There is no adapter '%s'.", name);
 }
 
-enum status adapter_store_remove(struct adapter_store *s, const char *name, struct err *e)
+static enum status check_part(struct adapter_store *s, const char *name,
+                              const struct engine_adapter_use *part, struct err *e)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct adapter *a = find_named(s, part->name);
+    bool found = a != NULL, blend = a && a->part_count > 0;
+    pthread_mutex_unlock(&s->lock);
+    if (!found)
+        return not_found(part->name, e);
+    if (blend || strcmp(part->name, name) == 0)
+        return err_set(e, STATUS_INVALID, "adapter", "'%s' is a blend itself.", part->name);
+    return STATUS_OK;
+}
+
+enum status adapter_store_blend(struct adapter_store *s, const char *name,
+                                const struct engine_adapter_use *parts, int count,
+                                uint64_t *generation, struct err *e)
+{
+    enum status st = check_name(name, e);
+    for (int i = 0; i < count && st == STATUS_OK; i++)
+        st = check_part(s, name, &parts[i], e);
+    if (st != STATUS_OK)
+        return st;
+    struct adapter *a = new_adapter(name, e);
+    if (!a)
+        return STATUS_NO_MEMORY;
+    for (int i = 0; i < count; i++) {
+        memcpy(a->parts[i].name, parts[i].name, sizeof a->parts[i].name);
+        a->parts[i].weight = parts[i].weight;
+    }
+    a->part_count = count;
+    return add(s, a, generation, e);
+}
+
+enum status adapter_store_remove(struct adapter_store *s, const char *name, uint64_t *generation,
+                                 struct err *e)
 {
     struct adapter *gone = NULL;
     pthread_mutex_lock(&s->lock);
     struct adapter *a = find_named(s, name);
+    uint64_t had = a ? a->generation : 0;
     if (a) {
         a->named = false;
         gone = retire(s, a);
@@ -212,58 +316,199 @@ enum status adapter_store_remove(struct adapter_store *s, const char *name, stru
     pthread_mutex_unlock(&s->lock);
     if (gone)
         free_adapter(s, gone);
-    return a ? STATUS_OK
-             : err_set(e, STATUS_ADAPTER_NOT_FOUND, "adapter", "There is no adapter '%s'.", name);
-}
-
-enum status adapter_store_acquire(struct adapter_store *s, const char *name, struct adapter **out,
-                                  struct err *e)
-{
-    pthread_mutex_lock(&s->lock);
-    struct adapter *a = find_named(s, name);
-    if (a) {
-        a->users++;
-        a->last_used_unix_s = clock_unix_s();
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (!a)
-        return err_set(e, STATUS_ADAPTER_NOT_FOUND, "adapter", "There is no adapter '%s'.", name);
-    *out = a;
+    if (!had)
+        return not_found(name, e);
+    *generation = had;
     return STATUS_OK;
 }
 
-void adapter_store_release(struct adapter_store *s, struct adapter *a)
+/* With the lock held. */
+static int users_of(const struct adapter_store *s, uint64_t generation)
 {
-    pthread_mutex_lock(&s->lock);
-    CHECK(a->users > 0);
-    a->users--;
-    a->last_used_unix_s = clock_unix_s();
-    struct adapter *gone = retire(s, a);
-    pthread_mutex_unlock(&s->lock);
-    if (gone)
-        free_adapter(s, gone);
+    for (size_t i = 0; i < s->count; i++)
+        if (s->list[i]->generation == generation)
+            return s->list[i]->users;
+    return 0;
 }
 
-static void fill_info(const struct adapter *a, struct engine_adapter_info *out)
+int adapter_store_wait(struct adapter_store *s, uint64_t generation, int wait_ms)
 {
-    const struct lora *l = a->lora;
-    memset(out, 0, sizeof *out);
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + (int64_t)wait_ms % 1000 * 1000000;
+    until.tv_sec += wait_ms / 1000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&s->lock);
+    int users = users_of(s, generation);
+    while (users > 0 && wait_ms > 0 && pthread_cond_timedwait(&s->released, &s->lock, &until) == 0)
+        users = users_of(s, generation);
+    users = users_of(s, generation);
+    pthread_mutex_unlock(&s->lock);
+    return users;
+}
+
+/* ---- requests ---- */
+
+static enum status add_part(struct adapter_set *set, struct adapter *a, float weight, struct err *e)
+{
+    int i = 0;
+    while (i < set->count && set->parts[i] != a)
+        i++;
+    if (i == LIMIT_ADAPTERS_PER_REQUEST)
+        return err_set(e, STATUS_LIMIT, "adapter",
+                       "The request's adapters are more than %d, blends counted by their parts.",
+                       LIMIT_ADAPTERS_PER_REQUEST);
+    if (i == set->count) {
+        set->parts[set->count] = a;
+        set->weights[set->count++] = 0;
+    }
+    set->weights[i] += weight;
+    return STATUS_OK;
+}
+
+/* With the lock held; takes no users yet. */
+static enum status resolve(struct adapter_store *s, const struct engine_adapter_use *use,
+                           struct adapter_set *set, uint64_t *generation, struct err *e)
+{
+    struct adapter *a = find_named(s, use->name);
+    if (!a)
+        return not_found(use->name, e);
+    *generation = a->generation;
+    if (a->part_count == 0)
+        return add_part(set, a, use->weight, e);
+    set->blends[set->blend_count++] = a;
+    enum status st = STATUS_OK;
+    for (int i = 0; i < a->part_count && st == STATUS_OK; i++) {
+        struct adapter *part = find_named(s, a->parts[i].name);
+        if (!part || part->part_count > 0)
+            return err_set(e, STATUS_ADAPTER_NOT_FOUND, "adapter",
+                           "Adapter '%s' is a blend of '%s', which is not there.", use->name,
+                           a->parts[i].name);
+        st = add_part(set, part, use->weight * a->parts[i].weight, e);
+    }
+    return st;
+}
+
+static void take(struct adapter *a, int64_t now_s)
+{
+    a->users++;
+    a->last_used_unix_s = now_s;
+    a->counts.requests++;
+}
+
+enum status adapter_store_acquire(struct adapter_store *s, const struct engine_adapter_use *uses,
+                                  int count, struct adapter_set *out, uint64_t *generations,
+                                  struct err *e)
+{
+    struct adapter_set set = {.count = 0};
+    int64_t now_s = clock_unix_s();
+    enum status st = STATUS_OK;
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < count && st == STATUS_OK; i++)
+        st = resolve(s, &uses[i], &set, &generations[i], e);
+    for (int i = 0; i < set.count && st == STATUS_OK; i++) {
+        take(set.parts[i], now_s);
+        set.parts[i]->counts.hits += set.parts[i]->slot >= 0;
+        set.parts[i]->counts.misses += set.parts[i]->slot < 0;
+    }
+    for (int i = 0; i < set.blend_count && st == STATUS_OK; i++)
+        take(set.blends[i], now_s);
+    pthread_mutex_unlock(&s->lock);
+    if (st == STATUS_OK)
+        *out = set;
+    return st;
+}
+
+/* With the lock held. */
+static struct adapter *give_back(struct adapter_store *s, struct adapter *a, int64_t now_s,
+                                 const struct adapter_counts *did)
+{
+    CHECK(a->users > 0);
+    a->last_used_unix_s = now_s;
+    if (did)
+        add_counts(&a->counts, did);
+    if (--a->users == 0)
+        pthread_cond_broadcast(&s->released);
+    return retire(s, a);
+}
+
+void adapter_store_release(struct adapter_store *s, const struct adapter_set *set,
+                           const struct adapter_counts *did)
+{
+    struct adapter *gone[2 * LIMIT_ADAPTERS_PER_REQUEST];
+    int n = 0;
+    int64_t now_s = clock_unix_s();
+    if (set->count == 0 && set->blend_count == 0)
+        return;
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < set->count; i++)
+        gone[n++] = give_back(s, set->parts[i], now_s, did);
+    for (int i = 0; i < set->blend_count; i++)
+        gone[n++] = give_back(s, set->blends[i], now_s, did);
+    pthread_mutex_unlock(&s->lock);
+    for (int i = 0; i < n; i++)
+        if (gone[i])
+            free_adapter(s, gone[i]);
+}
+
+static enum engine_adapter_tier tier_of_part(const struct adapter *a)
+{
+    return a->slot >= 0 ? ENGINE_TIER_DEVICE : ENGINE_TIER_HOST;
+}
+
+/* With the lock held. A blend is where the farthest of its parts is. */
+static enum engine_adapter_tier tier_of(const struct adapter_store *s, const struct adapter *a)
+{
+    enum engine_adapter_tier tier = ENGINE_TIER_DEVICE;
+    if (a->part_count == 0)
+        return tier_of_part(a);
+    for (int i = 0; i < a->part_count; i++) {
+        const struct adapter *part = find_named(s, a->parts[i].name);
+        enum engine_adapter_tier t =
+            part && part->part_count == 0 ? tier_of_part(part) : ENGINE_TIER_DISK;
+        tier = t < tier ? t : tier;
+    }
+    return tier;
+}
+
+static void fill_info(const struct adapter_store *s, const struct adapter *a,
+                      struct engine_adapter_info *out)
+{
+    const struct adapter_facts *f = &a->facts;
+    const struct adapter_counts *c = &a->counts;
+    *out = (struct engine_adapter_info){
+        .generation = a->generation,
+        .rank_max = f->rank_max,
+        .module_count = f->module_count,
+        .targets = f->targets,
+        .bytes = f->bytes,
+        .scale_min = f->scale_min,
+        .scale_max = f->scale_max,
+        .part_count = a->part_count,
+        .tier = tier_of(s, a),
+        .pinned = a->pinned,
+        .share = a->share,
+        .users = a->users,
+        .resident = tier_of(s, a) == ENGINE_TIER_DEVICE,
+        .draining = !a->named,
+        .last_used_unix_s = a->last_used_unix_s,
+        .requests = c->requests,
+        .hits = c->hits,
+        .misses = c->misses,
+        .loads = c->loads,
+        .evictions = c->evictions,
+        .disk_reads = c->disk_reads,
+        .load_s = (double)c->load_ns * 1e-9,
+        .queue_s = (double)c->queue_ns * 1e-9,
+        .first_token_s = (double)c->first_token_ns * 1e-9,
+        .tokens_in = c->tokens_in,
+        .tokens_out = c->tokens_out,
+    };
     memcpy(out->name, a->name, sizeof out->name);
     memcpy(out->path, a->path, sizeof out->path);
-    sha256_hex(l->sha256, out->sha256);
-    out->generation = a->generation;
-    out->rank_max = l->rank_max;
-    out->module_count = l->module_count;
-    out->bytes = l->bytes;
-    for (int i = 0; i < l->module_count; i++) {
-        float scale = l->modules[i].scale;
-        out->scale_min = i == 0 || scale < out->scale_min ? scale : out->scale_min;
-        out->scale_max = i == 0 || scale > out->scale_max ? scale : out->scale_max;
-    }
-    out->users = a->users;
-    out->resident = a->slot >= 0;
-    out->draining = !a->named;
-    out->last_used_unix_s = a->last_used_unix_s;
+    memcpy(out->parts, a->parts, sizeof out->parts);
+    if (a->part_count == 0)
+        sha256_hex(f->sha256, out->sha256);
 }
 
 int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out, int max)
@@ -271,15 +516,18 @@ int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out,
     pthread_mutex_lock(&s->lock);
     int count = (int)s->count;
     for (int i = 0; i < count && i < max; i++)
-        fill_info(s->list[i], &out[i]);
+        fill_info(s, s->list[i], &out[i]);
     pthread_mutex_unlock(&s->lock);
     return count;
 }
 
 /* `slot` of a generation is read by other threads, so it changes under the lock. */
-static void set_slot(struct adapter_store *s, struct adapter *a, int slot)
+static void set_slot(struct adapter_store *s, struct adapter *a, int slot, int64_t load_ns)
 {
     pthread_mutex_lock(&s->lock);
+    a->counts.loads += slot >= 0;
+    a->counts.load_ns += load_ns;
+    a->counts.evictions += slot < 0;
     a->slot = slot;
     struct adapter *gone = retire(s, a);
     pthread_mutex_unlock(&s->lock);
@@ -292,13 +540,14 @@ enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int s
     struct adapter *before = s->slots[slot].adapter;
     if (before) {
         empty_slot(s, slot);
-        set_slot(s, before, -1);
+        set_slot(s, before, -1, 0);
     }
+    int64_t begin_ns = clock_now_ns();
     enum status st = s->backend->ops->adapter_load(s->backend, slot, a->lora, e);
     if (st != STATUS_OK)
         return st;
     s->slots[slot] = (struct adapter_slot){.adapter = a};
-    set_slot(s, a, slot);
+    set_slot(s, a, slot, clock_now_ns() - begin_ns);
     return STATUS_OK;
 }
 
@@ -336,7 +585,7 @@ void adapter_store_sweep(struct adapter_store *s)
         if (!dead)
             continue;
         empty_slot(s, i);
-        set_slot(s, a, -1);
+        set_slot(s, a, -1, 0);
     }
 }
 

@@ -17,33 +17,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/adapter/lora.h"
+#include "engine/adapter/adapter.h"
 #include "engine/backend.h"
-#include "engine/engine_stats.h"
-
-#define ADAPTER_PATH_BYTES 512
-
-/* One generation. Fields from `users` on are under the store's lock. */
-struct adapter {
-    char name[LIMIT_NAME_BYTES + 1];
-    char path[ADAPTER_PATH_BYTES];
-    uint64_t generation; /* >= 1 */
-    struct lora *lora;   /* owned, immutable */
-    int users;
-    bool named; /* its name still leads here */
-    int slot;   /* device slot or -1 */
-    int64_t last_used_unix_s;
-};
 
 /* Where adapters come from; lora_open, lora_open_beneath and lora_free but in tests. */
 struct adapter_source {
     enum status (*open)(const char *dir, const struct model *base, struct lora **out,
                         struct err *e);
-    /* NULL: adapter_store_add_beneath is STATUS_UNSUPPORTED. */
+    /* NULL: a root is STATUS_UNSUPPORTED. */
     enum status (*open_beneath)(const char *root, const char *name, const struct model *base,
                                 struct lora **out, struct err *e);
     void (*free)(struct lora *l);
 };
+
+/* Directory `path`, of `root` if that is not NULL. */
+WARN_UNUSED enum status adapter_source_open(const struct adapter_source *source, const char *root,
+                                            const char *path, const struct model *base,
+                                            struct lora **out, struct err *e);
 
 /* One slot of the device. */
 struct adapter_slot {
@@ -58,7 +48,8 @@ struct adapter_store {
     size_t count;
     size_t cap;
     uint64_t last_generation;
-    bool sweep; /* some generation in a slot has neither name nor users */
+    pthread_cond_t released; /* CLOCK_MONOTONIC; a generation lost its last user */
+    bool sweep;              /* some generation in a slot has neither name nor users */
     struct adapter_source source;
     const struct model *base; /* borrowed */
     /* engine thread */
@@ -76,25 +67,33 @@ void adapter_store_deinit(struct adapter_store *s);
 
 /* Reads the directory (slow), then publishes it under `name` at once. STATUS_INVALID for a bad
  * name, STATUS_LIMIT for one adapter too many, and whatever the source says; then nothing has
- * changed. */
-WARN_UNUSED enum status adapter_store_add(struct adapter_store *s, const char *name,
-                                          const char *path, uint64_t *generation, struct err *e);
-/* As adapter_store_add for directory `path` of `root`, never leaving root (lora_open_beneath). */
-WARN_UNUSED enum status adapter_store_add_beneath(struct adapter_store *s, const char *name,
-                                                  const char *root, const char *path,
-                                                  uint64_t *generation, struct err *e);
-/* STATUS_ADAPTER_NOT_FOUND. */
+ * changed. With a root the directory is `path` of it and never leaves it (lora_open_beneath). */
+WARN_UNUSED enum status adapter_store_put(struct adapter_store *s,
+                                          const struct engine_adapter_spec *spec,
+                                          uint64_t *generation, struct err *e);
+/* See engine_adapter_blend. */
+WARN_UNUSED enum status adapter_store_blend(struct adapter_store *s, const char *name,
+                                            const struct engine_adapter_use *parts, int count,
+                                            uint64_t *generation, struct err *e);
+/* *generation: what the name led to. STATUS_ADAPTER_NOT_FOUND. */
 WARN_UNUSED enum status adapter_store_remove(struct adapter_store *s, const char *name,
-                                             struct err *e);
-/* The current generation of a name, with one user more. */
-WARN_UNUSED enum status adapter_store_acquire(struct adapter_store *s, const char *name,
-                                              struct adapter **out, struct err *e);
-void adapter_store_release(struct adapter_store *s, struct adapter *a);
+                                             uint64_t *generation, struct err *e);
+/* Users of a generation, once there are none or after wait_ms. */
+int adapter_store_wait(struct adapter_store *s, uint64_t generation, int wait_ms);
+/* The current generations of `uses` at one moment, blends taken apart and weights of the same part
+ * added up; each has one user more. `generations` [count]: what each name led to.
+ * STATUS_ADAPTER_NOT_FOUND, STATUS_LIMIT for more than LIMIT_ADAPTERS_PER_REQUEST parts. */
+WARN_UNUSED enum status adapter_store_acquire(struct adapter_store *s,
+                                              const struct engine_adapter_use *uses, int count,
+                                              struct adapter_set *out, uint64_t *generations,
+                                              struct err *e);
+/* `did` (NULL: nothing) is what the request adds to the counts. */
+void adapter_store_release(struct adapter_store *s, const struct adapter_set *set,
+                           const struct adapter_counts *did);
 /* Up to max generations in name order, draining ones too; returns how many there are. */
 int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out, int max);
 /* [A-Za-z0-9._-]{1,64} */
 bool adapter_store_name_ok(const char *name);
-
 /* ---- engine thread, between steps ---- */
 
 /* Puts a generation into a slot; whoever is there (without refs) leaves first. On failure the slot

@@ -422,3 +422,53 @@ enum status lora_bind(const struct lora_config *config, struct safetensors *file
     *out = b.lora;
     return STATUS_OK;
 }
+
+/* ---- one tensor alone, for the report of a dry run ---- */
+
+static enum status look_at_shape(const struct binder *b, const struct safetensors_tensor *t,
+                                 const char *path, enum role role, int site)
+{
+    double rank, scale;
+    int in, out;
+    model_site_dims(&b->base->shape, site, &in, &out);
+    enum status st = lora_config_module(b->config, path, &rank, &scale, b->e);
+    if (st != STATUS_OK)
+        return st;
+    int rows = role == ROLE_A ? (int)rank : role == ROLE_B ? out : 0;
+    int cols = role == ROLE_A ? in : role == ROLE_B ? (int)rank : out;
+    bool fit = t->rank == (rows ? 2 : 1) && t->shape[t->rank - 1] == cols &&
+               (rows == 0 || t->shape[0] == rows);
+    return fit ? STATUS_OK : wrong_shape(b, t, rows, cols);
+}
+
+static enum status look(const struct binder *b, const struct safetensors_tensor *t)
+{
+    char path[PATH_MAX_BYTES];
+    const struct ending *ending;
+    int site;
+    if (!split_name(t->name, path, &ending) || !find_site(path, b->layers, &site))
+        return no_place(b, t->name);
+    bool embed = site == SITE_EMBED(b->layers);
+    if (ending->role == ROLE_COPY)
+        return embed || site == SITE_LM_HEAD(b->layers) ? STATUS_OK : no_place(b, t->name);
+    if (ending->role == ROLE_MAGNITUDE ? embed || !b->config->dora : ending->embedding != embed)
+        return no_place(b, t->name);
+    if (t->dtype != SAFETENSORS_F32 && t->dtype != SAFETENSORS_F16 && t->dtype != SAFETENSORS_BF16)
+        return err_set(b->e, STATUS_BAD_FILE, t->name,
+                       TENSOR_FILE ": tensor %s: type %s is no float", t->name,
+                       safetensors_dtype_name(t->dtype));
+    bool targeted;
+    enum status st = lora_config_targets(b->config, path, &targeted, b->e);
+    if (st == STATUS_OK && !targeted)
+        st = err_set(b->e, STATUS_BAD_FILE, t->name,
+                     TENSOR_FILE ": tensor %s: " CONFIG_FILE " does not target this module",
+                     t->name);
+    return st == STATUS_OK ? look_at_shape(b, t, path, ending->role, site) : st;
+}
+
+enum status lora_bind_look(const struct lora_config *config, const struct safetensors_tensor *t,
+                           const struct model *base, struct err *e)
+{
+    struct binder b = {.config = config, .base = base, .layers = base->shape.layers, .e = e};
+    return look(&b, t);
+}

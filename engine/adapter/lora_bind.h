@@ -13,4 +13,10 @@
 WARN_UNUSED enum status lora_bind(const struct lora_config *config, struct safetensors *file,
                                   const struct model *base, struct lora **out, struct err *e);
 
+/* Whether tensor `t`, looked at for itself, has its place in the base by name, type, target and
+ * shape; the reason if not. */
+WARN_UNUSED enum status lora_bind_look(const struct lora_config *config,
+                                       const struct safetensors_tensor *t, const struct model *base,
+                                       struct err *e);
+
 #endif

@@ -44,9 +44,6 @@ static enum status copy_request(struct seq *s, const struct seq_setup *setup)
     s->cache_write = setup->prefix_cache && r->cache_prompt;
     s->cache_read = s->cache_write && !r->prompt_logprobs;
     s->scored = 1;
-    s->adapter_count = r->adapter_count;
-    for (int i = 0; i < r->adapter_count; i++)
-        s->adapters[i] = (struct seq_adapter){.weight = r->adapters[i].weight, .slot = -1};
 
     s->sampling = r->sampling;
     struct logit_bias *bias = arena_alloc(&s->arena, (size_t)r->sampling.bias_count, sizeof *bias);
@@ -107,7 +104,7 @@ void seq_seed(struct seq *s, const char *salt)
     struct prefix_identity identity[LIMIT_ADAPTERS_PER_REQUEST];
     for (int i = 0; i < s->adapter_count; i++)
         identity[i] = (struct prefix_identity){
-            .sha256 = s->adapters[i].adapter->lora->sha256,
+            .sha256 = s->adapters[i].adapter->facts.sha256,
             .generation = s->adapters[i].adapter->generation,
             .weight = s->adapters[i].weight,
         };

@@ -25,7 +25,7 @@
 enum seq_state { SEQ_WAITING, SEQ_RUNNING, SEQ_PREEMPTED, SEQ_ENDED };
 
 struct seq_adapter {
-    struct adapter *adapter; /* shared (one user of the store) until the sequence ends */
+    struct adapter *adapter; /* borrowed from `set` */
     float weight;
     int slot; /* while RUNNING, else -1 */
 };
@@ -50,6 +50,9 @@ struct seq {
     struct sample_params sampling;
     struct seq_adapter adapters[LIMIT_ADAPTERS_PER_REQUEST];
     int adapter_count;
+    struct adapter_set set; /* shared (one user of each in the store) until the sequence ends */
+    uint64_t holds[2 * LIMIT_ADAPTERS_PER_REQUEST]; /* [hold_count] generations in it, to the end */
+    int hold_count;
     int32_t *ends; /* [end_count] ids that end the answer: stop tokens, then eos unless ignored */
     int end_count;
     int stop_token_count; /* of these the request's own */
@@ -109,7 +112,8 @@ struct seq_setup {
     size_t text_bytes;
 };
 
-/* Copies the request. Adapters are set by the caller, then seq_seed. STATUS_NO_MEMORY. */
+/* Copies the request, but for its adapters: the caller sets those, then seq_seed. STATUS_NO_MEMORY.
+ */
 WARN_UNUSED enum status seq_create(const struct seq_setup *setup, struct seq **out);
 void seq_destroy(struct seq *s);
 

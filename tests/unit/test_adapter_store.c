@@ -42,18 +42,45 @@ static void rig_deinit(struct rig *r)
     assert_int_equal(fake_adapters_alive(), 0);
 }
 
+static enum status put(struct rig *r, const char *name, const char *path, uint64_t *generation)
+{
+    struct engine_adapter_spec spec = {.name = name, .path = path};
+    return adapter_store_put(&r->s, &spec, generation, &r->err);
+}
+
 static uint64_t add(struct rig *r, const char *name, const char *path)
 {
     uint64_t generation = 0;
-    assert_int_equal(adapter_store_add(&r->s, name, path, &generation, &r->err), STATUS_OK);
+    assert_int_equal(put(r, name, path, &generation), STATUS_OK);
     return generation;
+}
+
+static enum status removed(struct rig *r, const char *name)
+{
+    uint64_t generation;
+    return adapter_store_remove(&r->s, name, &generation, &r->err);
+}
+
+static enum status acquire_named(struct rig *r, const char *name, struct adapter_set *out)
+{
+    struct engine_adapter_use use = {.weight = 1};
+    uint64_t generation;
+    snprintf(use.name, sizeof use.name, "%s", name);
+    return adapter_store_acquire(&r->s, &use, 1, out, &generation, &r->err);
 }
 
 static struct adapter *acquire(struct rig *r, const char *name)
 {
-    struct adapter *a = NULL;
-    assert_int_equal(adapter_store_acquire(&r->s, name, &a, &r->err), STATUS_OK);
-    return a;
+    struct adapter_set set;
+    assert_int_equal(acquire_named(r, name, &set), STATUS_OK);
+    assert_int_equal(set.count, 1);
+    return set.parts[0];
+}
+
+static void release(struct rig *r, struct adapter *a)
+{
+    struct adapter_set set = {.parts = {a}, .count = 1};
+    adapter_store_release(&r->s, &set, NULL);
 }
 
 static void test_adapter_store_names(void **state)
@@ -74,7 +101,7 @@ static void test_adapter_store_names(void **state)
         struct rig r;
         uint64_t generation = 7;
         rig_init(&r, 1);
-        assert_int_equal(adapter_store_add(&r.s, bad[i], "x", &generation, &r.err), STATUS_INVALID);
+        assert_int_equal(put(&r, bad[i], "x", &generation), STATUS_INVALID);
         assert_string_equal(r.err.param, "name");
         assert_int_equal(generation, 7);
         rig_deinit(&r);
@@ -103,10 +130,10 @@ static void test_adapter_store_replaces_by_generation(void **state)
     assert_string_not_equal(info[0].sha256, info[1].sha256);
     assert_true(info[0].last_used_unix_s > 0);
 
-    adapter_store_release(&r.s, old); /* the last user: it goes */
+    release(&r, old); /* the last user: it goes */
     assert_int_equal(fake_adapters_alive(), 1);
     assert_int_equal(adapter_store_list(&r.s, info, 4), 1);
-    adapter_store_release(&r.s, now);
+    release(&r, now);
     assert_int_equal(fake_adapters_alive(), 1); /* the name holds it */
     rig_deinit(&r);
 }
@@ -115,15 +142,15 @@ static void test_adapter_store_remove_drains(void **state)
 {
     (void)state;
     struct rig r;
-    struct adapter *a;
+    struct adapter_set set;
     rig_init(&r, 1);
     add(&r, "elf", "one");
     struct adapter *user = acquire(&r, "elf");
-    assert_int_equal(adapter_store_remove(&r.s, "elf", &r.err), STATUS_OK);
-    assert_int_equal(adapter_store_acquire(&r.s, "elf", &a, &r.err), STATUS_ADAPTER_NOT_FOUND);
-    assert_int_equal(adapter_store_remove(&r.s, "elf", &r.err), STATUS_ADAPTER_NOT_FOUND);
+    assert_int_equal(removed(&r, "elf"), STATUS_OK);
+    assert_int_equal(acquire_named(&r, "elf", &set), STATUS_ADAPTER_NOT_FOUND);
+    assert_int_equal(removed(&r, "elf"), STATUS_ADAPTER_NOT_FOUND);
     assert_int_equal(fake_adapters_alive(), 1);
-    adapter_store_release(&r.s, user);
+    release(&r, user);
     assert_int_equal(fake_adapters_alive(), 0);
     /* A name that comes back never gets an old number. */
     uint64_t g = add(&r, "elf", "one");
@@ -154,13 +181,13 @@ static void test_adapter_store_slots(void **state)
     assert_true(r.f->slots[0] == fake_identity_of("b"));
 
     /* Replaced and unused, but in a slot: the engine thread's sweep frees it. */
-    adapter_store_release(&r.s, b);
+    release(&r, b);
     add(&r, "b", "b2");
     assert_int_equal(fake_adapters_alive(), 3);
     adapter_store_sweep(&r.s);
     assert_int_equal(fake_adapters_alive(), 2);
     assert_true(r.f->slots[0] == 0);
-    adapter_store_release(&r.s, a);
+    release(&r, a);
     rig_deinit(&r);
 }
 
@@ -174,13 +201,13 @@ static void test_adapter_store_evicts_a_dead_generation(void **state)
     add(&r, "b", "b");
     struct adapter *a = acquire(&r, "a"), *b = acquire(&r, "b");
     assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_OK);
-    assert_int_equal(adapter_store_remove(&r.s, "a", &r.err), STATUS_OK);
-    adapter_store_release(&r.s, a);
+    assert_int_equal(removed(&r, "a"), STATUS_OK);
+    release(&r, a);
     assert_int_equal(fake_adapters_alive(), 2);
     assert_int_equal(adapter_store_load(&r.s, b, 0, &r.err), STATUS_OK);
     assert_int_equal(fake_adapters_alive(), 1);
     adapter_store_sweep(&r.s);
-    adapter_store_release(&r.s, b);
+    release(&r, b);
     rig_deinit(&r);
 }
 
@@ -198,7 +225,7 @@ static void test_adapter_store_load_failure_leaves_the_slot_empty(void **state)
     assert_null(r.s.slots[0].adapter);
     assert_int_equal(a->slot, -1);
     assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_OK);
-    adapter_store_release(&r.s, a);
+    release(&r, a);
     rig_deinit(&r);
 }
 
@@ -211,11 +238,11 @@ static void test_adapter_store_add_without_memory(void **state)
     for (int k = 1;; k++) {
         uint64_t generation = 0;
         mem_fail_at(k);
-        enum status st = adapter_store_add(&r.s, "a", "two", &generation, &r.err);
+        enum status st = put(&r, "a", "two", &generation);
         mem_fail_at(0);
         struct adapter *a = acquire(&r, "a");
         bool two = strcmp(a->path, "two") == 0;
-        adapter_store_release(&r.s, a);
+        release(&r, a);
         assert_int_equal(two, st == STATUS_OK);
         assert_int_equal(fake_adapters_alive(), 1);
         if (st == STATUS_OK)
@@ -230,11 +257,11 @@ static void test_adapter_store_refuses_a_bad_file(void **state)
 {
     (void)state;
     struct rig r;
-    struct adapter *a;
+    struct adapter_set set;
     uint64_t generation;
     rig_init(&r, 1);
-    assert_int_equal(adapter_store_add(&r.s, "a", "bad", &generation, &r.err), STATUS_BAD_FILE);
-    assert_int_equal(adapter_store_acquire(&r.s, "a", &a, &r.err), STATUS_ADAPTER_NOT_FOUND);
+    assert_int_equal(put(&r, "a", "bad", &generation), STATUS_BAD_FILE);
+    assert_int_equal(acquire_named(&r, "a", &set), STATUS_ADAPTER_NOT_FOUND);
     rig_deinit(&r);
 }
 
@@ -249,9 +276,9 @@ static void test_adapter_store_has_a_cap(void **state)
         snprintf(name, sizeof name, "n%d", i);
         add(&r, name, "x");
     }
-    assert_int_equal(adapter_store_add(&r.s, "one-more", "x", &generation, &r.err), STATUS_LIMIT);
+    assert_int_equal(put(&r, "one-more", "x", &generation), STATUS_LIMIT);
     assert_int_equal(fake_adapters_alive(), LIMIT_ADAPTERS);
-    assert_int_equal(adapter_store_remove(&r.s, "n7", &r.err), STATUS_OK);
+    assert_int_equal(removed(&r, "n7"), STATUS_OK);
     add(&r, "one-more", "x");
     rig_deinit(&r);
 }
