@@ -1,0 +1,242 @@
+/* sample_draw: the draw of a row, by the last of its blocks. Device only. */
+#ifndef CHORUS_CUDA_SAMPLE_DRAW_CUH
+#define CHORUS_CUDA_SAMPLE_DRAW_CUH
+
+#include "cuda/sample_list.cuh"
+
+/* Candidates of the tile become their weights, 0 where dropped and up to the tile's end. */
+static __device__ void weigh_tile(struct shared *sh, const struct row *r, const struct field *f,
+                                  int t, int n, float least)
+{
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < PART; i += THREADS) {
+        float w = 0.0f;
+        if (i < n) {
+            float z = sh->tile[i], s = scaled(r, z);
+            uint32_t id = tile_id(sh, f, t, i);
+            w = exp_of(s);
+            bool keep =
+                w >= least && keeps(f->top_k, z_key(r, z), id) && keeps(f->top_p, s_key(s), id);
+            w = keep ? w : 0.0f;
+        }
+        sh->tile[i] = w;
+    }
+    __syncthreads(); /* weights are written before they are added up */
+}
+
+/* This thread's weights of the tile, one behind the other. */
+static __device__ __forceinline__ void own_weights(const struct shared *sh, float w[EACH])
+{
+#pragma unroll
+    for (int i = 0; i < EACH; i += 4) {
+        float4 v = *(const float4 *)(sh->tile + (int)threadIdx.x * EACH + i);
+        w[i] = v.x;
+        w[i + 1] = v.y;
+        w[i + 2] = v.z;
+        w[i + 3] = v.w;
+    }
+}
+
+/* Sum of the weights before this thread's; *total of the tile. */
+static __device__ double tile_before(struct shared *sh, double *total)
+{
+    struct sum2 s = {0.0f, 0.0f};
+    float w[EACH];
+    own_weights(sh, w);
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        sum2_add(&s, w[i]);
+    return sum_before(sum2_value(s), sh->sum, total);
+}
+
+/* Index of the first weight at which `base` and the sum so far exceed target; where rounding leaves
+ * none, of the last that is not zero. */
+static __device__ int draw_tile(struct shared *sh, double base, double before, double target)
+{
+    int first = (int)threadIdx.x * EACH, last = -1;
+    double run = base + before;
+    uint32_t hit = ALL;
+    float w[EACH];
+    own_weights(sh, w);
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        run += (double)w[i];
+        last = w[i] > 0.0f ? first + i : last;
+        hit = hit == ALL && w[i] > 0.0f && run > target ? (uint32_t)(first + i) : hit;
+    }
+    begin_search(sh, ALL);
+    if (hit != ALL)
+        atomicMin(&sh->found, hit);
+    if (last >= 0)
+        atomicMax(&sh->other, (uint32_t)last);
+    __syncthreads(); /* both are final before they are read */
+    return (int)(sh->found != ALL ? sh->found : sh->other);
+}
+
+/* Draws over the whole row, f->whole; the parts' sums are in scratch. */
+static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, const struct field *f)
+{
+    int first = (int)threadIdx.x * PARTS_EACH;
+    double w[PARTS_EACH], mine = 0.0, total;
+#pragma unroll
+    for (int i = 0; i < PARTS_EACH; i++) {
+        w[i] = first + i < r->j.parts ? read_draw(r, first + i).w : 0.0;
+        mine += w[i];
+    }
+    double before = sum_before(mine, sh->sum, &total), run = before;
+    double target = total * (double)r->p.uniform;
+    begin_search(sh, ALL);
+    uint32_t hit = ALL, last = 0;
+#pragma unroll
+    for (int i = 0; i < PARTS_EACH; i++) {
+        if (w[i] > 0.0)
+            last = (uint32_t)(first + i);
+        if (hit == ALL && w[i] > 0.0 && run + w[i] > target)
+            hit = (uint32_t)(first + i);
+        run += w[i];
+    }
+    atomicMax(&sh->other, last);
+    if (hit != ALL)
+        atomicMin(&sh->found, hit);
+    __syncthreads(); /* both are final before they are read */
+    int part = (int)(sh->found != ALL ? sh->found : sh->other);
+    if (part >= first && part < first + PARTS_EACH) {
+#pragma unroll
+        for (int i = 0; i < PARTS_EACH; i++)
+            before += first + i < part ? w[i] : 0.0;
+        sh->value = before;
+    }
+    struct walk k;
+    first_tile(&k, r, f, part);
+    int n = open_tile(&k, sh, r, f, part);
+    double base = sh->value; /* written before the barriers of open_tile */
+    weigh_tile(sh, r, f, part, n, r->p.min_p);
+    before = tile_before(sh, &total);
+    return part * PART + draw_tile(sh, base, before, target);
+}
+
+/* The weight of every tile under f's cuts and `least`, also into the parts' sums. */
+static __device__ double weigh_parts(struct shared *sh, const struct row *r, const struct field *f,
+                                     float least)
+{
+    double total = 0.0;
+    struct walk k;
+    first_tile(&k, r, f, 0);
+    for (int t = 0; t < r->j.parts; t++) {
+        double sum;
+        int n = open_tile(&k, sh, r, f, t);
+        weigh_tile(sh, r, f, t, n, least);
+        tile_before(sh, &sum);
+        if (threadIdx.x == 0)
+            r->draws[t].w = sum;
+        total += sum;
+    }
+    __threadfence();
+    __syncthreads(); /* sums are written before draw_parts reads them */
+    return total;
+}
+
+/* Sets f's cuts. False: the listed candidates do not hold the answer. `total`: the weight of all,
+ * where top_k is off. */
+static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct field *f,
+                                 double total, bool more)
+{
+    uint32_t top_k = (uint32_t)r->p.top_k, valid = f->whole ? ALL : (uint32_t)f->listed;
+    if (more && valid < top_k)
+        return false;
+    if (top_k > 0 && valid > top_k)
+        f->top_k = find_cut<false>(sh, r, f, (double)top_k);
+    if (r->p.top_p >= 1.0f)
+        return true;
+    double mass = f->whole ? 0.0 : listed_mass(sh, r, f);
+    if (top_k > 0)
+        total = f->whole ? weigh_parts(sh, r, f, 0.0f) : mass;
+    else if (more && mass < (double)r->p.top_p * total)
+        return false;
+    f->top_p = find_cut<true>(sh, r, f, (double)r->p.top_p * total);
+    return true;
+}
+
+static __device__ __attribute__((noinline)) int32_t draw_row()
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    struct field f = {true, 0, 0, {ALL, ALL}, {ALL, ALL}};
+    if (!is_listed(r))
+        return draw_parts(sh, r, &f);
+    double mine = 0.0;
+    for (int i = (int)threadIdx.x; i < r->j.parts; i += THREADS)
+        mine += read_draw(r, i).w;
+    double total = block_sum(mine, sh->sum);
+    bool more = false;
+    f.whole = !gather(sh, r, &f, &more);
+    for (;;) {
+        if (f.whole) {
+            f.far = z_key(r, -FLT_MAX);
+            f.top_k = {ALL, ALL};
+            more = false;
+        }
+        if (find_cuts(sh, r, &f, total, more))
+            break;
+        f.whole = true;
+    }
+    if (!f.whole) {
+        weigh_tile(sh, r, &f, 0, f.listed, r->p.min_p);
+        double before = tile_before(sh, &total);
+        int at = draw_tile(sh, 0.0, before, total * (double)r->p.uniform);
+        return (int32_t)tile_id(sh, &f, 0, at);
+    }
+    weigh_parts(sh, r, &f, r->p.min_p);
+    return draw_parts(sh, r, &f);
+}
+
+/* ---- All z are -inf ---- */
+
+static __device__ int32_t best_of_raw(struct shared *sh, const struct row *r)
+{
+    uint32_t key = 0, id = ALL;
+    for (int i = (int)threadIdx.x; i < r->j.vocab; i += THREADS) {
+        float x = __ldcg(r->logits + i);
+        uint32_t k = x > -INFINITY ? order_key(x) : 0;
+        id = k > key ? (uint32_t)i : id;
+        key = max(key, k);
+    }
+    struct best b = best_of_warps(sh, warp_best(key, id), 0);
+    return b.key ? (int32_t)b.id : 0;
+}
+
+/* The largest logit of what mask and bans allow, -inf counting as the least number; else of all. */
+static __device__ __attribute__((noinline)) int32_t last_resort()
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    uint32_t key = 0, id = ALL;
+    for (int t = 0; t < r->j.parts; t++) {
+        float x[EACH];
+        int begin = t * PART;
+        load_part(r->logits, r->j.vocab, begin, x);
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            x[i] = id_of(begin, i) < r->j.vocab ? fmaxf(clean(x[i]), -FLT_MAX) : -INFINITY;
+        if (r->p.mask >= 0)
+            mask_part(r, begin, x);
+        __syncthreads(); /* the last part has been read */
+        part_to_tile(x, sh->tile);
+        __syncthreads(); /* values are written before bans */
+        edit_tile(r, begin, sh->tile, true);
+        __syncthreads(); /* and bans before they are read */
+        for (int i = (int)threadIdx.x; i < PART; i += THREADS) {
+            float v = sh->tile[i];
+            uint32_t k = v > -INFINITY ? order_key(v) : 0;
+            id = k > key ? (uint32_t)(begin + i) : id;
+            key = max(key, k);
+        }
+    }
+    struct best b = best_of_warps(sh, warp_best(key, id), 0);
+    __syncthreads(); /* the words are read before others are written */
+    return b.key ? (int32_t)b.id : best_of_raw(sh, r);
+}
+
+#endif
