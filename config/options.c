@@ -85,6 +85,8 @@ static const struct option_def table[] = {
         "of a card's memory for adapters; auto: from adapter-slots and what is free"),
     BOOL("plain-launches", ENGINE, plain_launches, "false",
          "launch on a card as cards before sm_90 do"),
+    BOOL("deterministic", ENGINE, deterministic, "false",
+         "on a card: prompts too give the same bits in any company, more slowly"),
     INT("ctx", ENGINE, ctx, 0, 1 << 24, "0", "TOKENS", "longest sequence; 0: the model's"),
     INT("max-seqs", ENGINE, max_seqs, 1, LIMIT_SEQS, "64", "N",
         "sequences of one client that run at once; a few more for others"),

@@ -50,6 +50,7 @@ struct options {
     char *gpu_memory; /* a share of free memory or bytes: options_memory */
     char *lora_arena; /* bytes or "auto": options_bytes */
     bool plain_launches;
+    bool deterministic;
     int64_t ctx;
     int64_t max_seqs;
     int64_t step_rows;

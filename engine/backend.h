@@ -8,7 +8,8 @@
  *
  * Threads: everything is called from the engine thread, one call at a time; open, model_load and
  * close from the thread that opens the engine. A result of a row depends on that row's own
- * sequence, adapters and weights only: never on the batch.
+ * sequence, adapters and weights only: never on the batch, but for the last bits of prompt rows on
+ * a card that is not told to be `deterministic`.
  */
 #ifndef CHORUS_BACKEND_H
 #define CHORUS_BACKEND_H
@@ -47,6 +48,7 @@ struct backend_options {
     size_t memory_bytes;    /* card: instead of a share; 0 = none */
     size_t arena_bytes;     /* card: for adapters; 0 = from the slots and what is free */
     bool plain_launches;    /* card: no dependent launches, as cards before sm_90 */
+    bool deterministic;     /* card: a row's last bits never depend on the size of its step */
 };
 
 struct backend; /* owned by the engine; each implementation begins its own struct with `const struct

@@ -31,6 +31,7 @@ struct engine_options {
     size_t gpu_memory_bytes; /* card: instead of a share; 0: none */
     size_t lora_arena_bytes; /* card: for adapters; 0: from slots_max and what is free */
     bool plain_launches;     /* card: as cards before sm_90 launch, to measure and test them */
+    bool deterministic;      /* card: prompts too give the same bits in any company */
     int ctx_max;             /* tokens a sequence; 0 = the model's, bounded by what memory holds */
     int seqs_max;            /* sequences running at once, 1 .. LIMIT_SEQS */
     int rows_max;            /* rows (tokens) in one step; >= seqs_max */

@@ -111,6 +111,7 @@ static enum status open_backend(const struct engine_options *opt, struct backend
         .memory_bytes = opt->gpu_memory_bytes,
         .arena_bytes = opt->lora_arena_bytes,
         .plain_launches = opt->plain_launches,
+        .deterministic = opt->deterministic,
     };
     if (strcmp(name, "auto") == 0)
         return open_any(&options, out, e);

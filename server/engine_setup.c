@@ -143,6 +143,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .quant = o->quant,
         .head_quant = o->head_quant,
         .plain_launches = o->plain_launches,
+        .deterministic = o->deterministic,
         .ctx_max = (int)o->ctx,
         .seqs_max = seats,
         .rows_max = o->step_rows > seats ? (int)o->step_rows : seats,
