@@ -10,6 +10,7 @@
 #include "cuda/cuda_slots.h"
 #include "cuda/cuda_state.h"
 #include "cuda/cuda_step.h"
+#include "cuda/k_attend_prefill.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 
@@ -101,6 +102,14 @@ static struct cuda_formats formats_of(const struct backend_options *o, const str
     return f;
 }
 
+static struct cuda_ways ways_of(const struct cuda_backend *c, const struct model_shape *s)
+{
+    return (struct cuda_ways){
+        .library = c->many.cublas != NULL,
+        .pieces = !c->opt.deterministic && cuda_attend_prefill_takes(s->head_dim),
+    };
+}
+
 static enum status make_ask(struct cuda_backend *c, const struct model *m,
                             const struct backend_plan *plan, struct cuda_memory_ask *out,
                             struct err *e)
@@ -116,6 +125,7 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
     *out = (struct cuda_memory_ask){.shape = m->shape,
                                     .plan = *plan,
                                     .formats = formats_of(&c->opt, m),
+                                    .ways = ways_of(c, &m->shape),
                                     .arena_bytes = c->opt.arena_bytes,
                                     .budget_bytes = budget < free_bytes ? budget : free_bytes};
     return STATUS_OK;
@@ -172,8 +182,12 @@ static enum status take_memory(struct cuda_backend *c, struct err *e)
     if (st != STATUS_OK)
         return st;
     size_t bytes;
-    bool fits = cuda_workspace_place(&c->w.shape, &c->plan, (uintptr_t)c->work_mem, &c->ws, &bytes);
+    bool fits = cuda_workspace_place(&c->w.shape, &c->plan, c->ways, (uintptr_t)c->work_mem, &c->ws,
+                                     &bytes);
     CHECK(fits && bytes == m->workspace);
+    st = c->ws.library ? cuda_many_place(&c->many, &c->ws, c->stream, e) : STATUS_OK;
+    if (st != STATUS_OK)
+        return st;
     return cuda_error(cudaMemsetAsync(c->work_mem, 0, bytes, c->stream), "the workspace", e);
 }
 
@@ -206,6 +220,7 @@ static enum status load(struct cuda_backend *c, const struct model *m,
         return st;
     log_memory(c, &ask);
     c->w.shape = m->shape;
+    c->ways = ask.ways;
     st = take_memory(c, e);
     if (st == STATUS_OK)
         st = cuda_weights_load(&c->w, m, ask.formats, c->plan.ctx_max, c->weights_mem, c->stream,
@@ -236,6 +251,7 @@ static void cuda_close(struct backend *b)
 {
     struct cuda_backend *c = cuda_backend_of(b);
     unload(c);
+    cuda_many_close(&c->many);
     (void)cudaStreamDestroy(c->stream);
     mem_free(c);
 }
@@ -276,7 +292,11 @@ enum status cuda_backend_open(const struct backend_options *opt, struct backend 
     if (st == STATUS_OK)
         st =
             cuda_error(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream", e);
+    if (st == STATUS_OK && !opt->deterministic)
+        st = cuda_many_open(&c->many, e);
     if (st != STATUS_OK) {
+        if (c->stream)
+            (void)cudaStreamDestroy(c->stream);
         mem_free(c);
         return st;
     }

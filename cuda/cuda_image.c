@@ -23,6 +23,9 @@ static void place(const struct backend_plan *p, const struct cuda_bucket *k, str
     m.seq_of_row = cuda_carve(c, rows, sizeof *m.seq_of_row);
     m.page_begin = cuda_carve(c, seqs, sizeof *m.page_begin);
     m.out_row = cuda_carve(c, outs, sizeof *m.out_row);
+    m.split = cuda_carve(c, 1, sizeof *m.split);
+    m.single = cuda_carve(c, rows, sizeof *m.single);
+    m.piece = cuda_carve(c, (size_t)cuda_bucket_pieces(k->rows), sizeof *m.piece);
     for (int v = 0; v < VIEW_COUNT; v++) {
         int most = step_pieces_max(v == VIEW_ROWS ? k->rows : k->outs, p->seqs_max);
         m.pieces[v] = cuda_carve(c, (size_t)most, sizeof *m.pieces[v]);
@@ -83,6 +86,27 @@ static int pack_pages(const struct cuda_image *host, const struct batch *b)
     return at;
 }
 
+struct attend_split cuda_image_split(const struct batch *b, int32_t *single,
+                                     struct attend_piece *piece)
+{
+    struct attend_split split = {0, 0};
+    for (int row = 0, end; row < b->rows; row = end) {
+        end = row + 1;
+        while (end < b->rows && b->seq_of_row[end] == b->seq_of_row[row])
+            end++;
+        if (end - row >= BUCKET_PIECE_ROWS) {
+            if (piece)
+                piece[split.pieces] = (struct attend_piece){.row = row, .rows = end - row};
+            split.pieces++;
+            continue;
+        }
+        for (int i = row; single && i < end; i++)
+            single[split.singles + i - row] = i;
+        split.singles += end - row;
+    }
+    return split;
+}
+
 size_t cuda_image_pack(const struct cuda_image *host, const struct batch *b,
                        const uint8_t *slot_gain)
 {
@@ -95,5 +119,6 @@ size_t cuda_image_pack(const struct cuda_image *host, const struct batch *b,
     for (int v = 0; v < VIEW_COUNT; v++)
         step_pieces_build(b, (enum step_view)v, slot_gain, host->pieces[v], &head.pieces[v]);
     *host->head = head;
+    *host->split = cuda_image_split(b, host->single, host->piece);
     return host->tail_at + (size_t)pack_pages(host, b) * sizeof *host->tail;
 }

@@ -17,6 +17,9 @@ struct cuda_image {
     int32_t *seq_of_row; /* [T] */
     int32_t *page_begin; /* [S] */
     int32_t *out_row;    /* [O] */
+    struct attend_split *split;
+    int32_t *single;            /* [T] */
+    struct attend_piece *piece; /* [cuda_bucket_pieces] */
     struct lora_piece *pieces[VIEW_COUNT];
     struct sample_dev *samples; /* [O] */
     size_t tail_at;             /* bytes before the tail */
@@ -32,6 +35,11 @@ void cuda_image_place(const struct backend_plan *p, const struct cuda_bucket *k,
                       struct cuda_image *out);
 /* What kernels get, of the image's places in device memory. */
 struct step_dev cuda_image_step(const struct cuda_image *device);
+
+/* Runs of BUCKET_PIECE_ROWS rows or more of one sequence are pieces, all others singles; with
+ * arrays of [T] and [cuda_bucket_pieces(T)], or NULL twice, to count. */
+struct attend_split cuda_image_split(const struct batch *b, int32_t *single,
+                                     struct attend_piece *piece);
 
 /* Fills a host image with everything but sample rows; returns the bytes of it that are to be sent.
  * `slot_gain`: as step_pieces_build wants it. */

@@ -48,7 +48,7 @@ static bool fixed_parts(const struct cuda_memory_ask *ask, struct cuda_memory *m
     struct cuda_workspace unplaced;
     *m = (struct cuda_memory){.reserve = MEMORY_RESERVE};
     if (!cuda_weights_bytes(&ask->shape, ask->formats, ask->plan.ctx_max, &m->weights) ||
-        !cuda_workspace_place(&ask->shape, &ask->plan, 0, &unplaced, &m->workspace))
+        !cuda_workspace_place(&ask->shape, &ask->plan, ask->ways, 0, &unplaced, &m->workspace))
         return false;
     m->graphs = cuda_graphs_bytes(&ask->plan, ask->shape.layers);
     return checked_add(cuda_weights_total(&m->weights), m->workspace, &m->total) &&

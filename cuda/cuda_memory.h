@@ -8,6 +8,7 @@
 #ifndef CHORUS_CUDA_CUDA_MEMORY_H
 #define CHORUS_CUDA_CUDA_MEMORY_H
 
+#include "cuda/cuda_bucket.h"
 #include "cuda/cuda_weights.h"
 #include "engine/backend.h"
 
@@ -30,6 +31,7 @@ struct cuda_memory_ask {
     struct model_shape shape;
     struct backend_plan plan;
     struct cuda_formats formats;
+    struct cuda_ways ways;
     size_t arena_bytes; /* 0: as many rank-64 adapters on all linears as there are slots, bounded by
                            a share of what is left */
     size_t budget_bytes; /* of free memory */

@@ -1,5 +1,7 @@
-/* cuda_pass: the operations of a step, each one or two launches whose arguments depend on the
- * step's bucket only. While a graph replays the pass they have nothing to do. */
+/* cuda_pass: the operations of a step. In steps of few rows each is one or two launches whose
+ * arguments depend on the step's bucket only; while a graph replays the pass they have nothing to
+ * do. In steps of many rows (cuda_many.h) the linears go through a library, the norms are launches
+ * of their own, and the batch is looked at. */
 #include "cuda/cuda_pass.h"
 
 #include <math.h>
@@ -7,6 +9,7 @@
 #include "cuda/k_attend.h"
 #include "cuda/k_embed.h"
 #include "cuda/k_linear.h"
+#include "cuda/k_norm.h"
 #include "cuda/k_sample.h"
 #include "cuda/stack_shape.h"
 #include "engine/base/log.h"
@@ -28,6 +31,84 @@ static bool idle(const struct cuda_backend *c)
 {
     return c->step.graph || c->step.failed != STATUS_OK;
 }
+
+/* ---- steps of many rows ---- */
+
+static bool is_many(const struct cuda_backend *c)
+{
+    return cuda_many_takes(&c->many, c->step.bucket.rows);
+}
+
+/* y through the norm of weight `norm`, for the next linear; last: for the head. */
+static void many_norm(struct cuda_backend *c, const float *norm, bool last)
+{
+    struct norm_args a = {
+        .step = &c->step.dev,
+        .rows_max = c->step.bucket.rows,
+        .hidden = c->w.shape.hidden,
+        .y = c->ws.y,
+        .y_stride = c->ws.hidden_stride,
+        .norm = norm,
+        .eps = (float)c->w.shape.rms_eps,
+        .xn = last ? c->ws.xn : c->ws.many_xn,
+        .xn_stride = c->ws.hidden_stride,
+        .ss = last ? c->ws.ss : NULL,
+        .dependent = c->dependent,
+    };
+    if (!idle(c))
+        launched(c, cuda_norm(&a, c->stream), "norm");
+}
+
+/* Rank tiles that an adapter of the step has at a linear, at most. */
+static int rank_tiles_of(const struct cuda_backend *c, int stack)
+{
+    const struct batch *b = c->step.batch;
+    int most = 0;
+    for (int i = 0; b && i < b->segment_count; i++) {
+        size_t slot = (size_t)b->segments[i].slot * (size_t)c->ws.table_stride;
+        int tiles = c->slots.table[slot + (size_t)stack].rank_tiles;
+        most = tiles > most ? tiles : most;
+    }
+    return b ? most : c->step.bucket.adapters;
+}
+
+/* `a` says what goes in and out. */
+static void many_linear(struct cuda_backend *c, int layer, enum lora_stack_kind kind,
+                        struct base_args *a, const char *op)
+{
+    const int stack = STACK_OF(layer, kind), rank_tiles = rank_tiles_of(c, stack);
+    struct stack_shape shape;
+    stack_shape_init(&c->w.shape, stack, &shape);
+    a->step = &c->step.dev;
+    a->rows_max = c->step.bucket.rows;
+    a->bias = c->w.layers[layer].bias[kind];
+    a->table = rank_tiles > 0 ? c->ws.table : NULL;
+    a->table_stride = c->ws.table_stride;
+    a->stack = stack;
+    for (int m = 0; m < STACK_MODULES; m++)
+        a->module_tile[m] = shape.module_tile[m];
+    a->pieces_max = c->step.batch ? c->step.pieces : 1;
+    a->rank_tiles_max = rank_tiles;
+    a->u = c->ws.u;
+    a->dependent = c->dependent;
+    int rows = c->step.batch ? c->step.batch->rows : c->step.bucket.rows;
+    launched(
+        c, cuda_many_linear(&c->many, &c->ws, cuda_weights_stack(&c->w, stack), a, rows, c->stream),
+        op);
+}
+
+static void many_to_residual(struct cuda_backend *c, int layer, enum lora_stack_kind kind,
+                             const void *x, int x_stride, const char *op)
+{
+    struct base_args a = {.out = BASE_ADD,
+                          .x = x,
+                          .x_stride = x_stride,
+                          .y = c->ws.y,
+                          .y_stride = c->ws.hidden_stride};
+    many_linear(c, layer, kind, &a, op);
+}
+
+/* ---- the operations ---- */
 
 void cuda_pass_embed(struct backend *b)
 {
@@ -53,6 +134,8 @@ void cuda_pass_embed(struct backend *b)
         .dependent = 0, /* what is in front of it is another step's end */
     };
     launched(c, cuda_embed(&a, c->stream), "embed");
+    if (is_many(c))
+        many_norm(c, c->w.layers[0].attn_norm, false);
 }
 
 /* What all linears have in common. */
@@ -106,6 +189,15 @@ void cuda_pass_attn_in(struct backend *b, int layer)
     struct cuda_backend *c = cuda_backend_of(b);
     if (idle(c))
         return;
+    if (is_many(c)) {
+        struct base_args many = {.out = BASE_STORE,
+                                 .x = c->ws.many_xn,
+                                 .x_stride = c->ws.hidden_stride,
+                                 .y = c->ws.qkv,
+                                 .y_stride = c->ws.qkv_stride};
+        many_linear(c, layer, STACK_QKV, &many, "attn_in");
+        return;
+    }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_QKV));
     read_normed(c, &a);
     a.out = LINEAR_STORE;
@@ -144,13 +236,20 @@ void cuda_pass_attend(struct backend *b, int layer)
         .k_norm = c->w.layers[layer].k_norm,
         .eps = (float)s->rms_eps,
         .kv = (char *)c->kv_mem + (size_t)layer * layer_bytes,
-        .out = ws->attn,
+        .out = is_many(c) ? ws->many_attn : ws->attn,
         .out_stride = ws->attn_stride,
         .partial = ws->partial,
         .arrived = ws->arrived,
         .one_row_each = c->step.bucket.one_row_each,
         .dependent = c->dependent,
     };
+    if (c->step.bucket.pieces > 0) {
+        a.split = c->step.split;
+        a.single = c->step.single;
+        a.piece = c->step.piece;
+        a.singles_max = c->step.bucket.singles;
+        a.pieces_max = c->step.bucket.pieces;
+    }
     launched(c, cuda_attend(&a, c->stream), "attend");
 }
 
@@ -159,6 +258,11 @@ void cuda_pass_attn_out(struct backend *b, int layer)
     struct cuda_backend *c = cuda_backend_of(b);
     if (idle(c))
         return;
+    if (is_many(c)) {
+        many_to_residual(c, layer, STACK_O, c->ws.many_attn, c->ws.attn_stride, "attn_out");
+        many_norm(c, c->w.layers[layer].mlp_norm, false);
+        return;
+    }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_O));
     a.x = c->ws.attn;
     a.x_stride = c->ws.attn_stride;
@@ -172,6 +276,15 @@ void cuda_pass_mlp_in(struct backend *b, int layer)
     struct cuda_backend *c = cuda_backend_of(b);
     if (idle(c))
         return;
+    if (is_many(c)) {
+        struct base_args many = {.out = BASE_SWIGLU,
+                                 .x = c->ws.many_xn,
+                                 .x_stride = c->ws.hidden_stride,
+                                 .h = c->ws.many_h,
+                                 .h_stride = c->ws.ffn_stride};
+        many_linear(c, layer, STACK_GATE_UP, &many, "mlp_in");
+        return;
+    }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_GATE_UP));
     read_normed(c, &a);
     a.out = LINEAR_SWIGLU;
@@ -187,11 +300,17 @@ void cuda_pass_mlp_out(struct backend *b, int layer)
     if (idle(c))
         return;
     bool last = layer == c->w.shape.layers - 1;
+    const float *norm = last ? c->w.final_norm : c->w.layers[layer + 1].attn_norm;
+    if (is_many(c)) {
+        many_to_residual(c, layer, STACK_DOWN, c->ws.many_h, c->ws.ffn_stride, "mlp_out");
+        many_norm(c, norm, last);
+        return;
+    }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_DOWN));
     a.x = c->ws.h;
     a.x_stride = c->ws.ffn_stride;
     a.bias = c->w.layers[layer].bias[STACK_DOWN];
-    add_to_residual(c, last ? c->w.final_norm : c->w.layers[layer + 1].attn_norm, &a);
+    add_to_residual(c, norm, &a);
     launched(c, cuda_linear(&a, c->stream), "mlp_out");
 }
 

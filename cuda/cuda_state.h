@@ -10,6 +10,7 @@
 #define CHORUS_CUDA_CUDA_STATE_H
 
 #include "cuda/cuda_graphs.h"
+#include "cuda/cuda_many.h"
 #include "cuda/cuda_memory.h"
 #include "cuda/cuda_weights.h"
 #include "cuda/cuda_workspace.h"
@@ -27,8 +28,13 @@ struct cuda_slots {
 /* What the pass is recorded for, from step_begin to step_launch. */
 struct cuda_step {
     struct cuda_bucket bucket;
+    const struct batch *batch; /* borrowed; NULL while the pass is tried or recorded */
+    int pieces;                /* of all rows, for adapters */
     struct step_dev dev;
-    const struct sample_dev *samples; /* device, like the next two */
+    const struct attend_split *split; /* device, like the next five */
+    const int32_t *single;
+    const struct attend_piece *piece;
+    const struct sample_dev *samples;
     const struct sample_edit *edits;
     const uint32_t *masks;
     cudaGraphExec_t graph; /* it does the work: operations have nothing to do; NULL: none */
@@ -67,6 +73,8 @@ struct cuda_backend {
     struct cuda_memory memory;
     struct cuda_weights w;
     struct cuda_workspace ws;
+    struct cuda_many many;
+    struct cuda_ways ways;
     struct cuda_graphs graphs;
     struct cuda_slots slots;
 

@@ -84,6 +84,9 @@ static void aim(struct cuda_backend *c, const struct cuda_bucket *k)
     cuda_image_place(&c->plan, k, c->ws.image, &device);
     c->step = (struct cuda_step){.bucket = *k,
                                  .dev = cuda_image_step(&device),
+                                 .split = device.split,
+                                 .single = device.single,
+                                 .piece = device.piece,
                                  .samples = device.samples,
                                  .edits = (struct sample_edit *)device.tail};
 }
@@ -127,6 +130,12 @@ static enum status keep_graph(struct cuda_backend *c, const struct cuda_bucket *
     return st;
 }
 
+/* Whether steps of so many rows attend long runs of rows as pieces. */
+static bool splits(const struct cuda_backend *c, int rows)
+{
+    return rows > BUCKET_ROWS_GRAPH && c->ways.pieces;
+}
+
 /* The smallest and the largest bucket beyond the graphs, with and without much of everything. */
 static enum status try_large(struct cuda_backend *c, struct err *e)
 {
@@ -139,7 +148,11 @@ static enum status try_large(struct cuda_backend *c, struct err *e)
                                 .outs = i & 2 ? outs : 8,
                                 .chunks = i & 2 ? chunks : 1,
                                 .one_row_each = i & 4 ? 1 : 0,
-                                .adapters = 1};
+                                .adapters = (i >> 1 ^ i >> 2) & 1};
+        if (!k.one_row_each && splits(c, k.rows)) {
+            k.pieces = cuda_bucket_pieces(k.rows);
+            k.singles = i & 2 ? cuda_bucket_singles(k.rows, p->seqs_max) : 0;
+        }
         st = try_bucket(c, &k, e);
     }
     return st;
@@ -179,7 +192,7 @@ static void check_batch(const struct cuda_backend *c, const struct batch *b)
         CHECK(b->segments[i].slot >= 0 && b->segments[i].slot < p->slots_max);
 }
 
-static struct cuda_bucket bucket_of(const struct batch *b)
+static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct batch *b)
 {
     int tokens = 1;
     for (int s = 0; s < b->seqs; s++)
@@ -190,6 +203,11 @@ static struct cuda_bucket bucket_of(const struct batch *b)
                             .chunks = cuda_bucket_chunks(tokens),
                             .one_row_each = b->rows == b->seqs,
                             .adapters = b->segment_count > 0};
+    if (splits(c, rows)) {
+        struct attend_split split = cuda_image_split(b, NULL, NULL);
+        k.pieces = split.pieces;
+        k.singles = split.singles ? cuda_bucket_rows(split.singles) : 0;
+    }
     /* Graphs have few outputs or as many as rows. */
     if (rows <= BUCKET_ROWS_GRAPH && k.outs < rows && (k.outs > 8 || k.one_row_each))
         k.outs = rows;
@@ -228,7 +246,7 @@ enum status cuda_step_begin(struct backend *b, const struct batch *batch)
     if (st != STATUS_OK)
         return st;
     struct cuda_flight *f = &c->flights[(c->flight_oldest + c->flight_count) % BACKEND_FLIGHTS];
-    struct cuda_bucket k = bucket_of(batch);
+    struct cuda_bucket k = bucket_of(c, batch);
     struct cuda_image host;
     cudaGraphExec_t *graph = cuda_graphs_at(&c->graphs, &k);
     f->batch = batch;
@@ -236,6 +254,8 @@ enum status cuda_step_begin(struct backend *b, const struct batch *batch)
     c->step.graph = graph ? *graph : NULL;
     cuda_image_place(&c->plan, &k, f->pinned, &host);
     size_t bytes = pack_samples(c, f, &host, cuda_image_pack(&host, batch, c->slots.gain));
+    c->step.batch = batch;
+    c->step.pieces = host.head->pieces[VIEW_ROWS].count;
     return cuda_backend_check(
         c, cudaMemcpyAsync(c->ws.image, f->pinned, bytes, cudaMemcpyHostToDevice, c->stream),
         "step_begin", NULL);

@@ -1,5 +1,6 @@
 #include "cuda/cuda_workspace.h"
 
+#include "cuda/cublas.h"
 #include "cuda/k_linear.h"
 #include "cuda/stack_shape.h"
 #include "cuda/step_pieces.h"
@@ -7,8 +8,33 @@
 /* Bytes of one piece's u: RANK_TILES_MAX tiles of 16 ranks by 8 rows, bf16. */
 #define PIECE_U_BYTES (RANK_TILES_MAX * 256)
 
-bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p, uintptr_t base,
-                          struct cuda_workspace *out, size_t *bytes)
+/* A matrix that takes more than this unpacked is made in parts. */
+#define DEQUANT_BYTES_MAX ((size_t)256 << 20)
+
+static void place_many(const struct model_shape *s, struct cuda_carve *c, size_t rows,
+                       struct cuda_workspace *w)
+{
+    size_t most = 0;
+    for (int k = 0; k < STACK_KINDS; k++) {
+        struct stack_shape shape;
+        stack_shape_init(s, STACK_OF(0, k), &shape);
+        int n = shape.tiles * TILE_N;
+        w->product_stride = n > w->product_stride ? n : w->product_stride;
+        size_t bytes = (size_t)n * (size_t)shape.groups * TILE_K * sizeof *w->dequant;
+        most = bytes > most ? bytes : most;
+    }
+    w->many_xn = cuda_carve(c, rows, (size_t)w->hidden_stride * sizeof *w->many_xn);
+    w->many_attn = cuda_carve(c, rows, (size_t)w->attn_stride * sizeof *w->many_attn);
+    w->many_h = cuda_carve(c, rows, (size_t)w->ffn_stride * sizeof *w->many_h);
+    w->dequant_bytes = most < DEQUANT_BYTES_MAX ? most : DEQUANT_BYTES_MAX;
+    w->product = cuda_carve(c, rows, (size_t)w->product_stride * sizeof *w->product);
+    w->dequant = cuda_carve(c, 1, w->dequant_bytes);
+    w->library = cuda_carve(c, 1, CUBLAS_WORKSPACE_BYTES);
+}
+
+bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p,
+                          struct cuda_ways ways, uintptr_t base, struct cuda_workspace *out,
+                          size_t *bytes)
 {
     struct cuda_carve c = {.base = base};
     struct stack_shape qkv;
@@ -29,11 +55,16 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.xn = cuda_carve(&c, rows, (size_t)w.hidden_stride * sizeof *w.xn);
     w.ss = cuda_carve(&c, rows, (size_t)w.ss_tiles * sizeof *w.ss);
     w.qkv = cuda_carve(&c, rows, (size_t)w.qkv_stride * sizeof *w.qkv);
-    w.attn = cuda_carve(&c, rows, (size_t)w.attn_stride * sizeof *w.attn);
-    w.h = cuda_carve(&c, rows, (size_t)w.ffn_stride * sizeof *w.h);
+    size_t few = ways.library && rows > BUCKET_ROWS_GRAPH ? BUCKET_ROWS_GRAPH : rows;
+    w.attn = cuda_carve(&c, few, (size_t)w.attn_stride * sizeof *w.attn);
+    w.h = cuda_carve(&c, few, (size_t)w.ffn_stride * sizeof *w.h);
     w.logits = cuda_carve(&c, outs, (size_t)w.vocab_stride * sizeof *w.logits);
     size_t chunks = (size_t)cuda_bucket_chunks(p->ctx_max), part = (size_t)s->head_dim + 2;
-    w.partial = cuda_carve(&c, chunks > 1 ? rows * heads : 0, chunks * part * sizeof *w.partial);
+    size_t alone = rows; /* rows that are attended one by one */
+    if (ways.pieces && rows > BUCKET_ROWS_GRAPH)
+        alone = (size_t)cuda_bucket_singles((int)rows, p->seqs_max);
+    alone = alone < rows && alone < BUCKET_ROWS_GRAPH ? BUCKET_ROWS_GRAPH : alone;
+    w.partial = cuda_carve(&c, chunks > 1 ? alone * heads : 0, chunks * part * sizeof *w.partial);
     w.sample = cuda_carve(&c, outs, cuda_sample_scratch(s->vocab) * sizeof *w.sample);
     int most = (int)(rows > outs ? rows : outs);
     size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;
@@ -46,6 +77,8 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.results = cuda_carve(&c, outs, sizeof *w.results);
     w.next_token = cuda_carve(&c, outs, sizeof *w.next_token);
     w.image = cuda_carve(&c, 1, cuda_image_bytes(p));
+    if (ways.library && rows > BUCKET_ROWS_GRAPH)
+        place_many(s, &c, rows, &w);
     *out = w;
     *bytes = c.used;
     return !c.overflow;

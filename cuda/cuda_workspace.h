@@ -19,8 +19,8 @@ struct cuda_workspace {
     uint16_t *xn;      /* [T, hidden_stride] bf16, y times the next norm's weight */
     float *ss;         /* [T, ss_tiles] */
     float *qkv;        /* [T, qkv_stride] */
-    uint16_t *attn;    /* [T, attn_stride] bf16 */
-    uint16_t *h;       /* [T, ffn_stride] bf16 */
+    uint16_t *attn;    /* [T, attn_stride] bf16; T: of steps that go without the library */
+    uint16_t *h;       /* [T, ffn_stride] bf16, likewise */
     float *logits;     /* [O, vocab_stride] */
     float *partial;    /* attention of chunks, see k_attend.h */
     float *sample;     /* [O, cuda_sample_scratch] */
@@ -33,10 +33,21 @@ struct cuda_workspace {
     struct sample_result *results; /* [O] */
     int32_t *next_token;           /* [O] */
     uint8_t *image;                /* the step's arrays */
+    /* Of steps that go through the library; NULL and 0 without it. */
+    uint16_t *many_xn;   /* [T, hidden_stride] bf16, what k_norm makes of y */
+    uint16_t *many_attn; /* [T, attn_stride] bf16 */
+    uint16_t *many_h;    /* [T, ffn_stride] bf16 */
+    float *product;      /* [T, product_stride] */
+    int product_stride;
+    uint16_t *dequant; /* bf16, dequant_bytes: a matrix, or as many of its rows as fit */
+    size_t dequant_bytes;
+    void *library; /* CUBLAS_WORKSPACE_BYTES */
 };
 
-/* Cuts `base` (0: only counts) for these sizes. False: *bytes would not fit into size_t. */
-bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p, uintptr_t base,
-                          struct cuda_workspace *out, size_t *bytes);
+/* Cuts `base` (0: only counts) for these sizes and ways. False: *bytes would not fit into size_t.
+ */
+bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan *p,
+                          struct cuda_ways ways, uintptr_t base, struct cuda_workspace *out,
+                          size_t *bytes);
 
 #endif

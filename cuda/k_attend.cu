@@ -397,6 +397,7 @@ static __device__ __forceinline__ void weigh(float (&o)[NV][4][4], const uint4 (
 
 /* What a block works on. */
 struct attend_work {
+    int at;                         /* place of the row's sums: which of the rows attended here */
     int row, pos, low;              /* tokens low .. pos */
     int chunk, chunks;              /* of those that the row touches */
     int kv_head, head_begin, heads; /* query heads head_begin .. of those of kv_head */
@@ -407,10 +408,10 @@ struct attend_work {
 /* False: there is nothing to do for this block. */
 static __device__ __forceinline__ bool find_work(const struct attend_call &c, struct attend_work *w)
 {
-    w->row = (int)blockIdx.y;
-    if (w->row >= (c.a.split ? c.a.split->singles : c.s.head->rows[VIEW_ROWS]))
+    w->at = (int)blockIdx.y;
+    if (w->at >= (c.a.split ? c.a.split->singles : c.s.head->rows[VIEW_ROWS]))
         return false;
-    w->row = c.a.split ? c.a.single[w->row] : w->row;
+    w->row = c.a.split ? c.a.single[w->at] : w->at;
     w->pos = c.s.position[w->row];
     w->low = c.a.window > 0 ? max(0, w->pos - c.a.window + 1) : 0;
     int first = w->low / ATTEND_CHUNK;
@@ -506,7 +507,7 @@ static __device__ void merge_chunks(const struct attend_call &c, const struct at
     for (int i = (int)threadIdx.x; i < c.group * pairs; i += THREADS) {
         int head = w.kv_head * c.group + i / pairs, column = 2 * (i % pairs);
         const float *from =
-            c.a.partial + ((size_t)w.row * c.a.heads + head) * c.a.chunks_max * (d + 2);
+            c.a.partial + ((size_t)w.at * c.a.heads + head) * c.a.chunks_max * (d + 2);
         float most = -INFINITY;
 #pragma unroll 4
         for (int n = 0; n < w.chunks; n++)
@@ -560,7 +561,7 @@ static __device__ __forceinline__ void merge_warps(const struct attend_call &c,
             *(uint32_t *)out = bf16_bits(x / sum) | bf16_bits(y / sum) << 16;
             continue;
         }
-        size_t index = ((size_t)w.row * c.a.heads + head) * c.a.chunks_max + w.chunk;
+        size_t index = ((size_t)w.at * c.a.heads + head) * c.a.chunks_max + w.chunk;
         float2 *to = (float2 *)(c.a.partial + index * (d + 2));
         to[column / 2] = make_float2(x, y);
         if (column == 0)

@@ -63,7 +63,8 @@ struct attend_args {
     void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim); columns beyond the
                   heads are not written */
     int out_stride;
-    float *partial;    /* [T, heads, chunks_max, head_dim + 2], used when chunks_max > 1 */
+    float *partial;    /* [rows attended one by one, heads, chunks_max, head_dim + 2], used when
+                          chunks_max > 1 */
     uint32_t *arrived; /* [T, kv_heads]: 0 at the step's start and again at its end */
     int one_row_each;  /* every sequence has one row: keys may be written by the attending block */
     int dependent;

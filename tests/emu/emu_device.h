@@ -20,6 +20,7 @@
 #include <cuda_runtime.h>
 
 #include "tests/emu/emu.h"
+#include "tests/emu/fake_cublas.h"
 
 /* What the running fiber knows of its place. */
 struct emu_place {

@@ -6,7 +6,8 @@
  *          are compared, and the greedy tokens. The reference holds the weights that the device
  *          holds (view_stored): bf16, or dequantised int4 and int8, so that what differs is the
  *          arithmetic.
- * company  On the device, every sequence alone must give the bits it gave in company.
+ * company  On the device, every sequence alone must give the bits it gave in company. The device is
+ *          `deterministic` here and in jobs, but not in steps.
  * jobs     512 jobs over the base and up to seven adapters through the engine, alone and with 8
  *          and 32 in flight: tokens, log-probabilities and alternatives to the bit.
  *

@@ -28,6 +28,7 @@ struct world {
     struct model *views[LANES_MAX]; /* owned; kept while the backends live */
     struct lanes lanes;
     struct lanes_setup setup;
+    bool deterministic; /* for backends that are added */
 };
 
 static void load_adapters(struct world *w)
@@ -79,9 +80,10 @@ static void world_open(struct world *w, const struct parity *p)
     };
 }
 
-static struct backend *open_backend(const struct parity *p, const char *name)
+static struct backend *open_backend(const struct world *w, const char *name)
 {
-    struct backend_options opt = {.threads = p->threads};
+    const struct parity *p = w->p;
+    struct backend_options opt = {.threads = p->threads, .deterministic = w->deterministic};
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
     opt.plain_launches = p->plain_launches;
@@ -106,7 +108,7 @@ static struct backend *open_backend(const struct parity *p, const char *name)
 static void add_lane(struct world *w, const char *name, const struct model *model,
                      const struct view_noise *noise, float factor)
 {
-    struct backend *b = open_backend(w->p, name);
+    struct backend *b = open_backend(w, name);
     struct err e = {0};
     if (b->ops->model_load(b, model, &w->lanes.plan, NULL, &e) != STATUS_OK)
         lanes_die("%s: %s", name, e.msg);
@@ -510,6 +512,7 @@ bool parity_company(const struct parity *p)
     static const int in_flight[] = {8, 32};
     struct world w;
     world_open(&w, p);
+    w.deterministic = true;
     add_device(&w);
     struct company c = {.vocab = w.setup.vocab};
     struct lanes_seq *seqs = lanes_make(&w.setup);

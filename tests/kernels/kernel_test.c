@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/emu/emu.h"
+#include "tests/emu/fake_cublas.h"
 
 #define POISON      0xFF
 #define GUARD       0xA5
@@ -18,6 +19,7 @@
 
 /* Absent where the program is linked with the real runtime. */
 #pragma weak emu_card
+#pragma weak fake_cublas_products
 
 struct buffer {
     char *raw;
@@ -37,6 +39,11 @@ static void check(cudaError_t code, const char *what)
 bool kernel_test_on_card(void)
 {
     return emu_card == NULL;
+}
+
+int kernel_test_products(void)
+{
+    return &fake_cublas_products ? fake_cublas_products : 0;
 }
 
 cudaStream_t kernel_test_stream(void)

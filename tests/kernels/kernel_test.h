@@ -21,6 +21,8 @@
 
 /* False on the emulator: a test may take smaller shapes there. */
 bool kernel_test_on_card(void);
+/* Products of the emulator's cuBLAS so far; 0 on a card. */
+int kernel_test_products(void);
 /* The stream all of the test's work goes to. */
 cudaStream_t kernel_test_stream(void);
 /* Waits for it; fails the test on any error. */

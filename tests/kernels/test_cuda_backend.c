@@ -1,6 +1,7 @@
-/* The CUDA backend as a whole: against the CPU backend on the very weights that the card holds, and
- * against itself: a sequence's logits are the same bits alone, in company, in prompt chunks of any
- * size, as a graph and node by node, and whether or not a step waits for the one before. */
+/* The CUDA backend as a whole: against the CPU backend on the very weights that the card holds, few
+ * rows a step and many, and against itself: a deterministic one gives a sequence the same bits
+ * alone, in company, in prompt chunks of any size, as a graph and node by node, and whether or not
+ * a step waits for the one before. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -177,7 +178,26 @@ static double error_bound(const struct model_shape *s, double size)
     return 6.0 * 0x1p-9 / sqrt(3.0) * size * sqrt(8.0 * s->layers + 1.0);
 }
 
-/* One prompt on both, all its logits. Returns the largest error as a share of the bound. */
+/* Returns the largest error as a share of the bound. */
+static double compare_logits(const struct world *w, const struct drive_seq *want,
+                             const struct drive_seq *got, int vocab, const char *what)
+{
+    double squares = 0.0, worst = 0.0;
+    int count = want->logit_rows * vocab;
+    assert_int_equal(got->logit_rows, want->logit_rows);
+    for (int i = 0; i < count; i++) {
+        double off = fabs((double)want->logits[i] - (double)got->logits[i]);
+        squares += (double)want->logits[i] * (double)want->logits[i];
+        worst = off <= worst ? worst : off; /* NaN counts as worst */
+    }
+    double bound = error_bound(&w->model->shape, sqrt(squares / count));
+    if (!(worst <= bound))
+        fail_msg("%s: %d adapters, first %d: off by %g, bound %g", what, want->adapter_count,
+                 want->slot[0], worst, bound);
+    return worst / bound;
+}
+
+/* One prompt on both, all its logits. */
 static double compare(const struct world *w, struct drive *cpu, struct drive *card,
                       struct drive_seq s, const char *what)
 {
@@ -190,20 +210,10 @@ static double compare(const struct world *w, struct drive *cpu, struct drive *ca
     drive_run(cpu, &want, 1);
     drive_run(card, &got, 1);
     assert_int_equal(got.logit_rows, s.prompt_count);
-    double squares = 0.0, worst = 0.0;
-    int count = s.prompt_count * vocab;
-    for (int i = 0; i < count; i++) {
-        double off = fabs((double)want.logits[i] - (double)got.logits[i]);
-        squares += (double)want.logits[i] * (double)want.logits[i];
-        worst = off <= worst ? worst : off; /* NaN counts as worst */
-    }
-    double bound = error_bound(&w->model->shape, sqrt(squares / count));
-    if (!(worst <= bound))
-        fail_msg("%s: %d adapters, first %d: off by %g, bound %g", what, s.adapter_count, s.slot[0],
-                 worst, bound);
+    double share = compare_logits(w, &want, &got, vocab, what);
     drive_free(&want, 1);
     drive_free(&got, 1);
-    return worst / bound;
+    return share;
 }
 
 static void check_against_cpu(enum model_arch arch, enum dtype d, const char *quant,
@@ -249,6 +259,63 @@ static void test_cuda_backend_int4(void **state)
     (void)state;
     check_against_cpu(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8, 5);
     check_against_cpu(ARCH_QWEN2, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8, 2);
+}
+
+/* ---- many rows ---- */
+
+/* All sequences together, their prompts as far as a step has room for them; all logits. */
+static void check_many(enum model_arch arch, enum dtype d, const char *quant,
+                       enum weight_format layers, enum weight_format head)
+{
+    const int before = kernel_test_products();
+    char what[64];
+    snprintf(what, sizeof what, "many rows, %s %s %s", arch_names[arch], dtype_name(d), quant);
+    struct world w = make_world(arch, d);
+    struct model *served = served_model(arch, d, layers, head);
+    struct drive cpu = drive_open(served, &(struct backend_options){.threads = 1}, &plan);
+    struct drive card = open_cuda(w.model, &(struct backend_options){.quant = quant});
+    load_adapters(&w, &cpu);
+    load_adapters(&w, &card);
+    struct drive_seq want[SEQS], got[SEQS];
+    make_seqs(&w, want);
+    make_seqs(&w, got);
+    cpu.chunk = card.chunk = 19;
+    for (int i = 0; i < SEQS; i++)
+        want[i].generate = got[i].generate = 1;
+    drive_run(&cpu, want, SEQS);
+    drive_run(&card, got, SEQS);
+    double worst = 0.0;
+    for (int i = 0; i < SEQS; i++)
+        worst = fmax(worst, compare_logits(&w, &want[i], &got[i], card.vocab, what));
+    printf("figure: %s: largest error %.2f of the bound\n", what, worst);
+    if (!kernel_test_on_card())
+        assert_true(kernel_test_products() >= before + 4 * w.model->shape.layers);
+    drive_free(want, SEQS);
+    drive_free(got, SEQS);
+    drive_close(&cpu);
+    drive_close(&card);
+    fixture_model_free(served);
+    free_world(&w);
+}
+
+static void test_cuda_backend_many_bf16(void **state)
+{
+    (void)state;
+    for (int arch = 0; arch < ARCH_COUNT; arch++)
+        check_many((enum model_arch)arch, DTYPE_BF16, "none", WEIGHT_BF16, WEIGHT_BF16);
+}
+
+static void test_cuda_backend_many_int8(void **state)
+{
+    (void)state;
+    check_many(ARCH_QWEN2, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8);
+}
+
+static void test_cuda_backend_many_int4(void **state)
+{
+    (void)state;
+    check_many(ARCH_LLAMA, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8);
+    check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8);
 }
 
 /* ---- against itself ---- */
@@ -301,7 +368,8 @@ static void check_equality(enum model_arch arch, const char *quant)
 {
     static const int chunks[] = {1 << 20, 5, 17};
     struct world w = make_world(arch, DTYPE_BF16);
-    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = quant});
+    struct backend_options alone = {.quant = quant, .deterministic = true};
+    struct drive d = open_cuda(w.model, &alone);
     struct drive_seq want[SEQS];
     struct fixture_rng r = {9};
     int order[SEQS];
@@ -313,7 +381,8 @@ static void check_equality(enum model_arch arch, const char *quant)
         check_company(&w, &d, want, 1 + fixture_below(&r, 20), &i, 1, "alone, in chunks");
     drive_close(&d);
     for (int plain = 0; plain < 2; plain++) {
-        struct backend_options opt = {.quant = quant, .plain_launches = plain};
+        struct backend_options opt = {
+            .quant = quant, .plain_launches = plain, .deterministic = true};
         d = open_cuda(w.model, &opt);
         load_adapters(&w, &d);
         for (size_t c = (size_t)plain; c < sizeof chunks / sizeof *chunks; c += 2) {
@@ -348,7 +417,8 @@ static void test_cuda_backend_long_context(void **state)
     static int32_t ids[400];
     for (int i = 0; i < 400; i++)
         ids[i] = i * 17 % w.model->shape.vocab;
-    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = "int8"});
+    struct backend_options opt = {.quant = "int8", .deterministic = true};
+    struct drive d = open_cuda(w.model, &opt);
     struct drive_seq a = drive_seq_of(ids, 380, 4), c[3];
     a.keep_logits = true;
     c[0] = drive_seq_of(ids, 90, 20);
@@ -453,6 +523,9 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_bf16),
         cmocka_unit_test(test_cuda_backend_int8),
         cmocka_unit_test(test_cuda_backend_int4),
+        cmocka_unit_test(test_cuda_backend_many_bf16),
+        cmocka_unit_test(test_cuda_backend_many_int8),
+        cmocka_unit_test(test_cuda_backend_many_int4),
         cmocka_unit_test(test_cuda_backend_equality_llama),
         cmocka_unit_test(test_cuda_backend_equality_mistral),
         cmocka_unit_test(test_cuda_backend_long_context),

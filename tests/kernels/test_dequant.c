@@ -24,33 +24,26 @@ static struct dev_matrix random_matrix(uint64_t *seed, enum weight_format f, int
     return w;
 }
 
-/* What the row-major matrix must hold: for int8 the integers (a row of scale zero has any). */
-static bool is_right(const struct dev_matrix *w, int row, int column, float got)
+static void check(struct dev_matrix w, int tile_first, int tile_count, int gap)
 {
-    float v = tile_ref_at(w, row, column);
-    if (w->format != WEIGHT_INT8)
-        return got == kernel_test_float(kernel_test_bf16(v));
-    return got >= -128.0f && got <= 127.0f && got * w->row_scale[row] == v;
-}
-
-static void check(struct dev_matrix w, int tile_first, int tile_count)
-{
-    int stride = w.groups * TILE_K;
+    int wide = w.groups * TILE_K, stride = wide + gap;
     size_t count = (size_t)tile_count * TILE_N * (size_t)stride;
     struct dequant_args a = {.w = w,
                              .tile_first = tile_first,
                              .tile_count = tile_count,
-                             .out = kernel_test_alloc(count * 2)};
+                             .out = kernel_test_alloc(count * 2),
+                             .out_stride = stride};
     uint16_t *got = mem_alloc(count + 1, sizeof *got);
     assert_int_equal(cuda_dequant(&a, kernel_test_stream()), STATUS_OK);
     kernel_test_read(got, a.out, count * 2);
     struct dev_matrix host = tile_ref_read(&w);
     for (int r = 0; r < tile_count * TILE_N; r++)
         for (int c = 0; c < stride; c++) {
-            float g = kernel_test_float(got[(size_t)r * (size_t)stride + (size_t)c]);
-            if (!is_right(&host, tile_first * TILE_N + r, c, g))
-                fail_msg("format %d, row %d, column %d: %.9g for %.9g", w.format, r, c, (double)g,
-                         (double)tile_ref_at(&host, tile_first * TILE_N + r, c));
+            uint16_t g = got[(size_t)r * (size_t)stride + (size_t)c], want = 0xFFFF;
+            if (c < wide)
+                want = kernel_test_bf16(tile_ref_at(&host, tile_first * TILE_N + r, c));
+            if (g != want && kernel_test_float(g) != kernel_test_float(want))
+                fail_msg("format %d, row %d, column %d: %04x for %04x", w.format, r, c, g, want);
         }
     kernel_test_free(a.out);
     mem_free((void *)(uintptr_t)host.data);
@@ -67,9 +60,9 @@ static void test_dequant_every_format(void **state)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
             struct dev_matrix w =
                 random_matrix(&seed, (enum weight_format)f, shapes[i][0], shapes[i][1]);
-            check(w, 0, w.tiles);
-            check(w, w.tiles - 1, 1);
-            check(w, 0, 0);
+            check(w, 0, w.tiles, 0);
+            check(w, w.tiles - 1, 1, 24);
+            check(w, 0, 0, 8);
         }
 }
 
@@ -78,11 +71,13 @@ static void test_dequant_refuses_other_tiles(void **state)
     (void)state;
     uint64_t seed = 8;
     struct dequant_args a = {.w = random_matrix(&seed, WEIGHT_INT4, 32, 128),
-                             .out = kernel_test_alloc(4096)};
-    static const int bad[][2] = {{-1, 1}, {0, 3}, {2, 1}, {0, -1}};
+                             .out = kernel_test_alloc(8192)};
+    static const int bad[][3] = {{-1, 1, 128}, {0, 3, 128}, {2, 1, 128},
+                                 {0, -1, 128}, {0, 1, 120}, {0, 1, 132}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         a.tile_first = bad[i][0];
         a.tile_count = bad[i][1];
+        a.out_stride = bad[i][2];
         assert_int_equal(cuda_dequant(&a, kernel_test_stream()), STATUS_INVALID);
     }
 }
