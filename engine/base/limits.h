@@ -86,6 +86,19 @@
 #define LIMIT_TEMPLATE_TIME_MS      200
 #define LIMIT_TEMPLATE_MEMORY_BYTES (64u << 20)
 
+/* Grammars (constrained decoding). */
+#define LIMIT_GRAMMAR_TEXT_BYTES    (1u << 20) /* one schema, expression or grammar as text */
+#define LIMIT_GRAMMAR_RULES         10000
+#define LIMIT_GRAMMAR_DEPTH         256         /* groups in a text; rules under way in an answer */
+#define LIMIT_GRAMMAR_EXPR_DEPTH    1024        /* expressions in each other: four to a group */
+#define LIMIT_GRAMMAR_CODE          524288      /* instructions, expressions, bytes of literals */
+#define LIMIT_GRAMMAR_ITEMS         20000       /* places at which an answer may be at once */
+#define LIMIT_GRAMMAR_WORK          2000000     /* such places looked at for one token: 50 ms */
+#define LIMIT_GRAMMAR_MACHINE_BYTES (16u << 20) /* states remembered for one grammar */
+#define LIMIT_GRAMMAR_MASK_BYTES    (16u << 20) /* masks remembered for one grammar */
+#define LIMIT_GRAMMAR_COMPILE_MS    2000
+#define LIMIT_GRAMMAR_CACHE_BYTES   (64u << 20) /* compiled grammars that nobody uses */
+
 /* HTTP. */
 #define LIMIT_HTTP_HEADER_BYTES     (32u << 10)
 #define LIMIT_HTTP_BODY_BYTES       (8u << 20)

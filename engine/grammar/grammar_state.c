@@ -1,0 +1,96 @@
+#include "engine/grammar/grammar_state.h"
+
+#include "engine/grammar/grammar_machine.h"
+#include "engine/grammar/grammar_mask.h"
+
+static void enter(struct grammar_state *s)
+{
+    s->prev = NULL;
+    s->next = s->machine->first;
+    if (s->next)
+        s->next->prev = s;
+    s->machine->first = s;
+}
+
+enum status grammar_state_init(struct grammar_state *s, struct grammar *g)
+{
+    enum status st = STATUS_OK;
+    uint32_t set = 0;
+    if (!g->machine)
+        st = grammar_machine_create(g, &g->machine);
+    if (st == STATUS_OK)
+        st = grammar_machine_begin(g->machine);
+    if (st == STATUS_OK)
+        st = grammar_machine_start(g->machine, &set);
+    if (st != STATUS_OK)
+        return st;
+    *s = (struct grammar_state){.grammar = grammar_ref(g), .machine = g->machine, .set = set};
+    enter(s);
+    return STATUS_OK;
+}
+
+void grammar_state_copy(struct grammar_state *to, const struct grammar_state *from)
+{
+    *to = *from;
+    grammar_ref(to->grammar);
+    enter(to);
+}
+
+void grammar_state_deinit(struct grammar_state *s)
+{
+    if (!s->grammar)
+        return;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        s->machine->first = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    grammar_unref(s->grammar);
+    *s = (struct grammar_state){0};
+}
+
+enum status grammar_state_accept(struct grammar_state *s, const char *bytes, size_t n)
+{
+    struct grammar_machine *m = s->machine;
+    enum status st = grammar_machine_begin(m);
+    uint32_t set = s->set;
+    for (size_t i = 0; st == STATUS_OK && i < n && set != GRAMMAR_SET_DEAD; i++)
+        st = grammar_machine_step(m, set, m->g->class_of[(uint8_t)bytes[i]], &set);
+    if (st == STATUS_OK && set == GRAMMAR_SET_DEAD)
+        return STATUS_INVALID;
+    if (st == STATUS_OK)
+        s->set = set;
+    return st;
+}
+
+enum status grammar_state_accept_token(struct grammar_state *s, const struct token_trie *t,
+                                       int32_t token)
+{
+    char bytes[TOKEN_TRIE_DEPTH];
+    uint32_t node = token >= 0 && token < t->vocab ? t->node_of[token] : 0;
+    size_t n = t->nodes[node].depth;
+    if (node == 0)
+        return STATUS_INVALID;
+    for (size_t i = n; i > 0; i--, node = t->nodes[node].parent)
+        bytes[i - 1] = (char)t->nodes[node].byte;
+    return grammar_state_accept(s, bytes, n);
+}
+
+bool grammar_state_can_end(const struct grammar_state *s)
+{
+    return s->machine->sets[s->set].accepts;
+}
+
+bool grammar_state_must_end(const struct grammar_state *s)
+{
+    const struct grammar_set *set = &s->machine->sets[s->set];
+    return set->accepts && set->scan_count == 0;
+}
+
+enum status grammar_state_mask(struct grammar_state *s, const struct token_trie *t, uint32_t *mask,
+                               bool *any)
+{
+    enum status st = grammar_machine_begin(s->machine);
+    return st == STATUS_OK ? grammar_mask(s->machine, t, s->set, mask, any) : st;
+}
