@@ -71,6 +71,7 @@ LIB_OBJ   := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 TEST_SRC  := $(wildcard tests/unit/*.c tests/sim/*.c tests/golden/*.c)
 UNIT_SRC  := $(shell grep -lE '^int main\b' $(TEST_SRC) /dev/null)
 HELP_OBJ  := $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(UNIT_SRC),$(TEST_SRC)))
+UNIT_LIB  := $(BUILD)/libunit.a
 UNIT_BIN  := $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN  := $(FUZZ_SRC:%.c=$(BUILD)/%)
@@ -124,7 +125,7 @@ $(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(GTEST_LI
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELP_OBJ) $(BUILD)/libchorus.a $(EMU_LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(UNIT_LIB) $(BUILD)/libchorus.a $(EMU_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(EMU_LIB),$^) $(EMU_LINK) $(LDLIBS) -lcmocka
 
@@ -141,6 +142,10 @@ $(BUILD)/emu/chorus: $(BUILD)/obj/server/main.o $(EMU_HERE) $(BUILD)/libchorus.a
 
 # Helpers of tests as archives, so that each program gets only what it asks for.
 $(GTEST_LIB): $(GTEST_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	@ar rcs $@ $^
+
+$(UNIT_LIB): $(HELP_OBJ)
 	@mkdir -p $(@D) && rm -f $@
 	@ar rcs $@ $^
 

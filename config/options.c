@@ -64,6 +64,8 @@ static const struct option_def table[] = {
         "model directory (Hugging Face layout)"),
     LIST("adapters", ENGINE, adapters, "DIR",
          "serve every adapter in this directory, named after its sub-directory"),
+    LIST("adapter-root", OPTION_SERVE, adapter_root, "DIR",
+         "clients may register adapters that lie in this directory; also in each of adapters"),
     LIST("adapter", ENGINE | OPTION_BENCH, adapter, "NAME[=PATH]",
          "serve: one more adapter, NAME=PATH; run and bench: the adapter to talk to"),
     STR("default-adapter", OPTION_SERVE, default_adapter, "", "NAME",

@@ -37,8 +37,9 @@ enum option_command {
 struct options {
     char *config;
     char *model;
-    struct option_list adapters; /* directories of adapters */
-    struct option_list adapter;  /* serve: NAME=PATH; run and bench: a name to use */
+    struct option_list adapters;     /* directories of adapters */
+    struct option_list adapter_root; /* directories that clients may register from */
+    struct option_list adapter;      /* serve: NAME=PATH; run and bench: a name to use */
     char *default_adapter;
     char *served_name;
     char *backend;

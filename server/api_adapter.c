@@ -191,6 +191,16 @@ static bool same(const struct naming *a, const struct naming *b, bool weights)
     return true;
 }
 
+static enum status read_defaults(const struct api_context *ctx, struct naming *to, struct err *e)
+{
+    int count = ctx->default_uses ? ctx->default_uses(ctx->ctx, to->uses) : -1;
+    if (count < 0)
+        return ctx->default_adapter ? add(ctx, "adapter", ctx->default_adapter, 1.0, to, e)
+                                    : STATUS_OK;
+    to->count = count;
+    return STATUS_OK;
+}
+
 enum status api_adapter_resolve(const struct api_context *ctx, const cJSON *root,
                                 const char **model, struct engine_adapter_use *uses, int *count,
                                 struct err *e)
@@ -216,8 +226,8 @@ enum status api_adapter_resolve(const struct api_context *ctx, const cJSON *root
     if (!by_adapter.given && by_lora.given)
         chosen = &by_lora;
     struct naming fallback = {0};
-    if (!chosen->given && ctx->default_adapter) {
-        st = add(ctx, "adapter", ctx->default_adapter, 1.0, &fallback, e);
+    if (!chosen->given) {
+        st = read_defaults(ctx, &fallback, e);
         chosen = &fallback;
     }
     if (st == STATUS_OK) {

@@ -14,6 +14,7 @@ static const struct api_error_kind by_status[STATUS_COUNT] = {
     [STATUS_ADAPTER_NOT_FOUND] = {404, BAD, "adapter_not_found", true, 0},
     [STATUS_NOT_FOUND] = {404, BAD, "not_found", true, 0},
     [STATUS_CONFLICT] = {409, BAD, "conflict", true, 0},
+    [STATUS_FORBIDDEN] = {403, "permission_error", "forbidden", true, 0},
     [STATUS_BAD_FILE] = {400, BAD, "bad_file", true, 0},
     [STATUS_IO] = {500, SERVER, "io_error", false, 0},
     [STATUS_LIMIT] = {400, BAD, "limit_exceeded", true, 0},

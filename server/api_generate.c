@@ -827,6 +827,38 @@ void api_generate_cut_all(struct server *s)
     }
 }
 
+static bool holds(const struct job *j, uint64_t generation)
+{
+    bool found = false;
+    for (int i = 0; j->open_count > 0 && i < j->request.engine.adapter_count; i++)
+        found |= j->uses[i].generation == generation;
+    return found;
+}
+
+void api_generate_put_users(const struct server *s, uint64_t generation, int max, struct strbuf *b)
+{
+    int count = 0;
+    for (const struct job *j = s->jobs; j && count < max; j = j->next) {
+        if (!j->call || !holds(j, generation))
+            continue;
+        if (count++)
+            strbuf_putc(b, ',');
+        strbuf_json_string(b, j->call->request_id, strlen(j->call->request_id));
+    }
+}
+
+int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e)
+{
+    int count = 0;
+    for (struct job *j = s->jobs; j; j = j->next) {
+        if (j->over || !holds(j, generation))
+            continue;
+        fail_job(j, e);
+        count++;
+    }
+    return count;
+}
+
 bool api_generate_release(struct server *s)
 {
     bool busy = false;

@@ -13,7 +13,9 @@
 #include <stdint.h>
 
 struct call;
+struct err;
 struct server;
+struct strbuf;
 
 void api_generate_chat(struct call *c, const char *tail);
 void api_generate_completion(struct call *c, const char *tail);
@@ -30,6 +32,10 @@ void api_generate_on_tick(struct server *s, int64_t now_ns);
 void api_generate_drain(struct server *s);
 /* Cuts every job's connection and cancels its work: the drain took too long. */
 void api_generate_cut_all(struct server *s);
+/* Appends the ids of up to `max` requests that hold a generation, as JSON strings. */
+void api_generate_put_users(const struct server *s, uint64_t generation, int max, struct strbuf *b);
+/* Ends all of them with an error; returns how many. */
+int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e);
 /* After the last exchange: forgets the jobs. True while the pool still works on one. */
 bool api_generate_release(struct server *s);
 

@@ -5,6 +5,7 @@
 #include "engine/base/mem.h"
 #include "server/api_adapter.h"
 #include "server/api_error.h"
+#include "server/served.h"
 #include "server/server_state.h"
 #include "server/version.h"
 
@@ -13,21 +14,6 @@
 static void put_string(struct strbuf *b, const char *s)
 {
     strbuf_json_string(b, s, strlen(s));
-}
-
-/* A snapshot in name order; the caller frees *out. -1: out of memory. */
-static int snapshot(struct server *s, struct engine_adapter_info **out)
-{
-    *out = NULL;
-    int cap = engine_adapters(s->engine, NULL, 0);
-    if (cap == 0)
-        return 0;
-    struct engine_adapter_info *list = mem_calloc((size_t)cap, sizeof *list);
-    if (!list)
-        return -1;
-    int count = engine_adapters(s->engine, list, cap);
-    *out = list;
-    return count < cap ? count : cap; /* one that came meanwhile waits for the next call */
 }
 
 static void answer_no_memory(struct call *c)
@@ -61,7 +47,7 @@ void api_list_models(struct call *c, const char *tail)
     (void)tail;
     struct server *s = c->server;
     struct engine_adapter_info *list;
-    int count = snapshot(s, &list);
+    int count = served_list(s->engine, false, &list);
     if (count < 0) {
         answer_no_memory(c);
         return;
@@ -75,8 +61,6 @@ void api_list_models(struct call *c, const char *tail)
         put_model(&b, s, s->base_names[i], NULL);
     }
     for (int i = 0; i < count; i++) {
-        if (list[i].draining)
-            continue;
         strbuf_putc(&b, ',');
         put_model(&b, s, list[i].name, &list[i]);
     }
@@ -122,94 +106,22 @@ void api_list_model(struct call *c, const char *tail)
         st = err_set(&e, STATUS_MODEL_NOT_FOUND, "model", "there is no model of that name");
     else
         st = api_adapter_of_model(&s->api, id, &adapter, &e);
-    struct engine_adapter_info *list = NULL;
-    const struct engine_adapter_info *found = NULL;
-    int count = st == STATUS_OK && adapter ? snapshot(s, &list) : 0;
-    if (count < 0) {
-        answer_no_memory(c);
-        return;
+    struct engine_adapter_info found;
+    if (st == STATUS_OK && adapter) {
+        st = served_find(s->engine, adapter, &found);
+        if (st == STATUS_ADAPTER_NOT_FOUND)
+            err_set(&e, st, "model", "adapter '%.64s' does not exist", adapter);
+        else if (st != STATUS_OK)
+            err_set(&e, st, NULL, "out of memory");
     }
-    for (int i = 0; i < count; i++) {
-        if (strcmp(list[i].name, adapter) == 0 && !list[i].draining)
-            found = &list[i];
-    }
-    if (st == STATUS_OK && adapter && !found)
-        st = err_set(&e, STATUS_ADAPTER_NOT_FOUND, "model", "adapter '%.64s' does not exist",
-                     adapter);
     if (st != STATUS_OK) {
         server_answer_error(c, api_error_of(st), &e);
     } else {
         struct strbuf b;
         strbuf_init(&b, LIST_BYTES_MAX);
-        put_model(&b, s, id, found);
+        put_model(&b, s, id, adapter ? &found : NULL);
         server_answer_json(c, 200, &b);
     }
-    mem_free(list);
-}
-
-void api_list_adapters(struct call *c, const char *tail)
-{
-    (void)tail;
-    struct engine_adapter_info *list;
-    int count = snapshot(c->server, &list);
-    if (count < 0) {
-        answer_no_memory(c);
-        return;
-    }
-    struct strbuf b;
-    strbuf_init(&b, LIST_BYTES_MAX);
-    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
-    for (int i = 0; i < count; i++) {
-        const struct engine_adapter_info *a = &list[i];
-        strbuf_puts(&b, i ? ",{\"name\":" : "{\"name\":");
-        put_string(&b, a->name);
-        strbuf_printf(&b, ",\"generation\":%llu,\"sha256\":", (unsigned long long)a->generation);
-        put_string(&b, a->sha256);
-        strbuf_puts(&b, ",\"path\":");
-        put_string(&b, a->path);
-        strbuf_printf(&b,
-                      ",\"rank\":%d,\"modules\":%d,\"scale_min\":%.9g,\"scale_max\":%.9g,"
-                      "\"bytes\":%zu,\"tier\":\"%s\",\"users\":%d,\"draining\":%s,\"last_used\":",
-                      a->rank_max, a->module_count, (double)a->scale_min, (double)a->scale_max,
-                      a->bytes, a->resident ? "device" : "host", a->users,
-                      a->draining ? "true" : "false");
-        if (a->last_used_unix_s)
-            strbuf_printf(&b, "%lld}", (long long)a->last_used_unix_s);
-        else
-            strbuf_puts(&b, "null}");
-    }
-    strbuf_puts(&b, "]}");
-    mem_free(list);
-    server_answer_json(c, 200, &b);
-}
-
-/* As llama-server lists them: the index is what `lora` in a request means. */
-void api_list_lora_adapters(struct call *c, const char *tail)
-{
-    (void)tail;
-    struct engine_adapter_info *list;
-    int count = snapshot(c->server, &list);
-    if (count < 0) {
-        answer_no_memory(c);
-        return;
-    }
-    struct strbuf b;
-    strbuf_init(&b, LIST_BYTES_MAX);
-    strbuf_putc(&b, '[');
-    int id = 0;
-    for (int i = 0; i < count; i++) {
-        if (list[i].draining)
-            continue;
-        strbuf_printf(&b, id ? ",{\"id\":%d,\"path\":" : "{\"id\":%d,\"path\":", id);
-        id++;
-        put_string(&b, list[i].path);
-        strbuf_puts(&b, ",\"name\":");
-        put_string(&b, list[i].name);
-        strbuf_puts(&b, ",\"scale\":0.0}");
-    }
-    strbuf_putc(&b, ']');
-    mem_free(list);
-    server_answer_json(c, 200, &b);
 }
 
 /* The members of llama-server's answer that have a meaning here. */

@@ -1,4 +1,4 @@
-/* api_list: the routes that tell what is there: models, adapters, health, metrics. Loop thread. */
+/* api_list: the routes that tell what is there: models, health, metrics. Loop thread. */
 #ifndef CHORUS_SERVER_API_LIST_H
 #define CHORUS_SERVER_API_LIST_H
 
@@ -6,8 +6,6 @@ struct call;
 
 void api_list_models(struct call *c, const char *tail);
 void api_list_model(struct call *c, const char *tail);
-void api_list_adapters(struct call *c, const char *tail);
-void api_list_lora_adapters(struct call *c, const char *tail);
 void api_list_props(struct call *c, const char *tail);
 void api_list_version(struct call *c, const char *tail);
 void api_list_health(struct call *c, const char *tail);

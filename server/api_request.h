@@ -30,6 +30,9 @@ struct api_context {
     const char *const *base_names; /* what `model` calls the base; [0] is the main one */
     int base_count;                /* >= 1 */
     const char *default_adapter;   /* NULL: the base */
+    /* Who speaks where a request names nobody, set at run time: how many of
+     * [LIMIT_ADAPTERS_PER_REQUEST]; -1: nothing was set, default_adapter. May be NULL. */
+    int (*default_uses)(void *ctx, struct engine_adapter_use *uses);
     /* Whether an adapter of this name is served now: STATUS_OK, _ADAPTER_NOT_FOUND, _NO_MEMORY. */
     enum status (*has_adapter)(void *ctx, const char *name);
     /* The name of the adapter at an index of GET /lora-adapters; statuses as above. */

@@ -284,6 +284,11 @@ static int chat(const struct options *o)
     pthread_cond_init(&c.woken, NULL);
     int code = CMD_EXIT_OK;
     enum status st = engine_setup_open(o, on_notify, &c, &c.engine, &e);
+    if (st == STATUS_OK) {
+        st = engine_setup_directories(o, c.engine, &e);
+        if (st != STATUS_OK)
+            engine_close(c.engine);
+    }
     if (st != STATUS_OK) {
         code = cmd_fail("run", &e);
         goto deinit_sync;

@@ -110,6 +110,13 @@ static struct server_options server_options_of(const struct options *o, struct s
         .api_key_file = o->api_key_file,
         .served_name = o->served_name,
         .default_adapter = o->default_adapter,
+        .adapters =
+            {
+                .dirs = (const char *const *)o->adapters.items,
+                .dir_count = o->adapters.count,
+                .roots = (const char *const *)o->adapter_root.items,
+                .root_count = o->adapter_root.count,
+            },
         .seats = (int)o->max_seqs,
         .seats_reserve = engine_setup_reserve(o),
         .queue = (int)o->queue,

@@ -165,8 +165,6 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
     st = engine_open(&opt, &engine, e);
     if (st != STATUS_OK)
         return st;
-    for (int i = 0; st == STATUS_OK && i < o->adapters.count; i++)
-        st = add_directory(engine, o->adapters.items[i], e);
     for (int i = 0; st == STATUS_OK && i < o->adapter.count; i++)
         st = add_named(engine, o->adapter.items[i], e);
     if (st != STATUS_OK) {
@@ -175,4 +173,12 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
     }
     *out = engine;
     return STATUS_OK;
+}
+
+enum status engine_setup_directories(const struct options *o, struct engine *engine, struct err *e)
+{
+    enum status st = STATUS_OK;
+    for (int i = 0; st == STATUS_OK && i < o->adapters.count; i++)
+        st = add_directory(engine, o->adapters.items[i], e);
+    return st;
 }

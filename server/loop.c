@@ -34,6 +34,12 @@ struct loop_watch {
     void *ctx;
 };
 
+struct loop_dir {
+    uv_fs_event_t uv;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
 struct pool_item {
     uv_work_t uv;
     void (*work)(void *ctx);
@@ -232,6 +238,39 @@ void loop_watch_destroy(struct loop_watch *w)
         return;
     uv_poll_stop(&w->uv); /* now: the descriptor may be closed and its number reused at once */
     close_handle(w);
+}
+
+static void on_dir(uv_fs_event_t *h, const char *name, int events, int status)
+{
+    (void)name;
+    (void)events;
+    (void)status; /* what cannot be read any more has changed too */
+    struct loop_dir *d = (struct loop_dir *)h;
+    d->fn(d->ctx);
+}
+
+struct loop_dir *loop_dir_create(struct loop *l, const char *path, void (*fn)(void *ctx), void *ctx)
+{
+    struct loop_dir *d = mem_calloc(1, sizeof *d);
+    if (!d)
+        return NULL;
+    d->fn = fn;
+    d->ctx = ctx;
+    if (uv_fs_event_init(&l->uv, &d->uv) != 0) {
+        mem_free(d);
+        return NULL;
+    }
+    if (uv_fs_event_start(&d->uv, on_dir, path, 0) != 0) {
+        close_handle(d);
+        return NULL;
+    }
+    return d;
+}
+
+void loop_dir_destroy(struct loop_dir *d)
+{
+    if (d)
+        close_handle(d);
 }
 
 static void on_pool_work(uv_work_t *uv)

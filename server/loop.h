@@ -12,6 +12,7 @@
 #include "engine/base/status.h"
 
 struct loop;
+struct loop_dir;
 struct loop_timer;
 struct loop_waker;
 struct loop_watch;
@@ -50,6 +51,12 @@ void loop_waker_destroy(struct loop_waker *w);
 struct loop_watch *loop_watch_create(struct loop *l, int fd, enum loop_watch_kind kind,
                                      void (*fn)(void *ctx), void *ctx);
 void loop_watch_destroy(struct loop_watch *w);
+
+/* `fn` is called after something in directory `path` (not below it) changed; calls coalesce and
+ * some may be missing: it is a hint to look. NULL: it cannot be watched. */
+struct loop_dir *loop_dir_create(struct loop *l, const char *path, void (*fn)(void *ctx),
+                                 void *ctx);
+void loop_dir_destroy(struct loop_dir *d);
 
 /* Runs work(ctx) on a pool thread, then done(ctx) on the loop. False: nothing was queued. */
 bool loop_pool(struct loop *l, void (*work)(void *ctx), void (*done)(void *ctx), void *ctx);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "server/api_adapters.h"
 #include "server/api_generate.h"
 #include "server/api_list.h"
 #include "server/api_text.h"
@@ -11,8 +12,16 @@ static const struct route table[] = {
     {ROUTE_COMPLETIONS, "POST", "/v1/completions", false, true, api_generate_completion},
     {ROUTE_MODELS, "GET", "/v1/models", false, true, api_list_models},
     {ROUTE_MODEL, "GET", "/v1/models/", false, true, api_list_model},
-    {ROUTE_ADAPTERS, "GET", "/v1/adapters", false, true, api_list_adapters},
-    {ROUTE_LORA_ADAPTERS, "GET", "/lora-adapters", false, true, api_list_lora_adapters},
+    {ROUTE_ADAPTERS, "GET", "/v1/adapters", false, true, api_adapters_list},
+    {ROUTE_ADAPTERS, "POST", "/v1/adapters", false, true, api_adapters_add},
+    {ROUTE_ADAPTERS_CHECK, "POST", "/v1/adapters/check", false, true, api_adapters_check},
+    {ROUTE_ADAPTER, "GET", "/v1/adapters/", false, true, api_adapters_one},
+    {ROUTE_ADAPTER, "DELETE", "/v1/adapters/", false, true, api_adapters_remove},
+    {ROUTE_LOAD_LORA_ADAPTER, "POST", "/v1/load_lora_adapter", false, true, api_adapters_load},
+    {ROUTE_UNLOAD_LORA_ADAPTER, "POST", "/v1/unload_lora_adapter", false, true,
+     api_adapters_unload},
+    {ROUTE_LORA_ADAPTERS, "GET", "/lora-adapters", false, true, api_adapters_scales},
+    {ROUTE_LORA_ADAPTERS, "POST", "/lora-adapters", false, true, api_adapters_set_scales},
     {ROUTE_TOKENIZE, "POST", "/tokenize", false, true, api_text_tokenize},
     {ROUTE_DETOKENIZE, "POST", "/detokenize", false, true, api_text_detokenize},
     {ROUTE_APPLY_TEMPLATE, "POST", "/apply-template", false, true, api_text_apply_template},
@@ -35,9 +44,25 @@ static bool matches(const struct route *r, const char *path, const char **tail)
     return true;
 }
 
+/* The value of Allow for a set of methods. */
+static const char *allow_of(unsigned methods)
+{
+    static const char *const names[] = {
+        "",       "GET, HEAD",         "POST",         "GET, HEAD, POST",
+        "DELETE", "GET, HEAD, DELETE", "POST, DELETE", "GET, HEAD, POST, DELETE",
+    };
+    return names[methods];
+}
+
+static unsigned bit_of(const char *method)
+{
+    return strcmp(method, "GET") == 0 ? 1 : strcmp(method, "POST") == 0 ? 2 : 4;
+}
+
 const struct route *routes_find(const char *method, const char *path, const char **tail,
                                 const char **allow)
 {
+    unsigned methods = 0;
     *allow = "";
     *tail = "";
     if (strcmp(method, "HEAD") == 0)
@@ -47,8 +72,9 @@ const struct route *routes_find(const char *method, const char *path, const char
             continue;
         if (strcmp(table[i].method, method) == 0)
             return &table[i];
-        *allow = strcmp(table[i].method, "GET") == 0 ? "GET, HEAD" : table[i].method;
+        methods |= bit_of(table[i].method);
     }
+    *allow = allow_of(methods);
     return NULL;
 }
 

@@ -10,9 +10,11 @@
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/base/sha256.h"
+#include "server/api_adapters.h"
 #include "server/api_error.h"
 #include "server/api_generate.h"
 #include "server/api_text.h"
+#include "server/served.h"
 #include "server/server_state.h"
 
 #define TICK_MS          200
@@ -246,6 +248,7 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         log_call(c, status);
         api_generate_on_end(c);
         api_text_on_end(c);
+        api_adapters_on_end(c);
         mem_free(c);
     }
     server_check_drained(s);
@@ -325,44 +328,17 @@ static void notify(void *ctx)
     loop_wake(ctx);
 }
 
-/* Adapters that can be asked for, in name order; the caller frees *out. -1: out of memory. Any
- * thread. */
-static int served_adapters(struct server *s, struct engine_adapter_info **out)
-{
-    *out = NULL;
-    int cap = engine_adapters(s->engine, NULL, 0);
-    if (cap == 0)
-        return 0;
-    struct engine_adapter_info *list = mem_calloc((size_t)cap, sizeof *list);
-    if (!list)
-        return -1;
-    int count = engine_adapters(s->engine, list, cap);
-    int kept = 0;
-    for (int i = 0; i < count && i < cap; i++) {
-        if (!list[i].draining)
-            list[kept++] = list[i];
-    }
-    *out = list;
-    return kept;
-}
-
 static enum status has_adapter(void *ctx, const char *name)
 {
-    struct engine_adapter_info *list;
-    int count = served_adapters(ctx, &list);
-    if (count < 0)
-        return STATUS_NO_MEMORY;
-    bool found = false;
-    for (int i = 0; i < count; i++)
-        found |= strcmp(list[i].name, name) == 0;
-    mem_free(list);
-    return found ? STATUS_OK : STATUS_ADAPTER_NOT_FOUND;
+    const struct server *s = ctx;
+    return served_find(s->engine, name, NULL);
 }
 
 static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1])
 {
+    const struct server *s = ctx;
     struct engine_adapter_info *list;
-    int count = served_adapters(ctx, &list);
+    int count = served_list(s->engine, false, &list);
     if (count < 0)
         return STATUS_NO_MEMORY;
     bool found = index < count;
@@ -370,6 +346,12 @@ static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYT
         memcpy(name, list[index].name, sizeof list[index].name);
     mem_free(list);
     return found ? STATUS_OK : STATUS_ADAPTER_NOT_FOUND;
+}
+
+static int default_uses(void *ctx, struct engine_adapter_use *uses)
+{
+    const struct server *s = ctx;
+    return keeper_scales(s->keeper, uses);
 }
 
 /* The directory's name, and the one that was configured before it. */
@@ -424,6 +406,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     s->api.default_adapter = fallback && *fallback ? fallback : NULL;
     s->api.has_adapter = has_adapter;
     s->api.adapter_at = adapter_at;
+    s->api.default_uses = default_uses;
     s->api.ctx = s;
     if (s->api.default_adapter && has_adapter(s, s->api.default_adapter) != STATUS_OK)
         return err_set(e, STATUS_INVALID, "default-adapter",
@@ -450,6 +433,7 @@ static void on_loaded(void *ctx)
         loop_stop(s->loop);
     } else if (s->phase == SERVER_LOADING) {
         s->phase = SERVER_READY;
+        keeper_start(s->keeper);
     } else {
         server_check_drained(s);
     }
@@ -463,6 +447,8 @@ static void *load(void *arg)
     struct loader *l = arg;
     struct server *s = l->server;
     l->status = s->opt->open(s->opt->ctx, notify, s->engine_waker, &l->engine, &l->err);
+    if (l->status == STATUS_OK)
+        l->status = keeper_open(s->keeper, l->engine, &l->err);
     loop_wake(l->done);
     return NULL;
 }
@@ -564,7 +550,9 @@ static enum status start(struct server *s, struct err *e)
     s->engine_waker = loop_waker_create(s->loop, on_engine, s);
     if (!s->tick || !s->drain_timer || !s->engine_waker)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    st = loop_on_stop_signal(s->loop, on_signal, s, e);
+    st = keeper_create(s->loop, &s->opt->adapters, &s->keeper, e);
+    if (st == STATUS_OK)
+        st = loop_on_stop_signal(s->loop, on_signal, s, e);
     if (st == STATUS_OK)
         st = start_http(s, e);
     if (st == STATUS_OK)
@@ -583,8 +571,11 @@ static enum status start(struct server *s, struct err *e)
 static void stop(struct server *s)
 {
     http_stop(s->http);
-    while (api_generate_release(s) || api_text_is_busy(s))
+    keeper_stop(s->keeper);
+    while (api_generate_release(s) || api_text_is_busy(s) || keeper_is_busy(s->keeper))
         loop_turn(s->loop);
+    api_adapters_release(s);
+    keeper_destroy(s->keeper);
     if (s->engine)
         engine_close(s->engine);
     loop_waker_destroy(s->engine_waker);

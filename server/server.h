@@ -12,6 +12,7 @@
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "server/http.h"
+#include "server/keeper.h"
 
 /* Borrowed until server_run returns. */
 struct server_options {
@@ -25,9 +26,10 @@ struct server_options {
     const char *api_key_file;    /* "" or NULL: no key is asked for */
     const char *served_name;     /* "" or NULL: the model directory's name */
     const char *default_adapter; /* "" or NULL: the base */
-    int seats;                   /* sequences in the engine at once (fair.h); 0: no bound */
-    int seats_reserve;           /* and so many more for clients that have none */
-    int queue;                   /* requests of one client that may wait for a seat */
+    struct keeper_options adapters;
+    int seats;         /* sequences in the engine at once (fair.h); 0: no bound */
+    int seats_reserve; /* and so many more for clients that have none */
+    int queue;         /* requests of one client that may wait for a seat */
     int drain_ms;
     int ping_ms;  /* silence of a stream before a comment */
     int stall_ms; /* age of the engine's last beat that makes /health 503 */

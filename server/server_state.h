@@ -13,9 +13,11 @@
 #include "server/http.h"
 #include "server/id_map.h"
 #include "server/ident.h"
+#include "server/keeper.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
+struct adapter_op;
 struct job;
 struct text_task;
 
@@ -41,7 +43,9 @@ struct server {
     int64_t started_unix_s;
     enum server_phase phase;
     struct metrics metrics;
-    struct job *jobs;      /* every generation that is not over */
+    struct job *jobs;               /* every generation that is not over */
+    struct adapter_op *adapter_ops; /* changes of adapters that are not over */
+    struct keeper *keeper;
     int text_tasks;        /* requests of api_text that are not over */
     struct fair fair;      /* choices on their way to the engine and in it */
     struct id_map choices; /* engine id -> struct choice */
@@ -61,8 +65,9 @@ struct call {
     struct http_exchange *x;
     const struct route *route; /* NULL: refused before a route was found */
     const char *tail;
-    struct job *job;             /* while it generates */
-    struct text_task *text_task; /* while text is worked on */
+    struct job *job;               /* while it generates */
+    struct text_task *text_task;   /* while text is worked on */
+    struct adapter_op *adapter_op; /* while adapters change */
     int64_t begin_ns;
     int64_t first_token_ns; /* 0: none */
     int64_t tokens_in;

@@ -21,6 +21,7 @@
     X(STATUS_ADAPTER_NOT_FOUND, "adapter_not_found")                                               \
     X(STATUS_NOT_FOUND, "not_found")                                                               \
     X(STATUS_CONFLICT, "conflict")                                                                 \
+    X(STATUS_FORBIDDEN, "forbidden")                                                               \
     X(STATUS_BAD_FILE, "bad_file")                                                                 \
     X(STATUS_IO, "io_error")                                                                       \
     X(STATUS_LIMIT, "limit_exceeded")                                                              \

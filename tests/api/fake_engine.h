@@ -60,6 +60,8 @@ struct engine {
     uint64_t next_id;
     struct fake_request requests[FAKE_REQUESTS];
     char adapters[FAKE_ADAPTERS][LIMIT_NAME_BYTES + 1];
+    uint64_t generations[FAKE_ADAPTERS];
+    uint64_t last_generation;
     int adapter_count;
     struct engine_stats stats;
     struct engine_text text;
@@ -585,28 +587,88 @@ int engine_read(struct engine *e, uint64_t id, struct engine_event *events, int 
     return n;
 }
 
+/* A path with "broken" in it does not bind. */
+enum status engine_adapter_put(struct engine *e, const struct engine_adapter_spec *spec,
+                               uint64_t *generation, struct err *err)
+{
+    enum status st = STATUS_OK;
+    if (strstr(spec->path, "broken"))
+        return err_set(err, STATUS_BAD_FILE, "a.lora_A.weight", "a.lora_A.weight does not bind");
+    pthread_mutex_lock(&e->lock);
+    int at = fake_find_adapter(e, spec->name);
+    if (at < 0 && e->adapter_count == FAKE_ADAPTERS)
+        st = err_set(err, STATUS_LIMIT, "name", "too many adapters");
+    else if (at < 0)
+        at = e->adapter_count++;
+    if (st == STATUS_OK) {
+        snprintf(e->adapters[at], LIMIT_NAME_BYTES + 1, "%s", spec->name);
+        *generation = e->generations[at] = ++e->last_generation;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return st;
+}
+
 enum status engine_adapter_add(struct engine *e, const char *name, const char *path,
                                uint64_t *generation, struct err *err)
 {
+    struct engine_adapter_spec spec = {.name = name, .path = path};
+    return engine_adapter_put(e, &spec, generation, err);
+}
+
+enum status engine_adapter_blend(struct engine *e, const char *name,
+                                 const struct engine_adapter_use *parts, int count,
+                                 uint64_t *generation, struct err *err)
+{
+    for (int i = 0; i < count; i++) {
+        if (fake_find_adapter(e, parts[i].name) < 0)
+            return err_set(err, STATUS_ADAPTER_NOT_FOUND, "adapter", "no '%s'", parts[i].name);
+    }
+    return engine_adapter_add(e, name, "", generation, err);
+}
+
+enum status engine_adapter_check(struct engine *e, const char *root, const char *path,
+                                 struct engine_adapter_report *out, struct err *err)
+{
+    (void)e;
+    (void)root;
     (void)path;
-    if (e->adapter_count == FAKE_ADAPTERS)
-        return err_set(err, STATUS_LIMIT, NULL, "too many adapters");
-    snprintf(e->adapters[e->adapter_count++], LIMIT_NAME_BYTES + 1, "%s", name);
-    *generation = 1;
+    (void)err;
+    *out = (struct engine_adapter_report){.status = STATUS_OK, .no_op = true};
     return STATUS_OK;
+}
+
+void engine_adapter_report_deinit(struct engine_adapter_report *r)
+{
+    (void)r;
+}
+
+const char *engine_adapter_target(int bit)
+{
+    return bit == 0 ? "q_proj" : NULL;
 }
 
 enum status engine_adapter_remove(struct engine *e, const char *name, struct err *err)
 {
-    (void)e;
-    return err_set(err, STATUS_ADAPTER_NOT_FOUND, "name", "no adapter '%s'", name);
+    pthread_mutex_lock(&e->lock);
+    int at = fake_find_adapter(e, name);
+    if (at >= 0) {
+        e->adapter_count--;
+        for (int i = at; i < e->adapter_count; i++) {
+            memcpy(e->adapters[i], e->adapters[i + 1], sizeof e->adapters[i]);
+            e->generations[i] = e->generations[i + 1];
+        }
+    }
+    pthread_mutex_unlock(&e->lock);
+    return at >= 0 ? STATUS_OK
+                   : err_set(err, STATUS_ADAPTER_NOT_FOUND, "name", "no adapter '%s'", name);
 }
 
 int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max)
 {
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < e->adapter_count && i < max; i++) {
-        out[i] = (struct engine_adapter_info){.generation = 1, .rank_max = 8, .resident = true};
+        out[i] = (struct engine_adapter_info){
+            .generation = e->generations[i], .rank_max = 8, .resident = true};
         snprintf(out[i].name, sizeof out[i].name, "%s", e->adapters[i]);
         snprintf(out[i].path, sizeof out[i].path, "/adapters/%s", e->adapters[i]);
         for (int k = 0; k < FAKE_REQUESTS; k++) {

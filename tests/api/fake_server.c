@@ -65,12 +65,15 @@ int main(int argc, char **argv)
 {
     const char *hosts[NAMES_MAX];
     const char *origins[NAMES_MAX];
+    const char *dirs[NAMES_MAX];
+    const char *roots[NAMES_MAX];
     int max_body = LIMIT_HTTP_BODY_BYTES;
     int unsent = LIMIT_HTTP_UNSENT_BYTES;
     struct server_options o = {
         .host = "127.0.0.1",
         .hosts = hosts,
         .origins = origins,
+        .adapters = {.dirs = dirs, .roots = roots},
         .http =
             {
                 .header_bytes = LIMIT_HTTP_HEADER_BYTES,
@@ -127,6 +130,10 @@ int main(int argc, char **argv)
             o.served_name = eq + 1;
         else if (strcmp(argv[i], "default") == 0)
             o.default_adapter = eq + 1;
+        else if (strcmp(argv[i], "adapters") == 0)
+            dirs[o.adapters.dir_count++ % NAMES_MAX] = eq + 1;
+        else if (strcmp(argv[i], "root") == 0)
+            roots[o.adapters.root_count++ % NAMES_MAX] = eq + 1;
         else if (strcmp(argv[i], "allow_host") == 0 && o.host_count < NAMES_MAX)
             hosts[o.host_count++] = eq + 1;
         else if (strcmp(argv[i], "origin") == 0 && o.origin_count < NAMES_MAX)

@@ -1,0 +1,730 @@
+#include "server/api_adapters.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/json.h"
+#include "engine/base/mem.h"
+#include "server/adapter_json.h"
+#include "server/api_adapter.h"
+#include "server/api_error.h"
+#include "server/api_generate.h"
+#include "server/served.h"
+#include "server/server_state.h"
+
+#define ANSWER_BYTES_MAX ((size_t)64 << 20)
+#define BODY_BYTES_MAX   ((size_t)64 << 10) /* parsed on the loop */
+#define DRAIN_MS         30000              /* how long a removal waits for users by itself */
+#define DRAIN_MS_MAX     600000
+#define DRAIN_LOOK_MS    20
+#define USERS_SHOWN      16
+#define SHARE_MAX        100
+#define MS_TO_NS         1000000
+
+enum dialect { OWN, VLLM };
+enum op_kind { OP_REMOVE, OP_ADD, OP_CHECK };
+
+struct adapter_op {
+    struct server *server;
+    struct adapter_op *prev;
+    struct adapter_op *next;
+    struct call *call; /* NULL: answered, or the client is gone */
+    cJSON *root;       /* owned: strings of `spec` point into it; NULL: there was no body */
+    enum dialect dialect;
+    enum op_kind kind;
+    struct keeper_spec spec;
+    char name[LIMIT_NAME_BYTES + 1];
+    bool drains; /* a removal that waits for its users */
+    bool force;  /* and ends them when time is up */
+    int64_t drain_ms;
+    int64_t deadline_ns;
+    struct loop_timer *timer; /* owned, while it drains */
+    struct err err;           /* code STATUS_OK: it was done */
+    uint64_t generation;
+    bool replaced;
+    struct engine_adapter_report report; /* of a check */
+};
+
+/* ---- answers ---- */
+
+static void put_string(struct strbuf *b, const char *s)
+{
+    strbuf_json_string(b, s, strlen(s));
+}
+
+static void answer_status(struct call *c, enum status st, const char *param, const char *why)
+{
+    struct err e;
+    err_set(&e, st, param, "%s", why);
+    server_answer_error(c, api_error_of(st), &e);
+}
+
+static void answer_no_memory(struct call *c)
+{
+    answer_status(c, STATUS_NO_MEMORY, NULL, "out of memory");
+}
+
+/* What may go wrong with an adapter itself has codes of its own. */
+static const struct api_error_kind *kind_of(enum status st, const char *param)
+{
+    static const struct api_error_kind invalid = {400, "invalid_request_error", "adapter_invalid",
+                                                  true, 0};
+    static const struct api_error_kind unsupported = {400, "invalid_request_error",
+                                                      "adapter_unsupported", true, 0};
+    static const struct api_error_kind missing = {404, "invalid_request_error", "path_not_found",
+                                                  true, 0};
+    static const struct api_error_kind full = {507, "server_error", "adapters_full", true, 0};
+    static const struct api_error_kind outside = {403, "permission_error", "path_not_allowed", true,
+                                                  0};
+    if (st == STATUS_BAD_FILE)
+        return &invalid;
+    if (st == STATUS_UNSUPPORTED)
+        return &unsupported;
+    if (st == STATUS_LIMIT && strcmp(param, "name") == 0)
+        return &full;
+    if (st == STATUS_NOT_FOUND)
+        return strcmp(param, "path") == 0 ? &missing : &invalid;
+    return st == STATUS_FORBIDDEN ? &outside : api_error_of(st);
+}
+
+static void put_error(struct strbuf *b, const struct err *e)
+{
+    struct strbuf text;
+    strbuf_init(&text, ANSWER_BYTES_MAX);
+    api_error_write(&text, kind_of(e->code, e->param), e);
+    /* The inner object of {"error":{...}}. */
+    if (text.len > 10 && !text.failed)
+        strbuf_append(b, text.data + 9, text.len - 10);
+    else
+        strbuf_puts(b, "null");
+    strbuf_deinit(&text);
+}
+
+static void put_adapter(struct strbuf *b, struct server *s, const struct engine_adapter_info *a)
+{
+    struct keeper_facts facts;
+    bool known = keeper_facts(s->keeper, a->name, &facts);
+    adapter_json_put(b, a, known ? keeper_source_name(facts.source) : "");
+}
+
+void api_adapters_list(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct engine_adapter_info *list;
+    int count = served_list(c->server->engine, true, &list);
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
+    for (int i = 0; i < count; i++) {
+        strbuf_puts(&b, i ? ",{" : "{");
+        put_adapter(&b, c->server, &list[i]);
+        strbuf_putc(&b, '}');
+    }
+    strbuf_puts(&b, "]}");
+    mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+static bool is_loading(const struct server *s, const char *name)
+{
+    for (const struct adapter_op *op = s->adapter_ops; op; op = op->next) {
+        if (op->kind == OP_ADD && strcmp(op->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+void api_adapters_one(struct call *c, const char *tail)
+{
+    struct server *s = c->server;
+    struct engine_adapter_info info;
+    struct err failure;
+    if (!api_adapter_is_name(tail)) {
+        answer_status(c, STATUS_INVALID, "name", "this is no name of an adapter");
+        return;
+    }
+    enum status st = served_find(s->engine, tail, &info);
+    bool loading = is_loading(s, tail);
+    bool failed = keeper_failure(s->keeper, tail, &failure);
+    if (st == STATUS_ADAPTER_NOT_FOUND && !loading && !failed) {
+        struct err e;
+        err_set(&e, st, "name", "adapter '%.64s' does not exist", tail);
+        server_answer_error(c, api_error_of(st), &e);
+        return;
+    }
+    if (st != STATUS_OK && st != STATUS_ADAPTER_NOT_FOUND) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_putc(&b, '{');
+    if (st == STATUS_OK) {
+        put_adapter(&b, s, &info);
+    } else {
+        strbuf_puts(&b, "\"name\":");
+        put_string(&b, tail);
+        strbuf_printf(&b, ",\"status\":\"%s\"", loading ? "loading" : "failed");
+    }
+    strbuf_printf(&b, ",\"loading\":%s,\"last_error\":", loading ? "true" : "false");
+    if (failed)
+        put_error(&b, &failure);
+    else
+        strbuf_puts(&b, "null");
+    strbuf_putc(&b, '}');
+    server_answer_json(c, 200, &b);
+}
+
+/* ---- operations ---- */
+
+static void free_op(struct adapter_op *op)
+{
+    struct server *s = op->server;
+    if (op->prev)
+        op->prev->next = op->next;
+    else
+        s->adapter_ops = op->next;
+    if (op->next)
+        op->next->prev = op->prev;
+    if (op->call)
+        op->call->adapter_op = NULL;
+    loop_timer_destroy(op->timer);
+    engine_adapter_report_deinit(&op->report);
+    cJSON_Delete(op->root);
+    mem_free(op);
+}
+
+/* An operation with the call's body in `root`; it was answered where NULL comes back. */
+static struct adapter_op *make_op(struct call *c, bool needs_body)
+{
+    size_t n;
+    const char *body = http_body(c->x, &n);
+    struct err e = {0};
+    if (n > BODY_BYTES_MAX) {
+        err_set(&e, STATUS_INVALID, NULL, "the request body is larger than %zu bytes",
+                BODY_BYTES_MAX);
+        server_answer_error(c, api_error_of_http(413), &e);
+        return NULL;
+    }
+    struct adapter_op *op = mem_calloc(1, sizeof *op);
+    if (!op) {
+        answer_no_memory(c);
+        return NULL;
+    }
+    op->server = c->server;
+    op->next = c->server->adapter_ops;
+    if (op->next)
+        op->next->prev = op;
+    c->server->adapter_ops = op;
+    enum status st = STATUS_OK;
+    if (n > 0 || needs_body)
+        st = json_parse(body, n, &json_default_limits, &op->root, &e);
+    if (st == STATUS_OK && op->root && !cJSON_IsObject(op->root))
+        st = err_set(&e, STATUS_INVALID, NULL, "the request body must be a JSON object");
+    if (st != STATUS_OK) {
+        free_op(op);
+        server_answer_error(c, api_error_of(st), &e);
+        return NULL;
+    }
+    op->call = c;
+    c->adapter_op = op;
+    return op;
+}
+
+/* Ends an operation that has not begun. */
+static void refuse(struct adapter_op *op, const struct err *e)
+{
+    struct call *c = op->call;
+    free_op(op);
+    server_answer_error(c, api_error_of(e->code), e);
+}
+
+static enum status read_name(struct adapter_op *op, const char *key, const char *name,
+                             struct err *e)
+{
+    const struct api_context *ctx = &op->server->api;
+    if (!name || !api_adapter_is_name(name))
+        return err_set(e, STATUS_INVALID, key,
+                       "'%s' must be 1 to %d letters, digits, '.', '_' or '-'", key,
+                       LIMIT_NAME_BYTES);
+    for (int i = 0; i < ctx->base_count; i++) {
+        if (strcmp(ctx->base_names[i], name) == 0)
+            return err_set(e, STATUS_CONFLICT, key, "'%s' is the base model's name", name);
+    }
+    snprintf(op->name, sizeof op->name, "%s", name);
+    snprintf(op->call->adapter, sizeof op->call->adapter, "%s", name);
+    return STATUS_OK;
+}
+
+static void work(void *ctx)
+{
+    struct adapter_op *op = ctx;
+    struct keeper *k = op->server->keeper;
+    struct err e = {0};
+    enum status st;
+    if (op->kind == OP_ADD) {
+        st = keeper_add(k, &op->spec, &op->generation, &op->replaced, &e);
+    } else if (op->kind == OP_CHECK) {
+        st = keeper_check(k, op->spec.path, &op->report, &e);
+    } else {
+        struct engine_adapter_info info = {0};
+        st = served_find(op->server->engine, op->name, &info);
+        op->generation = info.generation;
+        if (st == STATUS_NO_MEMORY)
+            err_set(&e, st, NULL, "out of memory");
+        else
+            st = keeper_remove(k, op->name, &e);
+    }
+    op->err = e;
+    op->err.code = st;
+}
+
+/* Where an error of ours has another name in vLLM's dialect. */
+static void answer_failed(struct adapter_op *op)
+{
+    struct err e = op->err;
+    const struct api_error_kind *kind = kind_of(e.code, e.param);
+    if (op->dialect == VLLM && e.code == STATUS_CONFLICT && strcmp(e.param, "name") == 0)
+        kind = api_error_of(err_set(
+            &e, STATUS_INVALID, "lora_name",
+            "The lora adapter '%s' has already been loaded. If you want to load the adapter in "
+            "place, set 'load_inplace' to True.",
+            op->name));
+    else if (op->dialect == VLLM && e.code == STATUS_ADAPTER_NOT_FOUND)
+        err_set(&e, e.code, "lora_name", "The lora adapter '%s' cannot be found.", op->name);
+    else if (op->dialect == VLLM && strcmp(e.param, "path") == 0)
+        snprintf(e.param, sizeof e.param, "lora_path");
+    server_answer_error(op->call, kind, &e);
+}
+
+static void answer_vllm(struct adapter_op *op)
+{
+    struct strbuf b;
+    strbuf_init(&b, 256);
+    strbuf_printf(&b, "Success: LoRA adapter '%s' %s successfully.", op->name,
+                  op->kind == OP_ADD ? "added" : "removed");
+    http_answer(op->call->x, 200, "text/plain; charset=utf-8", &b);
+}
+
+static void answer_added(struct adapter_op *op)
+{
+    struct engine_adapter_info info;
+    struct strbuf b;
+    if (served_find(op->server->engine, op->name, &info) != STATUS_OK)
+        info = (struct engine_adapter_info){.generation = op->generation}; /* removed again */
+    memcpy(info.name, op->name, sizeof info.name);
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_putc(&b, '{');
+    put_adapter(&b, op->server, &info);
+    strbuf_printf(&b, ",\"replaced\":%s}", op->replaced ? "true" : "false");
+    server_answer_json(op->call, 200, &b);
+}
+
+static void answer_checked(struct adapter_op *op)
+{
+    struct strbuf error;
+    struct strbuf b;
+    strbuf_init(&error, ANSWER_BYTES_MAX);
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    if (op->report.status == STATUS_OK)
+        strbuf_puts(&error, "null");
+    else
+        put_error(&error, &op->report.why);
+    strbuf_putc(&b, '{');
+    adapter_json_put_report(&b, &op->report, &error);
+    strbuf_putc(&b, '}');
+    strbuf_deinit(&error);
+    server_answer_json(op->call, 200, &b);
+}
+
+static void answer_removed(struct adapter_op *op, int users, int ended)
+{
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_puts(&b, "{\"name\":");
+    put_string(&b, op->name);
+    strbuf_printf(&b,
+                  ",\"generation\":%llu,\"deleted\":true,\"draining\":%s,\"users\":%d,"
+                  "\"ended\":%d,\"requests\":[",
+                  (unsigned long long)op->generation, users ? "true" : "false", users, ended);
+    api_generate_put_users(op->server, op->generation, USERS_SHOWN, &b);
+    strbuf_puts(&b, "]}");
+    server_answer_json(op->call, users ? 202 : 200, &b);
+}
+
+/* A removal looks until nobody uses what was removed, or its time is up. */
+static void on_drain(void *ctx)
+{
+    struct adapter_op *op = ctx;
+    struct server *s = op->server;
+    int users = served_users(s->engine, op->name, op->generation);
+    bool late = clock_now_ns() >= op->deadline_ns;
+    int ended = 0;
+    if (users < 0 || (users > 0 && !late && (op->call || op->force)))
+        return;
+    if (users > 0 && op->force) {
+        struct err e;
+        err_set(&e, STATUS_CONFLICT, "adapter", "adapter '%s' was removed", op->name);
+        ended = api_generate_end_users(s, op->generation, &e);
+        users = 0;
+    }
+    if (op->call)
+        answer_removed(op, users, ended);
+    free_op(op);
+}
+
+static bool begin_drain(struct adapter_op *op)
+{
+    op->timer = loop_timer_create(op->server->loop, on_drain, op);
+    if (!op->timer)
+        return false;
+    op->deadline_ns = clock_now_ns() + op->drain_ms * MS_TO_NS;
+    loop_timer_start(op->timer, 0, DRAIN_LOOK_MS);
+    return true;
+}
+
+static void on_done(void *ctx)
+{
+    struct adapter_op *op = ctx;
+    if (op->err.code == STATUS_OK && op->drains && (op->call || op->force) && begin_drain(op))
+        return;
+    if (op->call && op->err.code != STATUS_OK)
+        answer_failed(op);
+    else if (op->call && op->dialect == VLLM)
+        answer_vllm(op);
+    else if (op->call && op->kind == OP_ADD)
+        answer_added(op);
+    else if (op->call && op->kind == OP_CHECK)
+        answer_checked(op);
+    else if (op->call)
+        answer_no_memory(op->call);
+    free_op(op);
+}
+
+static void begin(struct adapter_op *op)
+{
+    struct err e;
+    if (keeper_run(op->server->keeper, work, on_done, op, &e) != STATUS_OK)
+        refuse(op, &e);
+}
+
+/* ---- routes ---- */
+
+/* [{"name": ..., "weight": ...}]; whether the parts exist is the engine's to say. */
+static enum status read_blend(struct adapter_op *op, struct err *e)
+{
+    const cJSON *list = json_member(op->root, "blend");
+    if (!list)
+        return STATUS_OK;
+    if (!cJSON_IsArray(list) || !list->child)
+        return err_set(e, STATUS_INVALID, "blend",
+                       "'blend' must be a list of {\"name\", \"weight\"}");
+    for (const cJSON *item = list->child; item; item = item->next) {
+        const char *name = NULL;
+        double weight = 1.0;
+        if (op->spec.part_count == LIMIT_ADAPTERS_PER_REQUEST)
+            return err_set(e, STATUS_INVALID, "blend", "'blend' names more than %d adapters",
+                           LIMIT_ADAPTERS_PER_REQUEST);
+        if (!cJSON_IsObject(item) || json_get_string(item, "name", &name, e) != STATUS_OK ||
+            !name || !api_adapter_is_name(name))
+            return err_set(e, STATUS_INVALID, "blend.name",
+                           "'blend' must be a list of {\"name\", \"weight\"}");
+        if (json_get_double(item, "weight", -API_WEIGHT_MAX, API_WEIGHT_MAX, &weight, e) !=
+            STATUS_OK)
+            return err_set(e, STATUS_INVALID, "blend.weight",
+                           "'blend.weight' must be a number between %g and %g", -API_WEIGHT_MAX,
+                           API_WEIGHT_MAX);
+        struct engine_adapter_use *part = &op->spec.parts[op->spec.part_count++];
+        snprintf(part->name, sizeof part->name, "%s", name);
+        part->weight = (float)weight;
+    }
+    return STATUS_OK;
+}
+
+static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
+{
+    const cJSON *root = op->root;
+    const char *name = NULL;
+    bool replace = true;
+    int64_t share = 1;
+    enum status st = json_get_string(root, "name", &name, e);
+    if (st == STATUS_OK)
+        st = read_name(op, "name", name, e);
+    if (st == STATUS_OK)
+        st = json_get_string(root, "path", &op->spec.path, e);
+    if (st == STATUS_OK)
+        st = read_blend(op, e);
+    if (st == STATUS_OK && !op->spec.path == !op->spec.part_count)
+        st = err_set(e, STATUS_INVALID, "path", "one of 'path' and 'blend' is needed");
+    if (st == STATUS_OK)
+        st = json_get_bool(root, "pinned", &op->spec.pinned, e);
+    if (st == STATUS_OK)
+        st = json_get_int(root, "share", 1, SHARE_MAX, &share, e);
+    if (st == STATUS_OK)
+        st = json_get_bool(root, "replace", &replace, e);
+    if (st == STATUS_OK)
+        st = json_get_bool(root, "wait", wait, e);
+    op->spec.name = op->name;
+    op->spec.keep = !replace;
+    op->spec.share = (int)share;
+    return st;
+}
+
+static void answer_accepted(struct adapter_op *op)
+{
+    struct call *c = op->call;
+    char at[sizeof "/v1/adapters/" + LIMIT_NAME_BYTES];
+    snprintf(at, sizeof at, "/v1/adapters/%s", op->name);
+    http_add_header(c->x, "Location", at);
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_puts(&b, "{\"name\":");
+    put_string(&b, op->name);
+    strbuf_puts(&b, ",\"status\":\"loading\"}");
+    op->call = NULL;
+    c->adapter_op = NULL;
+    server_answer_json(c, 202, &b);
+}
+
+void api_adapters_add(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct adapter_op *op = make_op(c, true);
+    struct err e = {0};
+    bool wait = true;
+    if (!op)
+        return;
+    op->kind = OP_ADD;
+    if (read_add(op, &wait, &e) != STATUS_OK) {
+        refuse(op, &e);
+        return;
+    }
+    if (keeper_run(c->server->keeper, work, on_done, op, &e) != STATUS_OK)
+        refuse(op, &e);
+    else if (!wait)
+        answer_accepted(op);
+}
+
+void api_adapters_check(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct adapter_op *op = make_op(c, true);
+    struct err e = {0};
+    if (!op)
+        return;
+    op->kind = OP_CHECK;
+    enum status st = json_get_string(op->root, "path", &op->spec.path, &e);
+    if (st == STATUS_OK && !op->spec.path)
+        st = err_set(&e, STATUS_INVALID, "path", "'path' is needed");
+    if (st == STATUS_OK)
+        begin(op);
+    else
+        refuse(op, &e);
+}
+
+static enum status check_removable(struct adapter_op *op, struct err *e)
+{
+    const char *fallback = op->server->api.default_adapter;
+    if (fallback && strcmp(fallback, op->name) == 0)
+        return err_set(e, STATUS_CONFLICT, "name",
+                       "adapter '%s' answers requests that name none (--default-adapter)",
+                       op->name);
+    return STATUS_OK;
+}
+
+void api_adapters_remove(struct call *c, const char *tail)
+{
+    struct adapter_op *op = make_op(c, false);
+    struct err e = {0};
+    if (!op)
+        return;
+    op->drains = true;
+    op->drain_ms = DRAIN_MS;
+    enum status st = read_name(op, "name", tail, &e);
+    if (st == STATUS_OK && op->root)
+        st = json_get_int(op->root, "deadline_ms", 0, DRAIN_MS_MAX, &op->drain_ms, &e);
+    if (st == STATUS_OK && op->root)
+        st = json_get_bool(op->root, "force", &op->force, &e);
+    if (st == STATUS_OK)
+        st = check_removable(op, &e);
+    if (st == STATUS_OK)
+        begin(op);
+    else
+        refuse(op, &e);
+}
+
+void api_adapters_load(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct adapter_op *op = make_op(c, true);
+    struct err e = {0};
+    const char *name = NULL;
+    bool in_place = false;
+    if (!op)
+        return;
+    op->kind = OP_ADD;
+    op->dialect = VLLM;
+    enum status st = json_get_string(op->root, "lora_name", &name, &e);
+    if (st == STATUS_OK)
+        st = json_get_string(op->root, "lora_path", &op->spec.path, &e);
+    if (st == STATUS_OK)
+        st = json_get_bool(op->root, "load_inplace", &in_place, &e);
+    if (st == STATUS_OK && (!name || !*name || !op->spec.path || !*op->spec.path))
+        st = err_set(&e, STATUS_INVALID, name && *name ? "lora_path" : "lora_name",
+                     "Both 'lora_name' and 'lora_path' must be provided.");
+    if (st == STATUS_OK)
+        st = read_name(op, "lora_name", name, &e);
+    op->spec.name = op->name;
+    op->spec.keep = !in_place;
+    if (st == STATUS_OK)
+        begin(op);
+    else
+        refuse(op, &e);
+}
+
+void api_adapters_unload(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct adapter_op *op = make_op(c, true);
+    struct err e = {0};
+    const char *name = NULL;
+    if (!op)
+        return;
+    op->dialect = VLLM;
+    enum status st = json_get_string(op->root, "lora_name", &name, &e);
+    if (st == STATUS_OK && (!name || !*name))
+        st = err_set(&e, STATUS_INVALID, "lora_name",
+                     "'lora_name' needs to be provided to unload a LoRA adapter.");
+    if (st == STATUS_OK)
+        st = read_name(op, "lora_name", name, &e);
+    if (st == STATUS_OK)
+        st = check_removable(op, &e);
+    if (st == STATUS_OK)
+        begin(op);
+    else
+        refuse(op, &e);
+}
+
+/* ---- llama-server: who speaks where a request names nobody ---- */
+
+/* The index is what `lora` in a request means. */
+void api_adapters_scales(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct server *s = c->server;
+    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    int used = keeper_scales(s->keeper, uses);
+    struct engine_adapter_info *list;
+    int count = served_list(s->engine, false, &list);
+    if (count < 0) {
+        answer_no_memory(c);
+        return;
+    }
+    struct strbuf b;
+    strbuf_init(&b, ANSWER_BYTES_MAX);
+    strbuf_putc(&b, '[');
+    for (int i = 0; i < count; i++) {
+        double scale =
+            used < 0 && s->api.default_adapter && strcmp(s->api.default_adapter, list[i].name) == 0;
+        for (int k = 0; k < used; k++) {
+            if (strcmp(uses[k].name, list[i].name) == 0)
+                scale = (double)uses[k].weight;
+        }
+        strbuf_printf(&b, i ? ",{\"id\":%d,\"path\":" : "{\"id\":%d,\"path\":", i);
+        put_string(&b, list[i].path);
+        strbuf_puts(&b, ",\"name\":");
+        put_string(&b, list[i].name);
+        strbuf_printf(&b, ",\"scale\":%.7g}", scale);
+    }
+    strbuf_putc(&b, ']');
+    mem_free(list);
+    server_answer_json(c, 200, &b);
+}
+
+static enum status read_scales(struct server *s, const cJSON *root, struct engine_adapter_use *uses,
+                               int *count, struct err *e)
+{
+    const char *form = "the request body must be a list of {\"id\", \"scale\"}";
+    struct engine_adapter_info *list;
+    int served = served_list(s->engine, false, &list);
+    enum status st = STATUS_OK;
+    if (served < 0)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    if (!cJSON_IsArray(root))
+        st = err_set(e, STATUS_INVALID, NULL, "%s", form);
+    for (const cJSON *item = root->child; item && st == STATUS_OK; item = item->next) {
+        int64_t id = -1;
+        double scale = 0;
+        if (!cJSON_IsObject(item)) {
+            st = err_set(e, STATUS_INVALID, NULL, "%s", form);
+            continue;
+        }
+        st = json_get_int(item, "id", 0, INT32_MAX, &id, e);
+        if (st == STATUS_OK)
+            st = json_get_double(item, "scale", -API_WEIGHT_MAX, API_WEIGHT_MAX, &scale, e);
+        if (st == STATUS_OK && (id < 0 || id >= served))
+            st = err_set(e, id < 0 ? STATUS_INVALID : STATUS_ADAPTER_NOT_FOUND, "id",
+                         "'id' must be an index of GET /lora-adapters");
+        for (int i = 0; i < *count && st == STATUS_OK; i++) {
+            if (strcmp(uses[i].name, list[id].name) == 0)
+                st = err_set(e, STATUS_INVALID, "id", "'id' %lld comes twice", (long long)id);
+        }
+        if (st != STATUS_OK || scale == 0)
+            continue;
+        if (*count == LIMIT_ADAPTERS_PER_REQUEST) {
+            st = err_set(e, STATUS_INVALID, "scale", "more than %d adapters have a scale",
+                         LIMIT_ADAPTERS_PER_REQUEST);
+            continue;
+        }
+        uses[*count] = (struct engine_adapter_use){.weight = (float)scale};
+        memcpy(uses[(*count)++].name, list[id].name, sizeof list[id].name);
+    }
+    mem_free(list);
+    return st;
+}
+
+void api_adapters_set_scales(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct err e = {0};
+    cJSON *root = NULL;
+    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    int count = 0;
+    size_t n;
+    const char *body = http_body(c->x, &n);
+    enum status st = n > BODY_BYTES_MAX
+                         ? err_set(&e, STATUS_LIMIT, NULL, "the request body is too large")
+                         : json_parse(body, n, &json_default_limits, &root, &e);
+    if (st == STATUS_OK)
+        st = read_scales(c->server, root, uses, &count, &e);
+    cJSON_Delete(root);
+    if (st != STATUS_OK) {
+        server_answer_error(c, api_error_of(st), &e);
+        return;
+    }
+    keeper_set_scales(c->server->keeper, uses, count);
+    struct strbuf b;
+    strbuf_init(&b, 64);
+    strbuf_puts(&b, "{\"success\":true}");
+    server_answer_json(c, 200, &b);
+}
+
+/* ---- the end ---- */
+
+void api_adapters_on_end(struct call *c)
+{
+    if (c->adapter_op)
+        c->adapter_op->call = NULL;
+    c->adapter_op = NULL;
+}
+
+void api_adapters_release(struct server *s)
+{
+    while (s->adapter_ops)
+        free_op(s->adapter_ops);
+}

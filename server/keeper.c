@@ -1,0 +1,502 @@
+#include "server/keeper.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/log.h"
+#include "engine/base/mem.h"
+#include "engine/base/vec.h"
+#include "server/folder.h"
+#include "server/served.h"
+
+#define FAILURES_MAX   64
+#define LOOK_EVENT_MS  100  /* after a watch saw something */
+#define LOOK_SETTLE_MS 150  /* while something has not settled */
+#define LOOK_SLOW_MS   5000 /* what no watch saw */
+
+struct task {
+    void (*work)(void *ctx);
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+struct entry {
+    char name[LIMIT_NAME_BYTES + 1];
+    enum keeper_source source;
+};
+
+struct failure {
+    char name[LIMIT_NAME_BYTES + 1]; /* "": free */
+    struct err err;
+};
+
+struct keeper {
+    struct loop *loop;
+    struct keeper_options opt;
+    struct adapter_roots roots;
+    struct engine *engine; /* borrowed from keeper_open on */
+    /* loop thread: a ring, the oldest first */
+    struct task tasks[KEEPER_TASKS_MAX];
+    int first;
+    int count;
+    bool started;
+    bool stopped;
+    bool runs; /* the oldest is on the pool */
+    struct task running;
+    struct folder *folder;   /* owned */
+    struct loop_timer *look; /* owned; goes off when the folder is to be scanned */
+    bool look_soon;          /* it goes off sooner than the slow look */
+    bool live;               /* there is something to look at */
+    bool looking;            /* the scan is in the lane */
+    bool unsettled;          /* what the scan said */
+    bool changed;            /* a watch saw something since the scan was asked for */
+    pthread_mutex_t lock;    /* covers what follows; never held while files are read */
+    struct entry *entries;   /* owned */
+    size_t entry_count;
+    size_t entry_cap;
+    struct failure failures[FAILURES_MAX]; /* a ring */
+    int failure_next;
+    struct engine_adapter_use scales[LIMIT_ADAPTERS_PER_REQUEST];
+    int scale_count; /* -1: nothing was set */
+};
+
+static enum status out_of_memory(struct err *e)
+{
+    return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+}
+
+const char *keeper_source_name(enum keeper_source source)
+{
+    static const char *const names[] = {"start", "folder", "client"};
+    return names[source];
+}
+
+/* ---- names ---- */
+
+/* With the lock held. */
+static struct entry *entry_of(struct keeper *k, const char *name)
+{
+    for (size_t i = 0; i < k->entry_count; i++) {
+        if (strcmp(k->entries[i].name, name) == 0)
+            return &k->entries[i];
+    }
+    return NULL;
+}
+
+bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out)
+{
+    pthread_mutex_lock(&k->lock);
+    const struct entry *at = entry_of(k, name);
+    if (at)
+        *out = (struct keeper_facts){.source = at->source};
+    pthread_mutex_unlock(&k->lock);
+    return at != NULL;
+}
+
+/* Room for one more name, so that what the engine has done can be written down. */
+static bool reserve_entry(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    bool ok = VEC_RESERVE(k->entries, k->entry_cap, k->entry_count + 1);
+    pthread_mutex_unlock(&k->lock);
+    return ok;
+}
+
+static void put_entry(struct keeper *k, const struct entry *e)
+{
+    pthread_mutex_lock(&k->lock);
+    struct entry *at = entry_of(k, e->name);
+    if (!at)
+        at = &k->entries[k->entry_count++];
+    *at = *e;
+    pthread_mutex_unlock(&k->lock);
+}
+
+static void drop_entry(struct keeper *k, const char *name)
+{
+    pthread_mutex_lock(&k->lock);
+    struct entry *at = entry_of(k, name);
+    if (at)
+        *at = k->entries[--k->entry_count];
+    for (int i = k->scale_count - 1; i >= 0; i--) {
+        if (strcmp(k->scales[i].name, name) == 0)
+            k->scales[i] = k->scales[--k->scale_count];
+    }
+    pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_set_scales(struct keeper *k, const struct engine_adapter_use *uses, int count)
+{
+    pthread_mutex_lock(&k->lock);
+    for (int i = 0; i < count; i++)
+        k->scales[i] = uses[i];
+    k->scale_count = count;
+    pthread_mutex_unlock(&k->lock);
+}
+
+int keeper_scales(struct keeper *k, struct engine_adapter_use *uses)
+{
+    pthread_mutex_lock(&k->lock);
+    int count = k->scale_count;
+    for (int i = 0; i < count; i++)
+        uses[i] = k->scales[i];
+    pthread_mutex_unlock(&k->lock);
+    return count;
+}
+
+bool keeper_failure(struct keeper *k, const char *name, struct err *out)
+{
+    bool found = false;
+    pthread_mutex_lock(&k->lock);
+    for (int i = 0; i < FAILURES_MAX && !found; i++) {
+        found = strcmp(k->failures[i].name, name) == 0;
+        if (found)
+            *out = k->failures[i].err;
+    }
+    pthread_mutex_unlock(&k->lock);
+    return found;
+}
+
+/* `e` NULL: forget it. */
+static void note_failure(struct keeper *k, const char *name, const struct err *e)
+{
+    pthread_mutex_lock(&k->lock);
+    struct failure *at = NULL;
+    for (int i = 0; i < FAILURES_MAX && !at; i++)
+        at = strcmp(k->failures[i].name, name) == 0 ? &k->failures[i] : NULL;
+    if (!e && at)
+        at->name[0] = '\0';
+    if (e && !at) {
+        at = &k->failures[k->failure_next];
+        k->failure_next = (k->failure_next + 1) % FAILURES_MAX;
+    }
+    if (e) {
+        snprintf(at->name, sizeof at->name, "%s", name);
+        at->err = *e;
+    }
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* ---- lane ---- */
+
+static enum status put(struct keeper *k, const struct keeper_spec *spec, uint64_t *generation,
+                       struct err *e)
+{
+    struct engine_adapter_spec to = {
+        .name = spec->name, .pinned = spec->pinned, .share = spec->share};
+    enum status st = adapter_roots_find(&k->roots, spec->path, &to.root, &to.path, e);
+    return st == STATUS_OK ? engine_adapter_put(k->engine, &to, generation, e) : st;
+}
+
+static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_t *generation,
+                       bool *replaced, struct err *e)
+{
+    struct keeper_facts before;
+    bool had = keeper_facts(k, spec->name, &before);
+    if (had && spec->keep)
+        return err_set(e, STATUS_CONFLICT, "name", "there is an adapter '%.64s' already",
+                       spec->name);
+    enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+    if (st == STATUS_OK)
+        st = spec->part_count > 0 ? engine_adapter_blend(k->engine, spec->name, spec->parts,
+                                                         spec->part_count, generation, e)
+                                  : put(k, spec, generation, e);
+    if (st != STATUS_OK)
+        return st;
+    struct entry made = {.source = KEEPER_CLIENT};
+    snprintf(made.name, sizeof made.name, "%s", spec->name);
+    put_entry(k, &made);
+    *replaced = had;
+    return STATUS_OK;
+}
+
+enum status keeper_add(struct keeper *k, const struct keeper_spec *spec, uint64_t *generation,
+                       bool *replaced, struct err *e)
+{
+    enum status st = add(k, spec, generation, replaced, e);
+    if (st != STATUS_CONFLICT)
+        note_failure(k, spec->name, st == STATUS_OK ? NULL : e);
+    return st;
+}
+
+enum status keeper_check(struct keeper *k, const char *path, struct engine_adapter_report *out,
+                         struct err *e)
+{
+    const char *root;
+    const char *rest;
+    enum status st = adapter_roots_find(&k->roots, path, &root, &rest, e);
+    return st == STATUS_OK ? engine_adapter_check(k->engine, root, rest, out, e) : st;
+}
+
+/* A voice made of others would fall silent. */
+static enum status check_unused(struct keeper *k, const char *name, struct err *e)
+{
+    struct engine_adapter_info *list;
+    int count = served_list(k->engine, false, &list);
+    if (count < 0)
+        return out_of_memory(e);
+    enum status st = STATUS_OK;
+    for (int i = 0; i < count; i++) {
+        for (int p = 0; p < list[i].part_count && st == STATUS_OK; p++) {
+            if (strcmp(list[i].parts[p].name, name) == 0)
+                st = err_set(e, STATUS_CONFLICT, "name", "blend '%s' is made of adapter '%s'",
+                             list[i].name, name);
+        }
+    }
+    mem_free(list);
+    return st;
+}
+
+enum status keeper_remove(struct keeper *k, const char *name, struct err *e)
+{
+    enum status used = check_unused(k, name, e);
+    if (used != STATUS_OK)
+        return used;
+    enum status st = engine_adapter_remove(k->engine, name, e);
+    if (st != STATUS_OK)
+        return st;
+    drop_entry(k, name);
+    folder_hide(k->folder, name);
+    return st;
+}
+
+/* ---- the folder; lane ---- */
+
+static bool is_taken(void *ctx, const char *name)
+{
+    struct keeper_facts facts;
+    return keeper_facts(ctx, name, &facts) && facts.source != KEEPER_FOLDER;
+}
+
+static enum status add_found(void *ctx, const char *name, const char *root, const char *rest,
+                             struct err *e)
+{
+    struct keeper *k = ctx;
+    struct entry made = {.source = KEEPER_FOLDER};
+    struct engine_adapter_spec to = {.name = name, .root = root, .path = rest};
+    uint64_t generation;
+    enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+    if (st == STATUS_OK)
+        st = engine_adapter_put(k->engine, &to, &generation, e);
+    note_failure(k, name, st == STATUS_OK ? NULL : e);
+    if (st != STATUS_OK)
+        return st;
+    snprintf(made.name, sizeof made.name, "%s", name);
+    put_entry(k, &made);
+    return STATUS_OK;
+}
+
+static void remove_found(void *ctx, const char *name)
+{
+    struct keeper *k = ctx;
+    struct keeper_facts facts;
+    struct err e;
+    note_failure(k, name, NULL);
+    if (!keeper_facts(k, name, &facts) || facts.source != KEEPER_FOLDER)
+        return;
+    if (engine_adapter_remove(k->engine, name, &e) == STATUS_OK)
+        drop_entry(k, name);
+}
+
+static void work_look(void *ctx)
+{
+    struct keeper *k = ctx;
+    k->unsettled = folder_scan(k->folder, false);
+}
+
+/* ---- the folder; loop ---- */
+
+static void look_in(struct keeper *k, int ms)
+{
+    k->look_soon = ms < LOOK_SLOW_MS;
+    loop_timer_start(k->look, ms, 0);
+}
+
+static void look_done(void *ctx)
+{
+    struct keeper *k = ctx;
+    k->looking = false;
+    if (k->stopped)
+        return;
+    folder_watch(k->folder, k->loop);
+    look_in(k, k->unsettled || k->changed ? LOOK_SETTLE_MS : LOOK_SLOW_MS);
+}
+
+static void on_look(void *ctx)
+{
+    struct keeper *k = ctx;
+    struct err e;
+    k->look_soon = false;
+    k->changed = false;
+    k->looking = keeper_run(k, work_look, look_done, k, &e) == STATUS_OK;
+    if (!k->looking)
+        look_in(k, LOOK_SETTLE_MS);
+}
+
+static void on_changed(void *ctx)
+{
+    struct keeper *k = ctx;
+    if (!k->stopped && !k->looking && !k->look_soon)
+        look_in(k, LOOK_EVENT_MS);
+    k->changed = true;
+}
+
+/* ---- loop ---- */
+
+static void next_task(struct keeper *k);
+
+static void work_task(void *ctx)
+{
+    struct keeper *k = ctx;
+    k->running.work(k->running.ctx);
+}
+
+static void task_done(void *ctx)
+{
+    struct keeper *k = ctx;
+    k->runs = false;
+    k->running.done(k->running.ctx);
+    next_task(k);
+}
+
+static void next_task(struct keeper *k)
+{
+    if (!k->started || k->stopped || k->runs || k->count == 0)
+        return;
+    k->running = k->tasks[k->first];
+    if (!loop_pool(k->loop, work_task, task_done, k))
+        return; /* no memory now: the next one that comes tries again */
+    k->first = (k->first + 1) % KEEPER_TASKS_MAX;
+    k->count--;
+    k->runs = true;
+}
+
+enum status keeper_run(struct keeper *k, void (*work)(void *ctx), void (*done)(void *ctx),
+                       void *ctx, struct err *e)
+{
+    if (k->stopped)
+        return err_set(e, STATUS_DRAINING, NULL, "the server is ending");
+    if (k->count == KEEPER_TASKS_MAX)
+        return err_set(e, STATUS_BUSY, NULL, "%d changes of adapters wait already",
+                       KEEPER_TASKS_MAX);
+    k->tasks[(k->first + k->count++) % KEEPER_TASKS_MAX] = (struct task){work, done, ctx};
+    next_task(k);
+    return STATUS_OK;
+}
+
+/* ---- life ---- */
+
+static enum status add_roots(struct keeper *k, struct err *e)
+{
+    const struct keeper_options *o = &k->opt;
+    enum status st = STATUS_OK;
+    for (int i = 0; i < o->dir_count && st == STATUS_OK; i++)
+        st = adapter_roots_add(&k->roots, o->dirs[i], true, e);
+    for (int i = 0; i < o->root_count && st == STATUS_OK; i++)
+        st = adapter_roots_add(&k->roots, o->roots[i], false, e);
+    return st;
+}
+
+enum status keeper_create(struct loop *loop, const struct keeper_options *opt, struct keeper **out,
+                          struct err *e)
+{
+    struct keeper *k = mem_calloc(1, sizeof *k);
+    if (!k)
+        return out_of_memory(e);
+    if (pthread_mutex_init(&k->lock, NULL) != 0) {
+        mem_free(k);
+        return out_of_memory(e);
+    }
+    k->loop = loop;
+    k->opt = *opt;
+    k->scale_count = -1;
+    enum status st = add_roots(k, e);
+    struct folder_handlers h = {
+        .ctx = k,
+        .taken = is_taken,
+        .add = add_found,
+        .remove = remove_found,
+        .changed = on_changed,
+    };
+    if (st == STATUS_OK) {
+        k->folder = folder_create(&k->roots, &h);
+        k->look = loop_timer_create(loop, on_look, k);
+        if (!k->folder || !k->look)
+            st = out_of_memory(e);
+    }
+    if (st != STATUS_OK) {
+        loop_timer_destroy(k->look);
+        keeper_destroy(k);
+        return st;
+    }
+    *out = k;
+    return STATUS_OK;
+}
+
+/* What the engine was opened with. */
+static enum status adopt(struct keeper *k, struct err *e)
+{
+    int count = engine_adapters(k->engine, NULL, 0);
+    struct engine_adapter_info *list = count ? mem_calloc((size_t)count, sizeof *list) : NULL;
+    if (count && !list)
+        return out_of_memory(e);
+    engine_adapters(k->engine, list, count);
+    enum status st = STATUS_OK;
+    for (int i = 0; i < count && st == STATUS_OK; i++) {
+        struct entry made = {.source = KEEPER_START};
+        memcpy(made.name, list[i].name, sizeof made.name);
+        if (reserve_entry(k))
+            put_entry(k, &made);
+        else
+            st = out_of_memory(e);
+    }
+    mem_free(list);
+    return st;
+}
+
+enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
+{
+    k->engine = engine;
+    enum status st = adopt(k, e);
+    if (st == STATUS_OK)
+        folder_scan(k->folder, true);
+    return st;
+}
+
+void keeper_start(struct keeper *k)
+{
+    k->started = true;
+    for (int i = 0; i < k->roots.count; i++)
+        k->live |= k->roots.items[i].live;
+    if (k->live) {
+        folder_watch(k->folder, k->loop);
+        look_in(k, LOOK_SETTLE_MS); /* what changed before the watches were there */
+    }
+    next_task(k);
+}
+
+void keeper_stop(struct keeper *k)
+{
+    if (!k || k->stopped)
+        return;
+    k->stopped = true;
+    loop_timer_destroy(k->look);
+    folder_unwatch(k->folder);
+}
+
+bool keeper_is_busy(const struct keeper *k)
+{
+    return k && k->runs;
+}
+
+void keeper_destroy(struct keeper *k)
+{
+    if (!k)
+        return;
+    folder_destroy(k->folder);
+    pthread_mutex_destroy(&k->lock);
+    adapter_roots_deinit(&k->roots);
+    mem_free(k->entries);
+    mem_free(k);
+}

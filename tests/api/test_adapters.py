@@ -1,0 +1,445 @@
+"""Adapters that come, change and go while the server runs: over HTTP, in the dialects of vLLM and llama-server, and in the live folder."""
+import json
+import os
+import shutil
+import struct
+import threading
+import time
+
+import pytest
+
+from conftest import DEMO, SLOW, VOICES, events, joined, start_real
+
+ADAPTERS = DEMO / "adapters"
+ASK = [{"role": "user", "content": "Tell me a story about a lantern."}]
+GREEDY = {"messages": ASK, "max_tokens": 12, "temperature": 0}
+
+
+def delete(s, name, body=None):
+    status, _, text = s.request("DELETE", f"/v1/adapters/{name}", body)
+    return status, json.loads(text)
+
+
+def names(s):
+    return [a["name"] for a in s.get("/v1/adapters")[1]["data"] if not a["draining"]]
+
+
+def wait_for(what, timeout=10):
+    end = time.monotonic() + timeout * SLOW
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def say(s, **fields):
+    status, answer = s.post("/v1/chat/completions", {**GREEDY, **fields})
+    assert status == 200, answer
+    return answer["choices"][0]["message"]["content"]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A real server on a copy of the demo's adapters that tests may change, and a root that is not served."""
+    tmp = tmp_path_factory.mktemp("live")
+    shutil.copytree(ADAPTERS, tmp / "folder")
+    (tmp / "root").mkdir()
+    (tmp / "outside").mkdir()
+    shutil.copytree(ADAPTERS / "villain", tmp / "outside/villain")
+    s = start_real(tmp, "--model", str(DEMO), "--adapters", str(tmp / "folder"), "--adapter-root", str(tmp / "root"), "--kv-pages", "400")
+    s.tmp = tmp
+    s.folder, s.root, s.outside = tmp / "folder", tmp / "root", tmp / "outside"
+    yield s
+    assert s.stop() == 0
+    assert "ERROR: AddressSanitizer" not in s.log_text() and "runtime error" not in s.log_text()
+
+
+# ---- over HTTP ----
+
+def test_add_replace_remove(live):
+    shutil.copytree(ADAPTERS / "villain", live.root / "bad-guy")
+    status, made = live.post("/v1/adapters", {"name": "new", "path": str(live.root / "bad-guy"), "pinned": True})
+    assert status == 200 and made["name"] == "new" and made["status"] == "ready" and made["replaced"] is False and made["pinned"] is True
+    assert made["source"] == "client" and made["rank"] == 8 and made["tier"] in ("host", "device") and len(made["sha256"]) == 64 and made["users"] == 0
+    assert say(live, adapter="new") == say(live, adapter="villain") != say(live)
+    # A relative path is looked for in every root.
+    status, again = live.post("/v1/adapters", {"name": "new", "path": "wood-elf"})
+    assert status == 200 and again["replaced"] is True and again["generation"] > made["generation"] and again["pinned"] is False
+    assert say(live, adapter="new") == say(live, adapter="wood-elf")
+    assert live.post("/v1/adapters", {"name": "new", "path": "wood-elf", "replace": False})[0] == 409
+    status, one = live.get("/v1/adapters/new")
+    assert status == 200 and one["generation"] == again["generation"] and one["loading"] is False and one["last_error"] is None
+    assert {m["id"] for m in live.get("/v1/models")[1]["data"]} == {"storyteller", "new", *VOICES}
+    status, gone = delete(live, "new")
+    assert status == 200 and gone["deleted"] is True and gone["draining"] is False and gone["users"] == 0 and gone["requests"] == []
+    assert delete(live, "new")[0] == 404 and live.get("/v1/adapters/new")[0] == 404
+    status, answer = live.post("/v1/chat/completions", {**GREEDY, "adapter": "new"})
+    assert status == 404 and answer["error"]["code"] == "adapter_not_found"
+
+
+def test_without_waiting(live):
+    status, head, text = live.request("POST", "/v1/adapters", {"name": "later", "path": "summary", "wait": False})
+    assert status == 202 and json.loads(text) == {"name": "later", "status": "loading"} and head["location"] == "/v1/adapters/later"
+    wait_for(lambda: live.get("/v1/adapters/later")[1]["status"] == "ready")
+    assert delete(live, "later")[0] == 200
+    (live.root / "empty").mkdir()
+    assert live.post("/v1/adapters", {"name": "never", "path": "empty", "wait": False})[0] == 202
+    wait_for(lambda: live.get("/v1/adapters/never")[1]["status"] == "failed")
+    assert live.get("/v1/adapters/never")[1]["last_error"]["code"] == "adapter_invalid"
+
+
+def test_blend_is_a_voice(live):
+    parts = [{"name": "wood-elf", "weight": 0.6}, {"name": "villain", "weight": 0.4}]
+    status, made = live.post("/v1/adapters", {"name": "mix", "blend": parts})
+    assert status == 200 and [(p["name"], round(p["weight"], 6)) for p in made["blend"]] == [("wood-elf", 0.6), ("villain", 0.4)]
+    assert say(live, adapter="mix") == say(live, model="mix") == say(live, adapter=parts)
+    status, answer = delete(live, "villain")
+    assert status == 409 and "mix" in answer["error"]["message"]
+    for bad, param in (([], "blend"), ([{"weight": 1}], "blend.name"), ([{"name": "a b"}], "blend.name"), ([{"name": "villain", "weight": "x"}], "blend.weight"),
+                       ([{"name": "villain", "weight": 1e9}], "blend.weight"), ([{"name": v} for v in VOICES], "blend"), ("villain", "blend"),
+                       ([{"name": "nobody"}], "adapter"), ([{"name": "villain"}] * 2, "adapter"), ([{"name": "mix"}], "adapter")):
+        status, answer = live.post("/v1/adapters", {"name": "mix2", "blend": bad})
+        assert status in (400, 404) and answer["error"]["param"] == param, answer
+    assert live.post("/v1/adapters", {"name": "mix2", "blend": parts, "path": "villain"})[0] == 400
+    assert delete(live, "mix")[0] == 200 and "mix2" not in names(live)
+
+
+def test_check_changes_nothing(live):
+    before = live.get("/v1/adapters")[1]
+    status, report = live.post("/v1/adapters/check", {"path": "villain"})
+    assert status == 200 and report["ok"] is True and report["error"] is None and report["unmatched"] == 0 and report["no_op"] is False
+    assert len(report["tensors"]) == 2 * report["modules"] and all(t["matched"] for t in report["tensors"]) and report["scale_max"] == 2
+    broken = broken_adapter(live.root / "to-check", lambda header, data: header.update({"base_model.model.model.layers.99.mlp.up_proj.lora_A.weight":
+                                                                                      header.pop("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight")}))
+    status, report = live.post("/v1/adapters/check", {"path": str(broken)})
+    assert status == 200 and report["ok"] is False and report["unmatched"] >= 1 and "layers" in report["error"]["param"]
+    assert [t["name"] for t in report["tensors"] if not t["matched"]] and live.get("/v1/adapters")[1] == before
+    assert live.post("/v1/adapters/check", {"path": str(live.outside / "villain")})[0] == 403
+
+
+# ADP-4
+NAMES = ["", "a b", "a/b", "../x", "a" * 65, "ä", "x\n", "x\u202e", "x%00", "a:b", "*", "x\x7f", None, 5, ["x"], {"name": "x"}, True]
+PATHS = ["", "/", "/etc", "/etc/passwd", "..", "../outside/villain", "x/../../outside/villain", "/proc/self/cwd", "/dev/zero", "a" * 600, "villain\x01",
+         "{outside}/villain", "{folder}/../outside/villain", "{folder}", "{folder}/", "{folder}x/villain", "link-out", "link-abs/villain", "chain",
+         "loop", "fifo", "file", "villain/adapter_config.json", "villain/../../outside/villain", "./../outside/villain", "~/villain", "file:///etc",
+         None, 5, ["villain"], {"path": "villain"}, "nowhere", "villain/nothing", "fifo-dir", "link-file"]
+
+
+def test_hostile_names_and_paths(live):
+    os.symlink("../outside/villain", live.folder / "link-out")
+    os.symlink(str(live.outside), live.folder / "link-abs")
+    os.symlink("link-out", live.folder / "chain")
+    os.symlink("loop", live.folder / "loop")
+    os.mkfifo(live.folder / "fifo")
+    (live.folder / "file").write_text("{}")
+    shutil.copytree(ADAPTERS / "villain", live.folder / "fifo-dir")
+    (live.folder / "fifo-dir/adapter_config.json").unlink()
+    os.mkfifo(live.folder / "fifo-dir/adapter_config.json")
+    (live.folder / "link-file").mkdir()
+    for f in ("adapter_config.json", "adapter_model.safetensors"):
+        os.symlink(str(live.outside / "villain" / f), live.folder / "link-file" / f)
+    before = names(live)
+    for name in NAMES:
+        for path, body in (("/v1/adapters", {"name": name, "path": "villain"}), ("/v1/load_lora_adapter", {"lora_name": name, "lora_path": "villain"})):
+            status, answer = live.post(path, body)
+            assert status == 400 and answer["error"]["param"] in ("name", "lora_name"), (name, answer)
+        if isinstance(name, str) and name.isascii() and name.isprintable() and " " not in name and "/" not in name:
+            assert live.request("DELETE", f"/v1/adapters/{name}")[0] in (400, 404, 405), name
+    for path in PATHS:
+        if isinstance(path, str):
+            path = path.format(outside=live.outside, folder=live.folder)
+        for route, body in (("/v1/adapters", {"name": "evil", "path": path}), ("/v1/adapters/check", {"path": path}),
+                            ("/v1/load_lora_adapter", {"lora_name": "evil", "lora_path": path})):
+            status, answer = live.post(route, body)
+            if route == "/v1/adapters/check" and status == 200:
+                assert answer["ok"] is False, (path, answer)
+            else:
+                assert status in (400, 403, 404) and answer["error"]["message"], (path, answer)
+            assert "root:" not in json.dumps(answer)
+    assert live.post("/v1/adapters", {"name": "storyteller", "path": "villain"})[0] == 409
+    for body in (b"", b"{", b"[]", b"5", b"null", b'{"name": "x"', b'{"name": "x", "path": "villain", "pinned": 1}',
+                 b'{"name": "x", "path": "villain", "share": 0}', b'{"name": "x", "path": "villain", "wait": "no"}'):
+        assert live.request("POST", "/v1/adapters", body)[0] == 400, body
+    assert live.request("POST", "/v1/adapters", b'{"name": "x", "path": "' + b"a" * 70000 + b'"}')[0] == 413
+    assert names(live) == before
+    for f in ("link-out", "link-abs", "chain", "loop", "fifo", "file"):
+        (live.folder / f).unlink()
+    shutil.rmtree(live.folder / "fifo-dir")
+    shutil.rmtree(live.folder / "link-file")
+    print(f"ADP-4: {len(NAMES)} names, {len(PATHS)} paths, 3 routes")
+
+
+# ---- adapters that do not bind ----
+
+def broken_adapter(path, change_tensors=None, change_config=None):
+    """A copy of villain with another safetensors header (change_tensors(header, data)) or config."""
+    shutil.copytree(ADAPTERS / "villain", path)
+    if change_tensors:
+        raw = (path / "adapter_model.safetensors").read_bytes()
+        n, = struct.unpack("<Q", raw[:8])
+        header, data = json.loads(raw[8:8 + n]), bytearray(raw[8 + n:])
+        change_tensors(header, data)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        (path / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    if change_config:
+        config = json.loads((path / "adapter_config.json").read_text())
+        change_config(config)
+        (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
+
+
+def mismatches(count):
+    """(label, change_tensors): each makes a tensor not bind in its own way."""
+    sites = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+    tensor = lambda layer, site, ab: f"base_model.model.model.layers.{layer}.{site}.lora_{ab}.weight"
+
+    def rename(old, new):
+        return lambda header, data: header.update({new: header.pop(old)})
+
+    def reshape(name, swap):
+        def change(header, data):
+            shape = header[name]["shape"]
+            header[name]["shape"] = shape[::-1] if swap else [shape[0] * 2, shape[1] // 2] if shape[1] % 2 == 0 else [1, shape[0] * shape[1]]
+        return change
+
+    made = []
+    for i, site in enumerate(sites):
+        layer = i % 4
+        made += [(f"far layer {site}", rename(tensor(layer, site, "A"), tensor(90 + i, site, "A"))),
+                 (f"unknown site {site}", rename(tensor(layer, site, "B"), tensor(layer, site + "x", "B"))),
+                 (f"turned {site}", reshape(tensor(layer, site, "A"), True)),
+                 (f"narrow {site}", reshape(tensor(layer, site, "B"), False)),
+                 (f"other prefix {site}", rename(tensor(layer, site, "A"), "model." + tensor(layer, site, "A"))),
+                 (f"third matrix {site}", rename(tensor(layer, site, "B"), tensor(layer, site, "C")))]
+    assert len(made) >= count
+    return made[:count]
+
+
+def test_what_does_not_bind_is_refused(live):
+    """ISO-5 and ADP-3: each is 400, names the tensor, and never becomes a voice."""
+    before = names(live)
+    messages = set()
+    for i, (label, change) in enumerate(mismatches(40)):
+        path = broken_adapter(live.root / f"mismatch{i}", change)
+        status, answer = live.post("/v1/adapters", {"name": "mismatch", "path": str(path)})
+        assert status == 400 and answer["error"]["code"] in ("adapter_invalid", "adapter_unsupported"), (label, answer)
+        assert "lora_" in answer["error"]["param"], (label, answer)
+        messages.add((answer["error"]["param"], answer["error"]["message"]))
+        status, answer = live.post("/v1/load_lora_adapter", {"lora_name": "mismatch", "lora_path": str(path)})
+        assert status == 400, (label, answer)
+        shutil.rmtree(path)
+    fields = [("use_dora", "yes"), ("r", 0), ("r", "8"), ("lora_alpha", "x"), ("target_modules", 5), ("peft_type", "IA3"), ("bias", "all"), ("fan_in_fan_out", True),
+              ("rank_pattern", []), ("alpha_pattern", {"(": 3}), ("layers_to_transform", "all"), ("modules_to_save", ["model.embed_tokens"]),
+              ("use_rslora", 3), ("lora_bias", True), ("megatron_config", {"x": 1}), ("layer_replication", [[0, 4], [2, 5]]), ("target_modules", "(((")]
+    refused = 0
+    for key, value in fields:
+        path = broken_adapter(live.root / "field", None, lambda c: c.update({key: value}))
+        status, answer = live.post("/v1/adapters", {"name": "mismatch", "path": str(path)})
+        assert status == 400, (key, value, answer)
+        messages.add((answer["error"]["param"], answer["error"]["message"]))
+        refused += 1
+        shutil.rmtree(path)
+    assert names(live) == before
+    assert len(messages) >= 40
+    print(f"ISO-5/ADP-3: 40 tensors and {refused} fields refused, {len(messages)} different reasons")
+
+
+# ---- the dialects of others ----
+
+def test_as_vllm(live):
+    load = lambda **kw: live.request("POST", "/v1/load_lora_adapter", {"lora_name": "v", "lora_path": str(live.folder / "summary"), **kw})
+    status, head, text = load()
+    assert status == 200 and text == b"Success: LoRA adapter 'v' added successfully." and head["content-type"].startswith("text/plain")
+    assert say(live, model="v") == say(live, adapter="summary")
+    status, _, text = load()
+    assert status == 400 and "has already been loaded" in json.loads(text)["error"]["message"] and "load_inplace" in json.loads(text)["error"]["message"]
+    assert load(load_inplace=True)[0] == 200 and load(lora_path=str(live.folder / "nowhere"), lora_name="w")[0] == 404
+    for missing in ("lora_name", "lora_path"):
+        status, _, text = load(**{missing: None})
+        assert status == 400 and json.loads(text)["error"]["message"] == "Both 'lora_name' and 'lora_path' must be provided."
+    status, _, text = live.request("POST", "/v1/unload_lora_adapter", {"lora_name": "v"})
+    assert status == 200 and text == b"Success: LoRA adapter 'v' removed successfully."
+    status, _, text = live.request("POST", "/v1/unload_lora_adapter", {"lora_name": "v"})
+    assert status == 404 and json.loads(text)["error"]["message"] == "The lora adapter 'v' cannot be found."
+    assert live.request("POST", "/v1/unload_lora_adapter", {})[0] == 400
+
+
+def test_as_llama_server(live):
+    base = say(live)
+    listed = live.get("/lora-adapters")[1]
+    assert [a["name"] for a in listed] == sorted(names(live)) and [a["id"] for a in listed] == list(range(len(listed))) and all(a["scale"] == 0 for a in listed)
+    at = {a["name"]: a["id"] for a in listed}
+    assert live.post("/lora-adapters", [{"id": at["villain"], "scale": 0.5}, {"id": at["summary"], "scale": 0}]) == (200, {"success": True})
+    try:
+        assert {a["name"]: a["scale"] for a in live.get("/lora-adapters")[1] if a["scale"]} == {"villain": 0.5}
+        half = say(live, adapter={"name": "villain", "weight": 0.5})
+        assert say(live) == half != base and say(live, adapter=[]) == base and say(live, adapter="summary") not in (half, base)
+        for bad in ({}, 5, [5], [{"scale": 1}], [{"id": -1, "scale": 1}], [{"id": 99, "scale": 1}], [{"id": 0, "scale": "1"}], [{"id": 0, "scale": 1}] * 2,
+                    [{"id": i, "scale": 1} for i in range(5)]):
+            assert live.post("/lora-adapters", bad)[0] in (400, 404), bad
+        assert say(live) == half
+    finally:
+        assert live.post("/lora-adapters", [])[0] == 200
+    assert say(live) == base
+
+
+# ---- the live folder ----
+
+def test_folder(live):
+    def status_of(name):
+        return live.get(f"/v1/adapters/{name}")[1].get("status")
+
+    # In pieces: it is there when it is whole, and nothing is said meanwhile.
+    target = live.folder / "piecemeal"
+    target.mkdir()
+    shutil.copy(ADAPTERS / "villain/adapter_config.json", target)
+    raw = (ADAPTERS / "villain/adapter_model.safetensors").read_bytes()
+    with open(target / "adapter_model.safetensors", "wb") as f:
+        for at in range(0, len(raw), len(raw) // 6 + 1):
+            f.write(raw[at:at + len(raw) // 6 + 1])
+            f.flush()
+            assert "piecemeal" not in names(live) or at + len(raw) // 6 + 1 >= len(raw)
+            time.sleep(0.2)
+    wait_for(lambda: status_of("piecemeal") == "ready")
+    assert "adapter refused adapter=piecemeal" not in live.log_text()
+    assert say(live, adapter="piecemeal") == say(live, adapter="villain")
+    # Changed: another generation, of the new bytes; whoever held the old one does not notice.
+    first = live.get("/v1/adapters/piecemeal")[1]["generation"]
+    shutil.copy(ADAPTERS / "wood-elf/adapter_config.json", live.tmp)
+    new = live.tmp / "next"
+    shutil.copytree(ADAPTERS / "wood-elf", new)
+    os.rename(target, live.tmp / "old")
+    os.rename(new, target)
+    wait_for(lambda: live.get("/v1/adapters/piecemeal")[1].get("generation", 0) > first)
+    assert say(live, adapter="piecemeal") == say(live, adapter="wood-elf")
+    # Broken: the last whole one stays, and one line says why.
+    (target / "adapter_model.safetensors").write_bytes(raw[:3000])
+    wait_for(lambda: "adapter refused adapter=piecemeal" in live.log_text())
+    assert say(live, adapter="piecemeal") == say(live, adapter="wood-elf")
+    assert live.get("/v1/adapters/piecemeal")[1]["last_error"]["code"] == "adapter_invalid"
+    time.sleep(1)
+    assert live.log_text().count("adapter refused adapter=piecemeal") == 1
+    # Removed: it goes.
+    shutil.rmtree(target)
+    wait_for(lambda: "piecemeal" not in names(live))
+    shutil.rmtree(live.tmp / "old")
+
+
+def test_folder_and_clients(live):
+    """Who removed an adapter over HTTP does not get it back until its files change; a registered name is not the folder's."""
+    shutil.copytree(ADAPTERS / "summary", live.folder / "shared")
+    wait_for(lambda: "shared" in names(live))
+    assert delete(live, "shared")[0] == 200
+    time.sleep(0.8)
+    (live.folder / "wake").mkdir()
+    time.sleep(0.8)
+    assert "shared" not in names(live)
+    os.utime(live.folder / "shared/adapter_config.json")
+    wait_for(lambda: "shared" in names(live))
+    assert live.post("/v1/adapters", {"name": "shared", "path": "villain"})[0] == 200
+    generation = live.get("/v1/adapters/shared")[1]["generation"]
+    os.utime(live.folder / "shared/adapter_config.json")
+    time.sleep(1)
+    one = live.get("/v1/adapters/shared")[1]
+    assert one["generation"] == generation and one["source"] == "client"
+    shutil.rmtree(live.folder / "shared")
+    (live.folder / "wake").rmdir()
+    time.sleep(1)
+    assert say(live, adapter="shared") == say(live, adapter="villain")
+    assert delete(live, "shared")[0] == 200
+
+
+# ---- while people talk ----
+
+def test_unload_under_streams(live):
+    """ADP-5: 8 streams on an adapter that is removed and put back; none breaks off, none sees another voice."""
+    cycles = 25
+    assert live.post("/v1/adapters", {"name": "busy", "path": "villain"})[0] == 200
+    body = {"model": "busy", "messages": ASK, "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+    wanted = live.post("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
+    other = live.post("/v1/chat/completions", {**body, "model": "wood-elf"})[1]["choices"][0]["message"]["content"]
+    stop = threading.Event()
+    counts = {"whole": 0, "missing": 0}
+    wrong = []
+
+    def talk():
+        while not stop.is_set():
+            status, _, text = live.request("POST", "/v1/chat/completions", {**body, "stream": True}, timeout=60)
+            if status == 404:
+                counts["missing"] += 1
+            elif status != 200 or not text.endswith(b"data: [DONE]\n\n") or joined(events(text)) not in (wanted, other):
+                wrong.append((status, text[-200:]))
+            else:
+                counts["whole"] += 1
+
+    threads = [threading.Thread(target=talk) for _ in range(8)]
+    for t in threads:
+        t.start()
+    drained = 0
+    for i in range(cycles):
+        status, gone = delete(live, "busy", {"deadline_ms": 40 * SLOW if i % 2 else 20000})
+        assert status in (200, 202) and gone["deleted"] and (status == 202) == gone["draining"] and len(gone["requests"]) == min(gone["users"], 16), gone
+        drained += status == 202
+        status, made = live.post("/v1/adapters", {"name": "busy", "path": "wood-elf" if i % 2 else "villain"})
+        assert status == 200 and made["replaced"] is False
+        time.sleep(0.05)
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
+    assert counts["whole"] >= 8
+    live.wait_metric("chorus_requests_running", 0)
+    wait_for(lambda: all(a["users"] == 0 for a in live.get("/v1/adapters")[1]["data"]))
+    assert live.metric("chorus_kv_pages_used") == 0
+    assert delete(live, "busy")[0] == 200
+    print(f"ADP-5: {cycles} cycles, {counts['whole']} whole streams, {counts['missing']} times no such adapter, {drained} removals that outlived their deadline")
+
+
+def test_removal_that_ends_its_users(live):
+    assert live.post("/v1/adapters", {"name": "short", "path": "villain"})[0] == 200
+    got = {}
+
+    def talk():
+        got["status"], got["payloads"] = live.stream("/v1/chat/completions", {"model": "short", "messages": ASK, "max_tokens": 1500, "ignore_eos": True}, timeout=60)
+
+    t = threading.Thread(target=talk)
+    t.start()
+    wait_for(lambda: live.get("/v1/adapters/short")[1]["users"] == 1)
+    status, gone = delete(live, "short", {"deadline_ms": 0})
+    assert status == 202 and gone["users"] == 1 and len(gone["requests"]) == 1
+    # Its name is gone, so it cannot be removed again; the one that talks goes on until it leaves.
+    assert delete(live, "short", {"force": True, "deadline_ms": 0})[0] == 404
+    assert live.post("/v1/adapters", {"name": "short", "path": "summary"})[0] == 200
+    other = threading.Thread(target=lambda: live.stream("/v1/chat/completions", {"model": "short", "messages": ASK, "max_tokens": 1500, "ignore_eos": True}, timeout=60))
+    other.start()
+    wait_for(lambda: live.get("/v1/adapters/short")[1]["users"] == 1)
+    status, gone = delete(live, "short", {"force": True, "deadline_ms": 50})
+    assert status == 200 and gone["ended"] == 1 and gone["users"] == 0
+    t.join()
+    other.join()
+    assert got["status"] == 200 and got["payloads"][-1] == "[DONE]"
+
+
+def test_too_many_changes_wait_their_turn(fake):
+    """The lane is bounded; the fake's key is asked for like anywhere else."""
+    s = fake()
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(s.post("/v1/adapters", {"name": "x", "path": "/nowhere"})[0])) for _ in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert set(results) <= {403, 429} and 403 in results
+
+
+def test_key_is_asked_for(tmp_path, fake):
+    keys = tmp_path / "keys"
+    keys.write_text("sk-right\n")
+    s = fake(keys=str(keys), root=str(tmp_path))
+    (tmp_path / "good").mkdir()
+    for method, path, body in (("GET", "/v1/adapters", None), ("POST", "/v1/adapters", {"name": "x", "path": "good"}), ("GET", "/v1/adapters/x", None),
+                               ("DELETE", "/v1/adapters/villain", None), ("POST", "/v1/adapters/check", {"path": "good"}), ("GET", "/lora-adapters", None),
+                               ("POST", "/v1/load_lora_adapter", {"lora_name": "x", "lora_path": "good"}), ("POST", "/lora-adapters", []),
+                               ("POST", "/v1/unload_lora_adapter", {"lora_name": "villain"})):
+        assert s.request(method, path, body)[0] == 401, path
+        assert s.request(method, path, body, headers={"Authorization": "Bearer sk-right"})[0] in (200, 400, 404), path
