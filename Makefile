@@ -199,7 +199,7 @@ test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
 	@build/venv/bin/python scripts/run_tests.py $(ARGS)
 
-unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(EMU_BIN) $(EMU_GPU)
+unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(BUILD)/tests/grammar/grammar_check $(EMU_BIN) $(EMU_GPU)
 
 unit: unit-bins ## C unit tests, simulations, goldens and the kernels on the emulator
 	@python3 scripts/run_tests.py --only unit --only emu $(ARGS)

@@ -99,6 +99,9 @@
 #define LIMIT_GRAMMAR_COMPILE_MS    2000
 #define LIMIT_GRAMMAR_CACHE_BYTES   (64u << 20) /* compiled grammars that nobody uses */
 
+#define LIMIT_SCHEMA_PARTS                                                                         \
+    256 /* schemas that apply to one value at once, and branches of a oneOf */
+
 /* HTTP. */
 #define LIMIT_HTTP_HEADER_BYTES     (32u << 10)
 #define LIMIT_HTTP_BODY_BYTES       (8u << 20)
