@@ -68,6 +68,8 @@ static const struct option_def table[] = {
          "clients may register adapters that lie in this directory; also in each of adapters"),
     LIST("adapter", ENGINE | OPTION_BENCH, adapter, "NAME[=PATH]",
          "serve: one more adapter, NAME=PATH; run and bench: the adapter to talk to"),
+    STR("state-dir", OPTION_SERVE, state_dir, "", "DIR",
+        "where registered adapters are kept; none: nowhere; default: the user's state directory"),
     STR("default-adapter", OPTION_SERVE, default_adapter, "", "NAME",
         "adapter of requests that name none; default: the base model answers them"),
     STR("served-name", OPTION_SERVE, served_name, "", "NAME",
@@ -470,6 +472,27 @@ enum status options_load(enum option_command command, int argc, char **argv, str
     if (st == STATUS_OK)
         st = load_args(argc, argv, &args, false, e);
     return st;
+}
+
+void options_state_dir(const struct options *o, char out[OPTION_PATH_BYTES])
+{
+    const char *systemd = getenv("STATE_DIRECTORY");
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    int n = 0;
+    out[0] = '\0';
+    if (strcmp(o->state_dir, "none") == 0)
+        return;
+    if (*o->state_dir)
+        n = snprintf(out, OPTION_PATH_BYTES, "%s", o->state_dir);
+    else if (systemd && *systemd)
+        n = snprintf(out, OPTION_PATH_BYTES, "%.*s", (int)strcspn(systemd, ":"), systemd);
+    else if (xdg && *xdg == '/')
+        n = snprintf(out, OPTION_PATH_BYTES, "%s/chorus", xdg);
+    else if (home && *home == '/')
+        n = snprintf(out, OPTION_PATH_BYTES, "%s/.local/state/chorus", home);
+    if (n < 0 || n >= OPTION_PATH_BYTES)
+        out[0] = '\0';
 }
 
 bool options_bytes(const char *text, size_t *out)

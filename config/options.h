@@ -15,7 +15,8 @@
 #include "engine/base/status.h"
 #include "engine/base/strbuf.h"
 
-#define OPTION_LIST_MAX 64
+#define OPTION_LIST_MAX   64
+#define OPTION_PATH_BYTES 4096
 
 struct option_list {
     char *items[OPTION_LIST_MAX]; /* owned */
@@ -41,6 +42,7 @@ struct options {
     struct option_list adapter_root; /* directories that clients may register from */
     struct option_list adapter;      /* serve: NAME=PATH; run and bench: a name to use */
     char *default_adapter;
+    char *state_dir; /* options_state_dir */
     char *served_name;
     char *backend;
     char *isa;
@@ -122,6 +124,10 @@ void options_deinit(struct options *o);
 bool options_bytes(const char *text, size_t *out);
 /* "0.9", in (0, 1], to a share with *bytes 0, or bytes with *share 0. */
 bool options_memory(const char *text, double *share, size_t *bytes);
+
+/* Where what outlives the server is kept: state-dir, else what systemd or the user's settings say
+ * (STATE_DIRECTORY, XDG_STATE_HOME, HOME); "" for none. */
+void options_state_dir(const struct options *o, char out[OPTION_PATH_BYTES]);
 
 /* Appends the options of one command for --help. */
 void options_help(enum option_command command, struct strbuf *out);

@@ -439,7 +439,7 @@ static enum status read_blend(struct adapter_op *op, struct err *e)
             return err_set(e, STATUS_INVALID, "blend.weight",
                            "'blend.weight' must be a number between %g and %g", -API_WEIGHT_MAX,
                            API_WEIGHT_MAX);
-        struct engine_adapter_use *part = &op->spec.parts[op->spec.part_count++];
+        struct engine_adapter_part *part = &op->spec.parts[op->spec.part_count++];
         snprintf(part->name, sizeof part->name, "%s", name);
         part->weight = (float)weight;
     }

@@ -17,6 +17,7 @@
 
 struct serving {
     const struct options *options;
+    char state_dir[OPTION_PATH_BYTES];
 };
 
 static enum status open_engine(void *ctx, void (*notify)(void *notify_ctx), void *notify_ctx,
@@ -116,6 +117,7 @@ static struct server_options server_options_of(const struct options *o, struct s
                 .dir_count = o->adapters.count,
                 .roots = (const char *const *)o->adapter_root.items,
                 .root_count = o->adapter_root.count,
+                .state_dir = serving->state_dir,
             },
         .seats = (int)o->max_seqs,
         .seats_reserve = engine_setup_reserve(o),
@@ -161,6 +163,7 @@ static int serve(const struct options *o)
     }
     engine_setup_log(o);
     struct serving serving = {.options = o};
+    options_state_dir(o, serving.state_dir);
     struct server_options server = server_options_of(o, &serving);
     return server_run(&server, &e) == STATUS_OK ? CMD_EXIT_OK : cmd_fail("serve", &e);
 }

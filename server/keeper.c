@@ -8,6 +8,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
 #include "server/folder.h"
+#include "server/registry.h"
 #include "server/served.h"
 
 #define FAILURES_MAX   64
@@ -22,8 +23,9 @@ struct task {
 };
 
 struct entry {
-    char name[LIMIT_NAME_BYTES + 1];
+    struct registry_item item; /* of a client's adapter all of it, else the name */
     enum keeper_source source;
+    bool dormant; /* registered, but it could not be added at start */
 };
 
 struct failure {
@@ -44,15 +46,16 @@ struct keeper {
     bool stopped;
     bool runs; /* the oldest is on the pool */
     struct task running;
-    struct folder *folder;   /* owned */
-    struct loop_timer *look; /* owned; goes off when the folder is to be scanned */
-    bool look_soon;          /* it goes off sooner than the slow look */
-    bool live;               /* there is something to look at */
-    bool looking;            /* the scan is in the lane */
-    bool unsettled;          /* what the scan said */
-    bool changed;            /* a watch saw something since the scan was asked for */
-    pthread_mutex_t lock;    /* covers what follows; never held while files are read */
-    struct entry *entries;   /* owned */
+    struct registry *registry; /* owned; NULL: none. Lane */
+    struct folder *folder;     /* owned */
+    struct loop_timer *look;   /* owned; goes off when the folder is to be scanned */
+    bool look_soon;            /* it goes off sooner than the slow look */
+    bool live;                 /* there is something to look at */
+    bool looking;              /* the scan is in the lane */
+    bool unsettled;            /* what the scan said */
+    bool changed;              /* a watch saw something since the scan was asked for */
+    pthread_mutex_t lock;      /* covers what follows; never held while files are read */
+    struct entry *entries;     /* owned */
     size_t entry_count;
     size_t entry_cap;
     struct failure failures[FAILURES_MAX]; /* a ring */
@@ -78,7 +81,7 @@ const char *keeper_source_name(enum keeper_source source)
 static struct entry *entry_of(struct keeper *k, const char *name)
 {
     for (size_t i = 0; i < k->entry_count; i++) {
-        if (strcmp(k->entries[i].name, name) == 0)
+        if (strcmp(k->entries[i].item.name, name) == 0)
             return &k->entries[i];
     }
     return NULL;
@@ -88,10 +91,20 @@ bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out)
 {
     pthread_mutex_lock(&k->lock);
     const struct entry *at = entry_of(k, name);
-    if (at)
+    bool known = at && !at->dormant;
+    if (known)
         *out = (struct keeper_facts){.source = at->source};
     pthread_mutex_unlock(&k->lock);
-    return at != NULL;
+    return known;
+}
+
+static bool is_dormant(struct keeper *k, const char *name)
+{
+    pthread_mutex_lock(&k->lock);
+    const struct entry *at = entry_of(k, name);
+    bool dormant = at && at->dormant;
+    pthread_mutex_unlock(&k->lock);
+    return dormant;
 }
 
 /* Room for one more name, so that what the engine has done can be written down. */
@@ -106,7 +119,7 @@ static bool reserve_entry(struct keeper *k)
 static void put_entry(struct keeper *k, const struct entry *e)
 {
     pthread_mutex_lock(&k->lock);
-    struct entry *at = entry_of(k, e->name);
+    struct entry *at = entry_of(k, e->item.name);
     if (!at)
         at = &k->entries[k->entry_count++];
     *at = *e;
@@ -180,13 +193,49 @@ static void note_failure(struct keeper *k, const char *name, const struct err *e
 
 /* ---- lane ---- */
 
-static enum status put(struct keeper *k, const struct keeper_spec *spec, uint64_t *generation,
+/* Writes down what clients registered. What they asked for was done either way. */
+static void keep(struct keeper *k)
+{
+    struct err e;
+    size_t count = 0;
+    if (!k->registry)
+        return;
+    pthread_mutex_lock(&k->lock);
+    struct registry_item *items = mem_calloc(k->entry_count + 1, sizeof *items);
+    for (size_t i = 0; items && i < k->entry_count; i++) {
+        if (k->entries[i].source == KEEPER_CLIENT)
+            items[count++] = k->entries[i].item;
+    }
+    pthread_mutex_unlock(&k->lock);
+    enum status st = items ? registry_save(k->registry, items, count, &e) : out_of_memory(&e);
+    mem_free(items);
+    if (st != STATUS_OK)
+        LOG_WARN(LOG_WHAT("what was registered will not survive a restart"), LOG_STR("why", e.msg));
+}
+
+/* Adds what `it` says to the engine. Its path becomes absolute. */
+static enum status put(struct keeper *k, struct registry_item *it, uint64_t *generation,
                        struct err *e)
 {
-    struct engine_adapter_spec to = {
-        .name = spec->name, .pinned = spec->pinned, .share = spec->share};
-    enum status st = adapter_roots_find(&k->roots, spec->path, &to.root, &to.path, e);
-    return st == STATUS_OK ? engine_adapter_put(k->engine, &to, generation, e) : st;
+    struct engine_adapter_spec to = {.name = it->name, .pinned = it->pinned, .share = it->share};
+    struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST] = {0};
+    char path[2 * ADAPTER_PATH_BYTES];
+    if (it->part_count > 0) {
+        for (int i = 0; i < it->part_count; i++) {
+            memcpy(parts[i].name, it->parts[i].name, sizeof parts[i].name);
+            parts[i].weight = it->parts[i].weight;
+        }
+        return engine_adapter_blend(k->engine, it->name, parts, it->part_count, generation, e);
+    }
+    enum status st = adapter_roots_find(&k->roots, it->path, &to.root, &to.path, e);
+    if (st == STATUS_OK)
+        st = engine_adapter_put(k->engine, &to, generation, e);
+    if (st != STATUS_OK || it->path[0] == '/')
+        return st;
+    int n = snprintf(path, sizeof path, "%s/%s", to.root, to.path);
+    if (n > 0 && (size_t)n < sizeof it->path) /* else it is looked for again */
+        memcpy(it->path, path, (size_t)n + 1);
+    return STATUS_OK;
 }
 
 static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_t *generation,
@@ -194,19 +243,27 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
 {
     struct keeper_facts before;
     bool had = keeper_facts(k, spec->name, &before);
+    struct entry made = {.source = KEEPER_CLIENT};
     if (had && spec->keep)
         return err_set(e, STATUS_CONFLICT, "name", "there is an adapter '%.64s' already",
                        spec->name);
+    made.item.pinned = spec->pinned;
+    made.item.share = spec->share;
+    made.item.part_count = spec->part_count;
+    memcpy(made.item.parts, spec->parts, sizeof made.item.parts);
+    snprintf(made.item.name, sizeof made.item.name, "%s", spec->name);
+    if (spec->path && strlen(spec->path) >= sizeof made.item.path)
+        return err_set(e, STATUS_INVALID, "path", "'path' must hold 1 to %d bytes",
+                       ADAPTER_PATH_BYTES - 1);
+    if (spec->path)
+        snprintf(made.item.path, sizeof made.item.path, "%s", spec->path);
     enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
-        st = spec->part_count > 0 ? engine_adapter_blend(k->engine, spec->name, spec->parts,
-                                                         spec->part_count, generation, e)
-                                  : put(k, spec, generation, e);
+        st = put(k, &made.item, generation, e);
     if (st != STATUS_OK)
         return st;
-    struct entry made = {.source = KEEPER_CLIENT};
-    snprintf(made.name, sizeof made.name, "%s", spec->name);
     put_entry(k, &made);
+    keep(k);
     *replaced = had;
     return STATUS_OK;
 }
@@ -253,12 +310,18 @@ enum status keeper_remove(struct keeper *k, const char *name, struct err *e)
     enum status used = check_unused(k, name, e);
     if (used != STATUS_OK)
         return used;
+    struct keeper_facts facts;
+    bool dormant = is_dormant(k, name);
+    bool kept = dormant || (keeper_facts(k, name, &facts) && facts.source == KEEPER_CLIENT);
     enum status st = engine_adapter_remove(k->engine, name, e);
-    if (st != STATUS_OK)
+    if (st != STATUS_OK && !dormant)
         return st;
     drop_entry(k, name);
+    note_failure(k, name, NULL);
     folder_hide(k->folder, name);
-    return st;
+    if (kept)
+        keep(k);
+    return STATUS_OK;
 }
 
 /* ---- the folder; lane ---- */
@@ -282,7 +345,7 @@ static enum status add_found(void *ctx, const char *name, const char *root, cons
     note_failure(k, name, st == STATUS_OK ? NULL : e);
     if (st != STATUS_OK)
         return st;
-    snprintf(made.name, sizeof made.name, "%s", name);
+    snprintf(made.item.name, sizeof made.item.name, "%s", name);
     put_entry(k, &made);
     return STATUS_OK;
 }
@@ -445,7 +508,7 @@ static enum status adopt(struct keeper *k, struct err *e)
     enum status st = STATUS_OK;
     for (int i = 0; i < count && st == STATUS_OK; i++) {
         struct entry made = {.source = KEEPER_START};
-        memcpy(made.name, list[i].name, sizeof made.name);
+        memcpy(made.item.name, list[i].name, sizeof made.item.name);
         if (reserve_entry(k))
             put_entry(k, &made);
         else
@@ -455,12 +518,73 @@ static enum status adopt(struct keeper *k, struct err *e)
     return st;
 }
 
+/* Adds again what a client registered in a former life. */
+static enum status restore(struct keeper *k, const struct registry_item *it, struct err *e)
+{
+    struct entry made = {.source = KEEPER_CLIENT, .item = *it};
+    struct keeper_facts facts;
+    struct err why = {0};
+    uint64_t generation;
+    if (!reserve_entry(k))
+        return out_of_memory(e);
+    if (keeper_facts(k, it->name, &facts)) {
+        LOG_WARN(LOG_WHAT("a registered adapter gives way to --adapter"),
+                 LOG_STR("adapter", it->name));
+        return STATUS_OK;
+    }
+    made.dormant = put(k, &made.item, &generation, &why) != STATUS_OK;
+    if (made.dormant) {
+        LOG_ERROR(LOG_WHAT("a registered adapter cannot be added again"),
+                  LOG_STR("adapter", it->name), LOG_STR("path", it->path), LOG_STR("why", why.msg));
+        note_failure(k, it->name, &why);
+    }
+    put_entry(k, &made);
+    return STATUS_OK;
+}
+
+static enum status restore_all(struct keeper *k, const struct registry_item *items, size_t count,
+                               bool blends, struct err *e)
+{
+    enum status st = STATUS_OK;
+    for (size_t i = 0; i < count && st == STATUS_OK; i++) {
+        if ((items[i].part_count > 0) == blends)
+            st = restore(k, &items[i], e);
+    }
+    return st;
+}
+
+static enum status open_registry(struct keeper *k, struct registry_item **items, size_t *count,
+                                 struct err *e)
+{
+    struct engine_info info;
+    struct err why;
+    if (!k->opt.state_dir || !*k->opt.state_dir)
+        return STATUS_OK;
+    engine_get_info(k->engine, &info);
+    enum status st = registry_create(k->opt.state_dir, info.model_dir, &k->registry, e);
+    if (st != STATUS_OK)
+        return st;
+    if (registry_load(k->registry, items, count, &why) != STATUS_OK)
+        LOG_ERROR(LOG_WHAT("what clients registered cannot be read and is not kept"),
+                  LOG_STR("file", registry_path(k->registry)), LOG_STR("why", why.msg));
+    return STATUS_OK;
+}
+
 enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
 {
+    struct registry_item *items = NULL;
+    size_t count = 0;
     k->engine = engine;
     enum status st = adopt(k, e);
     if (st == STATUS_OK)
+        st = open_registry(k, &items, &count, e);
+    if (st == STATUS_OK)
+        st = restore_all(k, items, count, false, e);
+    if (st == STATUS_OK)
         folder_scan(k->folder, true);
+    if (st == STATUS_OK)
+        st = restore_all(k, items, count, true, e); /* of whatever there is by now */
+    mem_free(items);
     return st;
 }
 
@@ -495,6 +619,7 @@ void keeper_destroy(struct keeper *k)
     if (!k)
         return;
     folder_destroy(k->folder);
+    registry_destroy(k->registry);
     pthread_mutex_destroy(&k->lock);
     adapter_roots_deinit(&k->roots);
     mem_free(k->entries);

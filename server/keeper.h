@@ -34,6 +34,7 @@ struct keeper_options {
     int dir_count;
     const char *const *roots; /* more directories that clients may register from */
     int root_count;
+    const char *state_dir; /* "" or NULL: what clients register is forgotten at the end */
 };
 
 struct keeper_spec {
@@ -41,7 +42,7 @@ struct keeper_spec {
     const char *path; /* beneath a root; NULL: a blend of `parts` */
     bool pinned;
     int share;
-    struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST];
+    struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     int part_count; /* 0: no blend */
     bool keep;      /* an existing name is STATUS_CONFLICT */
 };
@@ -53,7 +54,9 @@ struct keeper_facts {
 /* STATUS_IO: a directory cannot be read. */
 WARN_UNUSED enum status keeper_create(struct loop *loop, const struct keeper_options *opt,
                                       struct keeper **out, struct err *e);
-/* Takes over what the engine has and adds what lies in the live directories. */
+/* Takes over what the engine has, adds what clients registered in former lives (what cannot be
+ * added again is one line of the log and stays registered) and what lies in the live directories.
+ */
 WARN_UNUSED enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e);
 /* From now on tasks run. */
 void keeper_start(struct keeper *k);

@@ -207,6 +207,8 @@ def start_real(tmp, *args, name="real"):
             time.sleep(0.01)
         raise RuntimeError("not ready: " + server.log_text())
 
+    if "--state-dir" not in args:
+        args += ("--state-dir", "none")
     command = [str(BUILD / "chorus"), "serve", "--port", "0", "--port-file", str(port_file), *args]
     return Server(command, port_of, tmp / f"{name}.log")
 

@@ -443,3 +443,88 @@ def test_key_is_asked_for(tmp_path, fake):
                                ("POST", "/v1/unload_lora_adapter", {"lora_name": "villain"})):
         assert s.request(method, path, body)[0] == 401, path
         assert s.request(method, path, body, headers={"Authorization": "Bearer sk-right"})[0] in (200, 400, 404), path
+
+
+# ---- what outlives the server ----
+
+def restart(s, tmp, *args):
+    if s:
+        assert s.stop() == 0
+    return start_real(tmp, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp / "state/deep"), *args)
+
+
+def state_file(tmp):
+    files = [f for f in (tmp / "state/deep").iterdir() if f.suffix == ".json"]
+    assert len(files) == 1, files
+    return files[0]
+
+
+def test_registered_adapters_survive(tmp_path):
+    shutil.copytree(ADAPTERS, tmp_path / "root")
+    args = ["--adapter-root", str(tmp_path / "root")]
+    s = restart(None, tmp_path, *args)
+    assert not (tmp_path / "state").exists()
+    assert s.post("/v1/adapters", {"name": "a", "path": "villain", "pinned": True, "share": 3})[0] == 200
+    assert s.post("/v1/adapters", {"name": "b", "path": str(tmp_path / "root/summary")})[0] == 200
+    assert s.post("/v1/adapters", {"name": "ab", "blend": [{"name": "b", "weight": 0.5}, {"name": "a", "weight": 0.25}]})[0] == 200
+    assert s.post("/v1/adapters", {"name": "gone", "path": "marketing"})[0] == 200 and delete(s, "gone")[0] == 200
+    before = {v: say(s, adapter=v) for v in ("a", "b", "ab")}
+    told = {a["name"]: a for a in s.get("/v1/adapters")[1]["data"]}
+    s.process.kill()  # nothing depends on an orderly end
+    s.process.wait()
+    s.stop()
+    s = restart(None, tmp_path, *args)
+    assert sorted(names(s)) == ["a", "ab", "b"] and before == {v: say(s, adapter=v) for v in ("a", "b", "ab")}
+    for a in s.get("/v1/adapters")[1]["data"]:
+        assert all(a[k] == told[a["name"]][k] for k in ("path", "sha256", "pinned", "share", "blend", "source")), a
+    # What vanished is one line, stays registered, and is back when it is back.
+    os.rename(tmp_path / "root/summary", tmp_path / "away")
+    s = restart(s, tmp_path, *args)
+    assert names(s) == ["a"] and s.log_text().count("a registered adapter cannot be added again") == 2  # b, and ab that is made of it
+    assert s.get("/v1/adapters/b")[1]["status"] == "failed"
+    assert s.post("/v1/chat/completions", {**GREEDY, "adapter": "b"})[0] == 404
+    os.rename(tmp_path / "away", tmp_path / "root/summary")
+    s = restart(s, tmp_path, *args)
+    assert sorted(names(s)) == ["a", "ab", "b"]
+    # Removing one that could not be added forgets it.
+    assert delete(s, "ab")[0] == 200
+    os.rename(tmp_path / "root/summary", tmp_path / "away")
+    s = restart(s, tmp_path, *args)
+    assert delete(s, "b")[0] == 200 and delete(s, "b")[0] == 404
+    os.rename(tmp_path / "away", tmp_path / "root/summary")
+    s = restart(s, tmp_path, *args)
+    assert names(s) == ["a"] and "cannot be added" not in s.log_text()
+    # A path that left the roots is not followed any more.
+    s = restart(s, tmp_path)
+    assert names(s) == [] and "no adapter directory was configured" in s.log_text()
+    # A second server of the same model serves without the file, and does not spoil it.
+    s = restart(s, tmp_path, *args)
+    text = state_file(tmp_path).read_text()
+    second = start_real(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "state/deep"), *args, name="second")
+    assert "another server of this model" in second.log_text()
+    assert second.post("/v1/adapters", {"name": "c", "path": "villain"})[0] == 200 and state_file(tmp_path).read_text() == text
+    assert second.stop() == 0
+    # --adapter at start outranks what was registered.
+    s = restart(s, tmp_path, *args, "--adapter", f"a={tmp_path / 'root/marketing'}")
+    assert s.get("/v1/adapters/a")[1]["source"] == "start" and say(s, adapter="a") != before["a"]
+    assert s.stop() == 0
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version":2,"adapters":[]}', b'{"version":1,"adapters":[{"name":"../x","path":"villain"}]}',
+                                  b'{"version":1,"adapters":[{"name":"x"}]}', b'{"version":1,"adapters":[{"name":"x","path":"v","share":0}]}',
+                                  b'{"version":1,"adapters":[{"name":"x","blend":[{"name":"a"},{"name":"b"},{"name":"c"},{"name":"d"},{"name":"e"}]}]}'])
+def test_a_state_file_that_is_not_understood_is_left_alone(tmp_path, text):
+    s = restart(None, tmp_path, "--adapter-root", str(ADAPTERS))
+    assert s.post("/v1/adapters", {"name": "a", "path": "villain"})[0] == 200
+    state_file(tmp_path).write_bytes(text)
+    s = restart(s, tmp_path, "--adapter-root", str(ADAPTERS))
+    assert s.log_text().count("cannot be read and is not kept") == 1 and names(s) == []
+    assert s.post("/v1/adapters", {"name": "b", "path": "villain"})[0] == 200
+    assert state_file(tmp_path).read_bytes() == text and s.stop() == 0
+
+
+def test_a_state_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    s = start_real(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "file/x"), "--adapter-root", str(ADAPTERS))
+    assert s.post("/v1/adapters", {"name": "a", "path": "villain"})[0] == 200 and names(s) == ["a"]
+    assert "will not survive a restart" in s.log_text() and s.stop() == 0

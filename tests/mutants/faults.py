@@ -261,4 +261,13 @@ FAULTS = [
     ("a removal does not wait for its users", "server/api_adapters.c",
      "users > 0 && !late && (op->call || op->force)", "users > 0 && !late && !op",
      "api/test_adapters.py::test_unload_under_streams"),
+    ("a state file that was not understood is written over", "server/registry.c",
+     "    r->broken = st != STATUS_OK;\n", "",
+     "api/test_adapters.py::test_a_state_file_that_is_not_understood_is_left_alone"),
+    ("two servers write one state file", "server/registry.c",
+     "if (flock(fd, LOCK_EX | LOCK_NB) != 0)", "if (flock(fd, LOCK_EX | LOCK_NB) > 0)",
+     "api/test_adapters.py::test_registered_adapters_survive"),
+    ("what could not be added at start is forgotten", "server/keeper.c",
+     "        note_failure(k, it->name, &why);\n    }\n    put_entry(k, &made);", "        note_failure(k, it->name, &why);\n        return STATUS_OK;\n    }\n    put_entry(k, &made);",
+     "api/test_adapters.py::test_registered_adapters_survive"),
 ]
