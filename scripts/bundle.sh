@@ -46,5 +46,6 @@ done
 
 tar -C "$out" --sort=name --owner=0 --group=0 -cf - "$name" | gzip -9 >"$dir.tar.gz"
 bytes=$(stat -c %s "$dir.tar.gz")
+echo "bundle: libcublas.so.13 or .12 is not in it; on a card prompts are several times faster where the loader finds one"
 printf 'bundle: %s.tar.gz, %d.%d MiB (%d MiB unpacked), %d libraries\n' "$dir" $((bytes >> 20)) \
     $(((bytes & 1048575) * 10 >> 20)) "$(du -sm "$dir" | cut -f1)" "$(find "$dir/lib" -name '*.so*' | wc -l)"

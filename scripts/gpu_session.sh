@@ -9,6 +9,7 @@
 #   model     a random 3B model with 32 adapters on seven linears and 64 on q, k, v, in MODEL (/dev/shm/chorus-3b)
 #   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
 #   first     only the first-token and one-stream figures of bench: a quick look
+#   prefill   prefill_bench on it: prompts against the matrix peak, with and without an adapter, and their parts (PREFILL="--rows 1024")
 #   demo      scripts/gpu_bench.py on the demo model
 #   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches)
 # Each part has a time limit (LIMIT_parity=200 ...: seconds). OUT (gpu-logs) gets few files: session.tgz with every log and result,
@@ -126,6 +127,11 @@ bench_on() { # folder of binaries, name of the results, further options
 
 bench() { bench_on "$bin" bench; }
 first() { SETS="none seven" bench_on "$bin" first --streams 1 --rounds 2 --no-engine; }
+prefill() {
+    local adapters=()
+    [ -d "$model/adapters/seven" ] && adapters=(--adapters "$model/adapters/seven")
+    "$(program prefill_bench)" --quant "$quant" "${adapters[@]}" ${PREFILL:-} "$model"
+}
 demo() {
     python3 scripts/gpu_bench.py --bin "$bin" --model models/storyteller --quant "$quant" --adapters none \
         --adapters voices=models/storyteller/adapters --streams 1,16 --long 1024 --out "$work/demo" ${BENCH:-}
@@ -175,7 +181,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2

@@ -1,0 +1,466 @@
+/* prefill_bench: prompts through the CUDA backend, nothing else running, against the card's matrix
+ * peak in the same run.
+ *
+ *   prefill_bench [options] MODEL
+ *
+ * Each line is a JSON object:
+ *   peak     bf16 8192^3 by the library that the backend uses
+ *   prompt   one prompt in steps of --rows: median ms of --rounds, TFLOP/s (products of the layers
+ *            and causal attention), share of the peak; with and without the first adapter, and
+ *            deterministic
+ *   part     ms of one operation over all layers of a step of --rows rows, one kind after the other
+ */
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/cuda_state.h"
+#include "cuda/k_dequant.h"
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/model/forward.h"
+#include "engine/sched/sched.h"
+#include "tests/gpu/ask.h"
+#include "tests/gpu/lanes.h"
+
+#define TOKENS_MAX 8
+#define ROUNDS_MAX 64
+#define MATRIX     8192
+
+struct bench {
+    const char *model_dir;
+    const char *adapters; /* directory of adapters, or NULL */
+    const char *quant;
+    int tokens[TOKENS_MAX];
+    int tokens_count;
+    int rows;
+    int rounds;
+    bool parts;
+    bool measure_peak;
+    double peak; /* TFLOP/s; 0 without the library */
+    struct lanes_rng r;
+};
+
+struct load {
+    struct backend *b; /* owned */
+    struct model *model;
+    struct backend_plan plan;
+    struct batch_builder builder;
+    struct sample_result results[8];
+    bool adapted;
+};
+
+static void check(cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess)
+        lanes_die("prefill_bench: %s: %s", what, cudaGetErrorString(e));
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *ms, int count)
+{
+    qsort(ms, (size_t)count, sizeof *ms, compare);
+    return ms[count / 2];
+}
+
+static double since_ms(int64_t begin)
+{
+    return (double)(clock_now_ns() - begin) / 1e6;
+}
+
+/* ---- the peak ---- */
+
+static void fill(void *device, size_t bytes)
+{
+    struct lanes_rng r = {1};
+    size_t unit = (size_t)1 << 24, have = bytes < unit ? bytes : unit;
+    uint32_t *host = lanes_alloc(unit, 1);
+    for (size_t i = 0; i < have / 4; i++)
+        host[i] = ((uint32_t)lanes_next(&r) & 0x80ff80ffu) | 0x3f003f00u;
+    check(cudaMemcpy(device, host, have, cudaMemcpyHostToDevice), "fill");
+    for (; have < bytes; have *= 2)
+        check(cudaMemcpy((char *)device + have, device, have < bytes - have ? have : bytes - have,
+                         cudaMemcpyDeviceToDevice),
+              "fill");
+    free(host);
+}
+
+static double product_ms(struct cublas *blas, const struct cublas_product *p, int rounds)
+{
+    double ms[ROUNDS_MAX];
+    for (int i = -2; i < rounds; i++) {
+        check(cudaDeviceSynchronize(), "product");
+        int64_t begin = clock_now_ns();
+        if (cublas_multiply(blas, p) != STATUS_OK)
+            lanes_die("prefill_bench: the library refuses a product");
+        check(cudaDeviceSynchronize(), "product");
+        ms[i < 0 ? 0 : i] = since_ms(begin);
+    }
+    return median(ms, rounds);
+}
+
+static void measure_peak(struct bench *b)
+{
+    size_t bytes = (size_t)MATRIX * MATRIX * 2;
+    struct cublas *blas;
+    struct err e = {0};
+    void *x, *w, *y, *work;
+    if (cublas_open(&blas, &e) != STATUS_OK) {
+        printf("{\"part\":\"peak\",\"tflops\":0,\"why\":\"%s\"}\n", e.msg);
+        return;
+    }
+    check(cudaMalloc(&x, bytes), "memory");
+    check(cudaMalloc(&w, bytes), "memory");
+    check(cudaMalloc(&y, bytes), "memory");
+    check(cudaMalloc(&work, CUBLAS_WORKSPACE_BYTES), "memory");
+    fill(x, bytes);
+    fill(w, bytes);
+    if (cublas_place(blas, NULL, work, CUBLAS_WORKSPACE_BYTES) != STATUS_OK)
+        lanes_die("prefill_bench: the library refuses its workspace");
+    struct cublas_product p = {.x = x,
+                               .x_stride = MATRIX,
+                               .w = w,
+                               .w_stride = MATRIX,
+                               .y = y,
+                               .y_stride = MATRIX,
+                               .y_bf16 = true,
+                               .factor = 1.0f,
+                               .rows = MATRIX,
+                               .n = MATRIX,
+                               .k = MATRIX};
+    b->peak = 2.0 * MATRIX * MATRIX * MATRIX / (product_ms(blas, &p, 20) * 1e9);
+    printf("{\"part\":\"peak\",\"tflops\":%.1f}\n", b->peak);
+    cublas_close(blas);
+    check(cudaFree(x), "free");
+    check(cudaFree(w), "free");
+    check(cudaFree(y), "free");
+    check(cudaFree(work), "free");
+}
+
+/* ---- the backend ---- */
+
+static void load_open(struct load *l, const struct bench *b, const struct model *m,
+                      bool deterministic)
+{
+    struct backend_options opt = {.quant = b->quant, .deterministic = deterministic};
+    struct err e = {0};
+    int longest = 1;
+    for (int i = 0; i < b->tokens_count; i++)
+        longest = b->tokens[i] > longest ? b->tokens[i] : longest;
+    *l = (struct load){.plan = {.rows_max = b->rows,
+                                .seqs_max = 8,
+                                .outs_max = 8,
+                                .segments_max = 8,
+                                .slots_max = 1,
+                                .pages = sched_pages_for(longest),
+                                .ctx_max = longest}};
+    if (cuda_backend_open(&opt, &l->b, &e) != STATUS_OK ||
+        l->b->ops->model_load(l->b, m, &l->plan, NULL, &e) != STATUS_OK)
+        lanes_die("prefill_bench: %s", e.msg);
+    if (batch_init(&l->builder, b->rows, 8, 8, longest) != STATUS_OK)
+        lanes_die("prefill_bench: no memory");
+    char **paths = NULL;
+    int count = b->adapters ? ask_list(b->adapters, &paths) : 0;
+    for (int i = 0; i < count; i++) {
+        struct lora *lora = NULL;
+        if (i == 0 && (lora_open(paths[i], m, &lora, &e) != STATUS_OK ||
+                       l->b->ops->adapter_load(l->b, 0, lora, &e) != STATUS_OK))
+            lanes_die("prefill_bench: %s: %s", paths[i], e.msg);
+        lora_free(lora);
+        free(paths[i]);
+    }
+    free(paths);
+    l->adapted = count > 0;
+}
+
+static void load_close(struct load *l)
+{
+    batch_deinit(&l->builder);
+    l->b->ops->close(l->b);
+}
+
+static const struct sample_params greedy = {
+    .top_p = 1.0f, .typical_p = 1.0f, .repetition_penalty = 1.0f, .logprobs = -1};
+
+static struct batch_seq make_seq(struct bench *b, const struct model *m, int length, bool adapted)
+{
+    int32_t *tokens = lanes_alloc((size_t)length, sizeof *tokens);
+    int pages = sched_pages_for(length);
+    int32_t *page = lanes_alloc((size_t)pages, sizeof *page);
+    for (int t = 0; t < length; t++)
+        tokens[t] = lanes_below(&b->r, m->shape.vocab);
+    for (int p = 0; p < pages; p++)
+        page[p] = p;
+    return (struct batch_seq){.tokens = tokens,
+                              .prompt_count = length,
+                              .score_from = length,
+                              .pages = page,
+                              .page_count = pages,
+                              .adapter_count = adapted,
+                              .weights = {1.0f},
+                              .params = &greedy};
+}
+
+static void free_seq(struct batch_seq *q)
+{
+    free((int32_t *)q->tokens);
+    free((int32_t *)q->pages);
+}
+
+static void begin_step(struct load *l, struct batch_seq *q, int rows)
+{
+    int left = q->prompt_count - q->computed;
+    q->rows = left < rows ? left : rows;
+    q->token_count = q->computed + q->rows;
+    batch_build(&l->builder, q, 1);
+    if (l->b->ops->step_begin(l->b, &l->builder.batch) != STATUS_OK)
+        lanes_die("prefill_bench: step_begin");
+}
+
+static void end_step(struct load *l)
+{
+    struct err e = {0};
+    if (l->b->ops->step_launch(l->b) != STATUS_OK ||
+        l->b->ops->step_finish(l->b, l->results, &e) != STATUS_OK)
+        lanes_die("prefill_bench: a step failed");
+}
+
+/* Products of the layers and causal attention. */
+static double flops_of(const struct model_shape *s, int tokens)
+{
+    double a = (double)s->heads * s->head_dim, kv = (double)s->kv_heads * s->head_dim;
+    double m = s->hidden, t = tokens;
+    double linears = m * (a + 2.0 * kv) + a * m + 3.0 * m * s->ffn;
+    return s->layers * (2.0 * t * linears + 2.0 * t * (t + 1.0) * a);
+}
+
+static void prompt_line(struct bench *b, struct load *l, const struct model *m, int tokens,
+                        bool adapted, const char *how)
+{
+    double ms[ROUNDS_MAX];
+    for (int i = -1; i < b->rounds; i++) {
+        struct batch_seq q = make_seq(b, m, tokens, adapted);
+        int64_t begin = clock_now_ns();
+        while (q.computed < tokens) {
+            begin_step(l, &q, b->rows);
+            forward(l->b, m->shape.layers);
+            end_step(l);
+            q.computed += q.rows;
+        }
+        ms[i < 0 ? 0 : i] = since_ms(begin);
+        free_seq(&q);
+    }
+    double at = median(ms, b->rounds), tflops = flops_of(&m->shape, tokens) / (at * 1e9);
+    printf("{\"part\":\"prompt\",\"how\":\"%s\",\"adapter\":%d,\"tokens\":%d,\"rows\":%d,"
+           "\"ms\":%.3f,\"best_ms\":%.3f,\"tflops\":%.1f,\"share\":%.3f}\n",
+           how, adapted, tokens, b->rows, at, ms[0], tflops, b->peak > 0 ? tflops / b->peak : 0.0);
+}
+
+/* ---- parts ---- */
+
+static void part_line(const char *name, double ms, double bytes, double flops)
+{
+    printf("{\"part\":\"part\",\"name\":\"%s\",\"ms\":%.3f", name, ms);
+    if (bytes > 0)
+        printf(",\"gbps\":%.0f", bytes / (ms * 1e6));
+    if (flops > 0)
+        printf(",\"tflops\":%.1f", flops / (ms * 1e9));
+    printf("}\n");
+}
+
+/* An operation of all layers, one behind the other, the second time. */
+static void operation(struct load *l, int layers, const char *name,
+                      void (*op)(struct backend *b, int layer))
+{
+    double ms = 0;
+    for (int i = 0; i < 2; i++) {
+        check(cudaDeviceSynchronize(), name);
+        int64_t begin = clock_now_ns();
+        for (int layer = 0; layer < layers; layer++)
+            op(l->b, layer);
+        check(cudaDeviceSynchronize(), name);
+        ms = since_ms(begin);
+    }
+    part_line(name, ms, 0, 0);
+}
+
+/* The unpacking and the products alone, by kind of linear. */
+static void library_parts(struct load *l, int rows)
+{
+    static const char *const names[] = {"qkv", "o", "gate_up", "down"};
+    struct cuda_backend *c = cuda_backend_of(l->b);
+    const int layers = c->w.shape.layers;
+    for (int kind = 0; kind < STACK_KINDS; kind++) {
+        const struct dev_matrix *w = cuda_weights_stack(&c->w, STACK_OF(0, kind));
+        const int k = w->groups * TILE_K, n = w->tiles * TILE_N;
+        struct cublas_product p = {.x = kind == STACK_DOWN ? c->ws.many_h : c->ws.many_xn,
+                                   .x_stride = k,
+                                   .w = c->ws.dequant,
+                                   .w_stride = k,
+                                   .y = c->ws.product,
+                                   .y_stride = c->ws.product_stride,
+                                   .factor = 1.0f,
+                                   .rows = rows,
+                                   .n = n,
+                                   .k = k};
+        char name[64];
+        double flops = 2.0 * n * k * (double)rows * layers;
+        double bytes = (double)n * k * 2 + (double)w->tiles * w->groups * tile_bytes(w->format);
+        if ((size_t)n * (size_t)k * 2 > c->ws.dequant_bytes)
+            continue;
+        for (int i = 0; i < 2; i++) {
+            check(cudaDeviceSynchronize(), "dequant");
+            int64_t begin = clock_now_ns();
+            for (int layer = 0; layer < layers; layer++) {
+                w = cuda_weights_stack(&c->w, STACK_OF(layer, kind));
+                struct dequant_args d = {
+                    .w = *w, .tile_count = w->tiles, .out = c->ws.dequant, .out_stride = k};
+                if (cuda_dequant(&d, c->stream) != STATUS_OK)
+                    lanes_die("prefill_bench: dequant");
+            }
+            check(cudaDeviceSynchronize(), "dequant");
+            snprintf(name, sizeof name, "dequant %s", names[kind]);
+            if (i)
+                part_line(name, since_ms(begin), bytes * layers, 0);
+        }
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            p.y_bf16 = bf16;
+            check(cudaDeviceSynchronize(), "product");
+            int64_t begin = clock_now_ns();
+            for (int layer = -2; layer < layers; layer++) {
+                if (layer == 0) {
+                    check(cudaDeviceSynchronize(), "product");
+                    begin = clock_now_ns();
+                }
+                if (cublas_multiply(c->many.cublas, &p) != STATUS_OK)
+                    lanes_die("prefill_bench: product");
+            }
+            check(cudaDeviceSynchronize(), "product");
+            snprintf(name, sizeof name, "product %s%s", names[kind], bf16 ? " in bf16" : "");
+            part_line(name, since_ms(begin), 0, flops);
+        }
+    }
+}
+
+static void parts(struct bench *b, struct load *l, const struct model *m, bool adapted)
+{
+    const struct backend_ops *op = l->b->ops;
+    int tokens = b->tokens[0] < b->rows ? b->tokens[0] : b->rows;
+    struct batch_seq q = make_seq(b, m, tokens, adapted);
+    const int layers = m->shape.layers;
+    printf("{\"part\":\"parts\",\"tokens\":%d,\"adapter\":%d}\n", tokens, adapted);
+    begin_step(l, &q, b->rows);
+    operation(l, layers, "attn_in", op->attn_in);
+    operation(l, layers, "attend", op->attend);
+    operation(l, layers, "attn_out", op->attn_out);
+    operation(l, layers, "mlp_in", op->mlp_in);
+    operation(l, layers, "mlp_out", op->mlp_out);
+    int64_t begin = clock_now_ns();
+    op->head(l->b);
+    op->sample(l->b);
+    check(cudaDeviceSynchronize(), "head");
+    part_line("head and sample", since_ms(begin), 0, 0);
+    if (!adapted && cuda_backend_of(l->b)->ws.library)
+        library_parts(l, tokens);
+    /* A whole pass again, so that the step ends as it should. */
+    forward(l->b, layers);
+    end_step(l);
+    free_seq(&q);
+}
+
+/* ---- options ---- */
+
+static const char usage[] = "usage: prefill_bench [options] MODEL\n"
+                            "  --adapters DIR  its first sub-directory is the adapter\n"
+                            "  --tokens A,B    default 2048,1024,512,128,65,43\n"
+                            "  --rows N        of a step, default 2048\n"
+                            "  --rounds N      default 7\n"
+                            "  --quant FORMAT  none, int8, int4; default int4\n"
+                            "  --parts 0       only prompts\n"
+                            "  --peak 0        not measured\n";
+
+static int number(const char *s, char **end)
+{
+    long v = strtol(s, end, 10);
+    if (*end == s || v < 0 || v > 100000)
+        lanes_die("\"%s\" is not a number that fits\n%s", s, usage);
+    return (int)v;
+}
+
+static void read_options(struct bench *b, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i], *value = argv[i + 1];
+        char *end = "";
+        if (strncmp(name, "--", 2) != 0) {
+            b->model_dir = name;
+            continue;
+        }
+        if (!value)
+            lanes_die("%s", usage);
+        if (strcmp(name, "--adapters") == 0)
+            b->adapters = value;
+        else if (strcmp(name, "--quant") == 0)
+            b->quant = value;
+        else if (strcmp(name, "--rows") == 0)
+            b->rows = number(value, &end);
+        else if (strcmp(name, "--rounds") == 0)
+            b->rounds = number(value, &end);
+        else if (strcmp(name, "--parts") == 0)
+            b->parts = number(value, &end) != 0;
+        else if (strcmp(name, "--peak") == 0)
+            b->measure_peak = number(value, &end) != 0;
+        else if (strcmp(name, "--tokens") == 0) {
+            b->tokens_count = 0;
+            for (; *value && b->tokens_count < TOKENS_MAX; value = *end ? end + 1 : end)
+                b->tokens[b->tokens_count++] = number(value, &end);
+        } else
+            lanes_die("%s: not known\n%s", name, usage);
+        i++;
+    }
+    if (!b->model_dir || b->rows < 8 || b->rounds < 1 || b->rounds > ROUNDS_MAX || !b->tokens_count)
+        lanes_die("%s", usage);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.quant = "int4",
+                      .tokens = {2048, 1024, 512, 128, 65, 43},
+                      .tokens_count = 6,
+                      .rows = 2048,
+                      .rounds = 7,
+                      .parts = true,
+                      .measure_peak = true,
+                      .r = {1}};
+    struct model *m;
+    struct load l;
+    struct err e = {0};
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    log_setup(LOG_LEVEL_INFO, false);
+    read_options(&b, argc, argv);
+    if (model_open(b.model_dir, NULL, &m, &e) != STATUS_OK)
+        lanes_die("%s: %s", b.model_dir, e.msg);
+    if (b.measure_peak)
+        measure_peak(&b);
+    load_open(&l, &b, m, false);
+    for (int adapted = 0; adapted <= l.adapted; adapted++) {
+        for (int i = 0; i < b.tokens_count; i++)
+            prompt_line(&b, &l, m, b.tokens[i], adapted, "default");
+        if (b.parts)
+            parts(&b, &l, m, adapted);
+    }
+    load_close(&l);
+    b.rounds = 1;
+    load_open(&l, &b, m, true);
+    for (int adapted = 0; adapted <= l.adapted; adapted++)
+        prompt_line(&b, &l, m, b.tokens[0], adapted, "deterministic");
+    load_close(&l);
+    model_close(m);
+    return 0;
+}
