@@ -12,6 +12,15 @@
 #define STATES_MAX   8000 /* of one language: below LIMIT_GRAMMAR_RULES */
 #define INLINE_DEPTH 16   /* states inside each other before one becomes a rule */
 
+/* A set of characters that is a rule: edges of the automaton and what came of them. */
+struct set {
+    uint32_t first, count; /* in dfa.edges */
+    int ref;               /* -1: empty slot */
+};
+
+#define SETS       64
+#define SETS_EDGES 3 /* fewer ranges are as small as a reference */
+
 struct work {
     struct grammar_builder *b;
     struct regular_dfa dfa;
@@ -26,8 +35,7 @@ struct work {
     size_t ranges_cap;
     int *parts;
     size_t parts_cap;
-    struct regular_edge *edges; /* of one state, by target */
-    size_t edges_cap;
+    struct set *sets; /* [SETS] rules of sets of several ranges, by hash; the last one stays */
 };
 
 static bool out_of_memory(struct work *w)
@@ -77,7 +85,7 @@ static int escapes(struct work *w, const struct regular_edge *x, size_t n, bool 
 }
 
 /* One character out of these edges. */
-static int characters(struct work *w, const struct regular_edge *x, size_t n)
+static int spell(struct work *w, const struct regular_edge *x, size_t n)
 {
     bool full = n == 2 && x[0].lo == 0 && x[0].hi == 0xD7FF && x[1].lo == 0xE000 &&
                 x[1].hi == REGULAR_CODE_MAX;
@@ -111,6 +119,24 @@ static int characters(struct work *w, const struct regular_edge *x, size_t n)
     return grammar_build_alt2(w->b, grammar_build_chars(w->b, w->ranges, count, false), escaped);
 }
 
+/* As spell; sets of many ranges, which the states of a counted class have in common, become a rule
+ * once. `first`: where the edges lie in the automaton. */
+static int characters(struct work *w, const struct regular_edge *x, size_t n, uint32_t first)
+{
+    if (n < SETS_EDGES)
+        return spell(w, x, n);
+    uint32_t h = (uint32_t)n;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ x[i].lo ^ (x[i].hi << 8)) * 0x9E3779B1u;
+    struct set *s = &w->sets[h >> 26];
+    bool same = s->ref >= 0 && s->count == n;
+    for (size_t i = 0; i < n && same; i++)
+        same = w->dfa.edges[s->first + i].lo == x[i].lo && w->dfa.edges[s->first + i].hi == x[i].hi;
+    if (!same)
+        *s = (struct set){first, (uint32_t)n, grammar_build_as_rule(w->b, w->name, spell(w, x, n))};
+    return s->ref;
+}
+
 static int compare_edges(const void *a, const void *b)
 {
     const struct regular_edge *x = a, *y = b;
@@ -133,11 +159,11 @@ static int follow(struct work *w, uint32_t t)
 static bool build_state(struct work *w, uint32_t s)
 {
     struct regular_state x = w->dfa.states[s];
-    if (!VEC_RESERVE(w->edges, w->edges_cap, x.count + 1) ||
-        !VEC_RESERVE(w->parts, w->parts_cap, x.count + 1))
+    struct regular_edge *edges = w->dfa.edges + x.first;
+    if (!VEC_RESERVE(w->parts, w->parts_cap, x.count + 1))
         return out_of_memory(w);
-    memcpy(w->edges, w->dfa.edges + x.first, x.count * sizeof *w->edges);
-    qsort(w->edges, x.count, sizeof *w->edges, compare_edges);
+    if (x.count)
+        qsort(edges, x.count, sizeof *edges, compare_edges);
     size_t parts = 0;
     int loop = -1;
     bool loops = false;
@@ -145,10 +171,10 @@ static bool build_state(struct work *w, uint32_t s)
     if (x.accept)
         w->parts[parts++] = grammar_build_empty(w->b);
     for (size_t i = 0, k; i < x.count; i = k) {
-        uint32_t to = w->edges[i].to;
-        for (k = i; k < x.count && w->edges[k].to == to; k++)
+        uint32_t to = edges[i].to;
+        for (k = i; k < x.count && edges[k].to == to; k++)
             ;
-        int chars = characters(w, w->edges + i, k - i);
+        int chars = characters(w, edges + i, k - i, x.first + (uint32_t)i);
         if (to == s) {
             loop = chars;
             loops = true;
@@ -195,10 +221,13 @@ static bool build_states(struct work *w)
     w->rule = mem_alloc(n, sizeof *w->rule);
     w->enter = mem_calloc(n, sizeof *w->enter);
     w->depth = mem_calloc(n, sizeof *w->depth);
-    if (!w->expr || !w->rule || !w->enter || !w->depth)
+    w->sets = mem_alloc(SETS, sizeof *w->sets);
+    if (!w->sets || !w->expr || !w->rule || !w->enter || !w->depth)
         return out_of_memory(w);
     for (size_t s = 0; s < n; s++)
         w->expr[s] = w->rule[s] = -1;
+    for (size_t i = 0; i < SETS; i++)
+        w->sets[i].ref = -1;
     count_entries(w);
     for (size_t s = n; s-- > 0;)
         if (!build_state(w, (uint32_t)s))
@@ -206,29 +235,29 @@ static bool build_states(struct work *w)
     return true;
 }
 
-int regular_build(struct grammar_builder *b, struct regular *r, uint32_t lang,
-                  enum regular_form form, int anything, const char *name)
+enum status regular_build(struct grammar_builder *b, struct regular *r, uint32_t lang,
+                          enum regular_form form, int anything, const char *name, int *out,
+                          struct err *e)
 {
     struct work w = {.b = b, .form = form, .anything = anything, .name = name};
-    struct err e;
-    int out = -1;
-    if (grammar_build_failed(b))
-        return -1;
-    if (regular_dfa(r, lang, STATES_MAX, &w.dfa, &e) != STATUS_OK)
-        return grammar_build_fail(b, &e);
+    enum status s = regular_dfa(r, lang, STATES_MAX, &w.dfa, e);
+    if (s != STATUS_OK)
+        return s;
+    int expr = -1;
     if (!w.dfa.states_count)
-        out = grammar_build_never(b);
+        expr = grammar_build_never(b);
     else if (build_states(&w))
-        out = w.expr[0];
+        expr = w.expr[0];
     mem_free(w.expr);
     mem_free(w.rule);
     mem_free(w.enter);
     mem_free(w.depth);
     mem_free(w.ranges);
     mem_free(w.parts);
-    mem_free(w.edges);
+    mem_free(w.sets);
     regular_dfa_deinit(&w.dfa);
-    return out;
+    *out = expr;
+    return STATUS_OK;
 }
 
 int regular_build_pattern(struct grammar_builder *b, const char *pattern, size_t n)
@@ -237,15 +266,14 @@ int regular_build_pattern(struct grammar_builder *b, const char *pattern, size_t
         regular_create(clock_thread_cpu_ns() + LIMIT_GRAMMAR_COMPILE_MS * INT64_C(1000000));
     struct err e;
     uint32_t lang;
-    int out;
+    int out = -1;
     if (!r) {
         err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
         return grammar_build_fail(b, &e);
     }
-    if (regex_parse(r, pattern, n, true, &lang, &e) != STATUS_OK)
-        out = grammar_build_fail(b, &e);
-    else
-        out = regular_build(b, r, lang, REGULAR_RAW, -1, "regex");
+    enum status s = regex_parse(r, pattern, n, true, &lang, &e);
+    if (s == STATUS_OK)
+        s = regular_build(b, r, lang, REGULAR_RAW, -1, "regex", &out, &e);
     regular_destroy(r);
-    return out;
+    return s == STATUS_OK ? out : grammar_build_fail(b, &e);
 }

@@ -16,11 +16,13 @@ enum regular_form {
                      escape, all others as themselves; so a text has one spelling */
 };
 
-/* The expression of the framed language `lang`; -1 and the builder failed where it did.
- * A rule for each state but those that are entered from one place. `anything`: the expression of
- * "any character" where the language takes all of them and spelling does not matter, or -1. */
-int regular_build(struct grammar_builder *b, struct regular *r, uint32_t lang,
-                  enum regular_form form, int anything, const char *name);
+/* The expression of the framed language `lang`, a rule for each state but those that are entered
+ * from one place. `anything`: the expression of "any character" where the language takes all of
+ * them and spelling does not matter, or -1. STATUS_LIMIT, STATUS_NO_MEMORY; failures of the builder
+ * are its own (STATUS_OK here). */
+WARN_UNUSED enum status regular_build(struct grammar_builder *b, struct regular *r, uint32_t lang,
+                                      enum regular_form form, int anything, const char *name,
+                                      int *out, struct err *e);
 
 /* The expression of texts that the pattern matches as a whole (structured_outputs.regex). Errors
  * go to the builder. */

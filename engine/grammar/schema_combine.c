@@ -259,16 +259,18 @@ static int types_of(const struct combine *m)
     return spoken ? spoken : types;
 }
 
-static bool value_allowed(struct combine *m, const cJSON *value)
+/* `from`: the list that holds the value, which need not be looked through. */
+static bool value_allowed(struct combine *m, const cJSON *value, const cJSON *from)
 {
     const cJSON *v;
     for (size_t i = 0; i < m->plain.count; i++) {
         const cJSON *node = m->plain.items[i].node;
         const cJSON *list = get(node, "enum"), *one = get(node, "const");
-        bool found = !list;
+        bool found = !list || list->child == from;
         if (one && !schema_equal(one, value))
             return false;
-        cJSON_ArrayForEach(v, list) found |= schema_equal(v, value);
+        for (v = list ? list->child : NULL; v && !found; v = v->next)
+            found = schema_equal(v, value);
         if (!found)
             return false;
     }
@@ -292,7 +294,7 @@ static int literals(struct combine *m, const cJSON *first, bool alone, int types
     size_t count = 0, cap = 0;
     int expr = -1;
     for (const cJSON *v = first; v; v = alone ? NULL : v->next) {
-        if (!(schema_type_of(v) & types) || !value_allowed(m, v))
+        if (!(schema_type_of(v) & types) || !value_allowed(m, v, first))
             continue;
         if (!VEC_RESERVE(alternatives, cap, count + 1)) {
             schema_fail(c, STATUS_NO_MEMORY, NULL, NULL, "out of memory");

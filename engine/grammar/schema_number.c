@@ -381,7 +381,12 @@ int schema_number(struct schema_ctx *c, const struct schema_part *plain, size_t 
     uint32_t lang = regular_or(r, above, regular_cat(r, digit(r, '-', '-'), below));
     if (!frac_max) /* an integer 0 has no sign */
         lang = regular_and(r, lang, regular_not(r, regular_literal(r, "-0", 2)));
-    return regular_build(c->b, r, regular_frame(r, lang), REGULAR_RAW, -1, "number");
+    struct err e;
+    int out;
+    if (regular_build(c->b, r, regular_frame(r, lang), REGULAR_RAW, -1, "number", &out, &e) !=
+        STATUS_OK)
+        return schema_fail_at(c, &e, plain[0].node, b.multiples_count ? "multipleOf" : NULL);
+    return out;
 }
 
 bool schema_number_allows(struct schema_ctx *c, const struct schema_part *plain, size_t n,

@@ -221,7 +221,9 @@ static bool build_extra(struct members *m)
             lang = regular_and(
                 r, lang, cell >> k & 1 ? m->patterns[k].lang : regular_not(r, m->patterns[k].lang));
         bool free_key = !m->names_count && !m->patterns_count;
-        int key = free_key ? schema_any_string(m->c) : schema_quoted(m->c, lang, -1);
+        int key = free_key ? schema_any_string(m->c)
+                           : schema_quoted(m->c, lang, -1, m->n ? m->plain[0].node : NULL,
+                                           m->patterns_count ? "patternProperties" : "properties");
         cells[count++] = member(m, key);
     }
     m->has_extra = count > 0;

@@ -116,7 +116,8 @@ int schema_char(struct schema_ctx *c);       /* one character of a string, in an
 int schema_gap(struct schema_ctx *c);        /* white space behind { [ , and before } ] */
 int schema_comma(struct schema_ctx *c);      /* a comma and its gap */
 int schema_colon(struct schema_ctx *c);      /* a colon and its space */
-/* A string of a framed language, with its quotes. */
-int schema_quoted(struct schema_ctx *c, uint32_t lang, int anything);
+/* A string of a framed language, with its quotes; `node` and `keyword` say where it is from. */
+int schema_quoted(struct schema_ctx *c, uint32_t lang, int anything, const cJSON *node,
+                  const char *keyword);
 
 #endif

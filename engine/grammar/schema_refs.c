@@ -1,10 +1,10 @@
 #include "engine/grammar/schema_refs.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "engine/base/mem.h"
 #include "engine/grammar/schema_parts.h"
 
 #define REFS_MAX 64 /* $ref that leads to $ref */
@@ -17,49 +17,59 @@ static int hex_value(char c)
                                   : -1;
 }
 
-/* One step of a pointer, without %XX, ~0 and ~1, into out (as long as the pointer); the rest. */
-static const char *pointer_segment(const char *p, char *out)
+/* The next character of a pointer's step (%XX, ~0 and ~1 read), -1 at its end. */
+static int pointer_char(const char **p)
 {
-    while (*p && *p != '/') {
-        char c = *p++;
-        if (c == '%' && hex_value(p[0]) >= 0 && hex_value(p[1]) >= 0) {
-            c = (char)(hex_value(p[0]) * 16 + hex_value(p[1]));
-            p += 2;
-        }
-        if (c == '~' && (*p == '0' || *p == '1'))
-            c = *p++ == '0' ? '~' : '/';
-        *out++ = c;
+    const char *s = *p;
+    if (!*s || *s == '/')
+        return -1;
+    int c = (uint8_t)*s++;
+    if (c == '%' && hex_value(s[0]) >= 0 && hex_value(s[1]) >= 0) {
+        c = hex_value(s[0]) * 16 + hex_value(s[1]);
+        s += 2;
     }
-    *out = '\0';
-    return p;
+    if (c == '~' && (*s == '0' || *s == '1'))
+        c = *s++ == '0' ? '~' : '/';
+    *p = s;
+    return c;
 }
 
-static const cJSON *child_of(const cJSON *at, const char *name)
+/* Whether the step at p is `name`; p goes behind it then. */
+static bool step_is(const char **p, const char *name)
 {
-    if (cJSON_IsObject(at))
-        return cJSON_GetObjectItemCaseSensitive(at, name);
-    if (!cJSON_IsArray(at) || !*name || strspn(name, "0123456789") != strlen(name) ||
-        strlen(name) > 6)
+    const char *s = *p;
+    int c;
+    while ((c = pointer_char(&s)) >= 0)
+        if (!*name || (uint8_t)*name++ != c)
+            return false;
+    if (*name)
+        return false;
+    *p = s;
+    return true;
+}
+
+static const cJSON *step_to(const cJSON *at, const char **p)
+{
+    int index = 0;
+    if (!cJSON_IsObject(at) && !cJSON_IsArray(at))
         return NULL;
-    return cJSON_GetArrayItem(at, (int)strtol(name, NULL, 10));
+    for (const cJSON *v = at->child; v; v = v->next, index++) {
+        char number[16];
+        snprintf(number, sizeof number, "%d", index);
+        if (step_is(p, cJSON_IsObject(at) ? v->string : number))
+            return v;
+    }
+    return NULL;
 }
 
 const cJSON *schema_ref_find(const cJSON *root, const char *ref)
 {
-    if (*ref != '#')
-        return NULL;
     const char *p = ref + 1;
-    char *name = mem_alloc(strlen(ref) + 1, 1);
-    const cJSON *at = name ? root : NULL;
+    const cJSON *at = *ref == '#' ? root : NULL;
     while (at && *p) {
-        if (*p != '/') {
-            at = NULL;
-            break;
-        }
-        p = pointer_segment(p + 1, name);
-        at = child_of(at, name);
+        bool step = *p++ == '/';
+        at = step ? step_to(at, &p) : NULL;
     }
-    mem_free(name);
     return at;
 }
 

@@ -38,8 +38,7 @@ static const struct format formats[] = {
      "(T([0-9]+H([0-9]+M([0-9]+S)?)?|[0-9]+M([0-9]+S)?|[0-9]+S))?)",
      "P"},
     {"uuid", "[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}", NULL},
-    {"email", "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@(" LABEL "\\.)+[A-Za-z]{2,24}",
-     ".*@.*[^.]{64}.*"},
+    {"email", "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@(" LABEL "\\.)+[A-Za-z]{2,}", NULL},
     {"hostname", LABEL "(\\." LABEL ")*", ".{64}.*"},
     {"ipv4", OCTET "(\\." OCTET "){3}", NULL},
     {"ipv6",
@@ -51,6 +50,10 @@ static const struct format formats[] = {
      "[A-Za-z][A-Za-z0-9+.-]*:(//" LABEL "(\\." LABEL ")*(:[0-9]{1,5})?(/" PCHAR "*)*|" PCHAR
      "+(/" PCHAR "*)*)(\\?(" PCHAR "|[/?])*)?(#(" PCHAR "|[/?])*)?",
      NULL},
+    {"uri-reference",
+     "([A-Za-z][A-Za-z0-9+.-]*://" LABEL "(\\." LABEL ")*(:[0-9]{1,5})?)?(/|(/?" PCHAR
+     "+))?(/" PCHAR "*)*(\\?(" PCHAR "|[/?])*)?(#(" PCHAR "|[/?])*)?",
+     "//.*|[^/?#]*:([^/].*|/[^/].*|/)?"},
     {"json-pointer", "(/([^/~]|~[01])*)*", NULL},
 };
 
@@ -118,11 +121,27 @@ static uint32_t length_lang(struct schema_ctx *c, const struct text_bounds *t)
     return regular_frame(c->r, regular_repeat(c->r, REGULAR_ANY, t->min, t->max));
 }
 
-int schema_quoted(struct schema_ctx *c, uint32_t lang, int anything)
+int schema_quoted(struct schema_ctx *c, uint32_t lang, int anything, const cJSON *node,
+                  const char *keyword)
 {
-    int quote = grammar_build_text(c->b, "\"");
-    int text = regular_build(c->b, c->r, lang, REGULAR_JSON, anything, "string");
+    int text, quote = grammar_build_text(c->b, "\"");
+    struct err e;
+    if (regular_build(c->b, c->r, lang, REGULAR_JSON, anything, "string", &text, &e) != STATUS_OK)
+        return schema_fail_at(c, &e, node, keyword);
     return grammar_build_seq3(c->b, quote, text, quote);
+}
+
+/* The first of these keywords that is there; for messages. */
+static const cJSON *where(const struct schema_part *plain, size_t n, const char **keyword)
+{
+    static const char *const known[] = {"pattern", "format"};
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        for (size_t i = 0; i < n; i++) {
+            *keyword = known[k];
+            if (cJSON_GetObjectItemCaseSensitive(plain[i].node, known[k]))
+                return plain[i].node;
+        }
+    return NULL;
 }
 
 int schema_text(struct schema_ctx *c, const char *text)
@@ -159,7 +178,9 @@ int schema_string(struct schema_ctx *c, const struct schema_part *plain, size_t 
     if (t.lang != REGULAR_ALL) {
         if (t.min || t.max != REGULAR_NO_MAX)
             t.lang = regular_and(c->r, t.lang, length_lang(c, &t));
-        return schema_quoted(c, t.lang, schema_char(c));
+        const char *keyword;
+        const cJSON *node = where(plain, n, &keyword);
+        return schema_quoted(c, t.lang, schema_char(c), node, keyword);
     }
     if (!t.min && t.max == REGULAR_NO_MAX)
         return schema_any_string(c);
@@ -177,7 +198,10 @@ bool schema_string_allows(struct schema_ctx *c, const struct schema_part *plain,
     struct text_bounds t;
     if (!bounds_of(c, plain, n, &t))
         return false;
-    if (t.max != REGULAR_NO_MAX && t.min > t.max)
+    int length = 0;
+    for (const char *p = text; *p; p++)
+        length += (*p & 0xC0) != 0x80;
+    if (length < t.min || (t.max != REGULAR_NO_MAX && length > t.max))
         return false;
-    return regular_matches(c->r, regular_and(c->r, t.lang, length_lang(c, &t)), text, strlen(text));
+    return t.lang == REGULAR_ALL || regular_matches(c->r, t.lang, text, strlen(text));
 }
