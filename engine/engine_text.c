@@ -1,5 +1,7 @@
 #include "engine/engine_text.h"
 
+#include <string.h>
+
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
 #include "engine/text/chat_continue.h"
@@ -9,6 +11,7 @@
 struct engine_text {
     struct tokenizer *tokenizer;
     struct chat_template *chat; /* NULL: the directory has none */
+    bool beside;                /* the tokenizer is borrowed */
 };
 
 enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e)
@@ -33,12 +36,36 @@ enum status engine_text_open(const char *dir, struct engine_text **out, struct e
     return STATUS_OK;
 }
 
+enum status engine_text_beside(const struct engine_text *base, const char *source,
+                               const cJSON *config, struct engine_text **out, struct err *e)
+{
+    if (!source && config)
+        source = chat_template_of_config(config);
+    if (!source)
+        return err_set(e, STATUS_NOT_FOUND, "chat_template", "there is no chat template");
+    struct engine_text *t = mem_calloc(1, sizeof *t);
+    if (!t)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    struct err why;
+    enum status st =
+        chat_template_beside(source, strlen(source), base->chat, config, &t->chat, &why);
+    if (st != STATUS_OK) {
+        mem_free(t);
+        return err_set(e, st, "chat_template", "chat template: %s", why.msg);
+    }
+    t->tokenizer = base->tokenizer;
+    t->beside = true;
+    *out = t;
+    return STATUS_OK;
+}
+
 void engine_text_close(struct engine_text *t)
 {
     if (!t)
         return;
     chat_template_free(t->chat);
-    tokenizer_close(t->tokenizer);
+    if (!t->beside)
+        tokenizer_close(t->tokenizer);
     mem_free(t);
 }
 

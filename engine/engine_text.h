@@ -23,6 +23,13 @@ struct tokenizer;
 /* Tokenizer and chat template of a Hugging Face directory; a directory without a template opens
  * too. */
 WARN_UNUSED enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e);
+/* The same tokenizer with another chat template, for an adapter that brings its own: `source`, or
+ * (NULL) the one that `config`, its tokenizer_config.json, holds; STATUS_NOT_FOUND when there is
+ * neither. `config` may be NULL. `base` must outlive *out. STATUS_BAD_FILE, STATUS_UNSUPPORTED,
+ * STATUS_LIMIT: it is no template that can be run; param is "chat_template". */
+WARN_UNUSED enum status engine_text_beside(const struct engine_text *base, const char *source,
+                                           const cJSON *config, struct engine_text **out,
+                                           struct err *e);
 void engine_text_close(struct engine_text *t);
 bool engine_text_has_template(const struct engine_text *t);
 /* The tags between which the model thinks aloud, as its template knows them. False: it does not. */

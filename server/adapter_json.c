@@ -46,7 +46,8 @@ static void put_counters(struct strbuf *b, const struct engine_adapter_info *a)
                   (unsigned long long)a->tokens_in, (unsigned long long)a->tokens_out);
 }
 
-void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, const char *source)
+void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, const char *source,
+                      bool profile)
 {
     static const char *const tiers[] = {"disk", "host", "device"};
     strbuf_puts(b, "\"name\":");
@@ -56,6 +57,7 @@ void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, con
     put_string(b, "sha256", a->sha256);
     put_string(b, "path", a->path);
     put_string(b, "source", source);
+    strbuf_printf(b, ",\"profile\":%s", truth(profile));
     strbuf_printf(
         b, ",\"rank\":%d,\"modules\":%d,\"scale_min\":%.9g,\"scale_max\":%.9g,\"bytes\":%zu",
         a->rank_max, a->module_count, (double)a->scale_min, (double)a->scale_max, a->bytes);

@@ -6,7 +6,8 @@
 #include "engine/engine_adapters.h"
 
 /* Appends the members of one adapter, without the braces. `source` is where it came from. */
-void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, const char *source);
+void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, const char *source,
+                      bool profile);
 /* Appends the members of a dry run, without the braces. `error` is a JSON value. */
 void adapter_json_put_report(struct strbuf *b, const struct engine_adapter_report *r,
                              const struct strbuf *error);

@@ -105,7 +105,8 @@ static void put_adapter(struct strbuf *b, struct server *s, const struct engine_
 {
     struct keeper_facts facts;
     bool known = keeper_facts(s->keeper, a->name, &facts);
-    adapter_json_put(b, a, known ? keeper_source_name(facts.source) : "");
+    adapter_json_put(b, a, known ? keeper_source_name(facts.source) : "",
+                     known && facts.has_profile);
 }
 
 void api_adapters_list(struct call *c, const char *tail)
@@ -451,6 +452,7 @@ static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
     const cJSON *root = op->root;
     const char *name = NULL;
     bool replace = true;
+    bool profile = true;
     int64_t share = 1;
     enum status st = json_get_string(root, "name", &name, e);
     if (st == STATUS_OK)
@@ -466,11 +468,14 @@ static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
     if (st == STATUS_OK)
         st = json_get_int(root, "share", 1, SHARE_MAX, &share, e);
     if (st == STATUS_OK)
+        st = json_get_bool(root, "profile", &profile, e);
+    if (st == STATUS_OK)
         st = json_get_bool(root, "replace", &replace, e);
     if (st == STATUS_OK)
         st = json_get_bool(root, "wait", wait, e);
     op->spec.name = op->name;
     op->spec.keep = !replace;
+    op->spec.plain = !profile;
     op->spec.share = (int)share;
     return st;
 }

@@ -213,6 +213,22 @@ static enum status add_messages(const cJSON *root, cJSON *vars, struct err *e)
     return st;
 }
 
+/* A chat that brings no system prompt gets the adapter's. */
+static enum status add_system(const char *system, cJSON *vars, struct err *e)
+{
+    cJSON *list = cJSON_GetObjectItemCaseSensitive(vars, "messages");
+    const cJSON *role = cJSON_GetObjectItemCaseSensitive(list->child, "role");
+    if (strcmp(role->valuestring, "system") == 0)
+        return STATUS_OK;
+    cJSON *to = cJSON_CreateObject();
+    if (!to || !cJSON_AddStringToObject(to, "role", "system") ||
+        !cJSON_AddStringToObject(to, "content", system) || !cJSON_InsertItemInArray(list, 0, to)) {
+        cJSON_Delete(to);
+        return out_of_memory(e);
+    }
+    return STATUS_OK;
+}
+
 static enum status add_kwargs(const cJSON *root, cJSON *vars, struct err *e)
 {
     const cJSON *kwargs = json_member(root, "chat_template_kwargs");
@@ -340,6 +356,8 @@ enum status api_chat_read(const cJSON *root, struct api_request *r, struct err *
         st = refuse_tools(root, e);
     if (st == STATUS_OK)
         st = add_messages(root, r->vars, e);
+    if (st == STATUS_OK && r->profile && r->profile->system)
+        st = add_system(r->profile->system, r->vars, e);
     if (st == STATUS_OK)
         st = read_template_settings(root, r, e);
     return st;

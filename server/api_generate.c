@@ -48,7 +48,7 @@ struct job {
     struct job *next;
     struct call *call; /* NULL once the exchange is over */
     struct api_request request;
-    struct strbuf body; /* the request's, while the pool works */
+    struct strbuf body; /* the request's, while the prompt may still have to be made (again) */
     enum api_kind kind;
     bool in_pool;
     bool parsed;        /* request is to be freed */
@@ -69,6 +69,20 @@ struct job {
 
 /* ---- life ---- */
 
+static void free_choices(struct job *j)
+{
+    for (int i = 0; i < j->choice_count; i++) {
+        strbuf_deinit(&j->choices[i].text);
+        strbuf_deinit(&j->choices[i].thought);
+        if (j->choices[i].splits)
+            reasoning_deinit(&j->choices[i].reasoning);
+        mem_free(j->choices[i].tokens);
+    }
+    mem_free(j->choices);
+    j->choices = NULL;
+    j->choice_count = 0;
+}
+
 static void free_job(struct job *j)
 {
     struct server *s = j->server;
@@ -78,14 +92,7 @@ static void free_job(struct job *j)
         s->jobs = j->next;
     if (j->next)
         j->next->prev = j->prev;
-    for (int i = 0; i < j->choice_count; i++) {
-        strbuf_deinit(&j->choices[i].text);
-        strbuf_deinit(&j->choices[i].thought);
-        if (j->choices[i].splits)
-            reasoning_deinit(&j->choices[i].reasoning);
-        mem_free(j->choices[i].tokens);
-    }
-    mem_free(j->choices);
+    free_choices(j);
     if (j->parsed)
         api_request_deinit(&j->request);
     strbuf_deinit(&j->body);
@@ -625,7 +632,33 @@ static enum status submit_choice(struct choice *c, struct err *e)
     id_map_put(&s->choices, c->engine_id, c);
     c->open = true;
     j->open_count++;
+    strbuf_deinit(&j->body);
+    if (j->request.generation != 0 && j->uses[0].generation != j->request.generation)
+        return err_set(e, STATUS_BUSY, "adapter", "the adapter was replaced at this very moment");
     return STATUS_OK;
+}
+
+/* The adapter was replaced since the prompt was made: it may be made by other rules now. */
+static bool is_stale(const struct job *j)
+{
+    const struct api_request *r = &j->request;
+    return r->generation != 0 && j->open_count == 0 && j->left_count == j->choice_count &&
+           keeper_generation(j->server->keeper, r->engine.adapters[0].name) != r->generation;
+}
+
+static void on_prepared(void *ctx);
+
+static void prepare_again(struct job *j)
+{
+    for (int i = 0; i < j->choice_count; i++)
+        fair_leave(&j->server->fair, &j->choices[i].fair);
+    free_choices(j);
+    j->left_count = 0;
+    api_request_deinit(&j->request);
+    j->parsed = false;
+    j->in_pool = loop_pool(j->server->loop, prepare, on_prepared, j);
+    if (!j->in_pool)
+        out_of_memory(j);
 }
 
 /* Hands the engine what has a seat. A request that it refuses has an answer then, later. */
@@ -635,6 +668,10 @@ static void seat_waiting(struct server *s)
     while ((item = fair_next(&s->fair)) != NULL) {
         struct choice *c = (struct choice *)((char *)item - offsetof(struct choice, fair));
         struct err e = {0};
+        if (is_stale(c->job)) {
+            prepare_again(c->job);
+            continue;
+        }
         if (submit_choice(c, &e) == STATUS_OK)
             continue;
         fair_leave(&s->fair, item);
@@ -692,7 +729,8 @@ static void on_prepared(void *ctx)
 {
     struct job *j = ctx;
     j->in_pool = false;
-    strbuf_deinit(&j->body);
+    if (j->status != STATUS_OK || j->request.generation == 0)
+        strbuf_deinit(&j->body);
     if (j->call && !j->over) {
         if (j->status == STATUS_OK)
             submit(j);

@@ -31,17 +31,21 @@ static const struct number_field {
     {"frequency_penalty", -2, 2, offsetof(struct sample_params, frequency_penalty)},
 };
 
-static enum status read_sampling(const struct api_context *ctx, const cJSON *root,
-                                 struct api_request *r, struct err *e)
+bool api_request_is_sampling(const char *key)
 {
-    struct sample_params *p = &r->engine.sampling;
-    *p = ctx->defaults;
-    p->logprobs = -1;
+    bool known = strcmp(key, "top_k") == 0;
+    for (size_t i = 0; i < sizeof number_fields / sizeof number_fields[0]; i++)
+        known |= strcmp(key, number_fields[i].key) == 0;
+    return known;
+}
+
+enum status api_request_read_sampling(const cJSON *obj, struct sample_params *p, struct err *e)
+{
     for (size_t i = 0; i < sizeof number_fields / sizeof number_fields[0]; i++) {
         const struct number_field *f = &number_fields[i];
         float *at = (float *)(void *)((char *)p + f->offset);
         double v = *at;
-        enum status st = json_get_double(root, f->key, f->min, f->max, &v, e);
+        enum status st = json_get_double(obj, f->key, f->min, f->max, &v, e);
         if (st != STATUS_OK)
             return st;
         *at = (float)v;
@@ -51,16 +55,38 @@ static enum status read_sampling(const struct api_context *ctx, const cJSON *roo
     if (p->typical_p <= 0)
         p->typical_p = 1;
     int64_t top_k = p->top_k;
+    enum status st = json_get_int(obj, "top_k", -1, INT32_MAX, &top_k, e);
+    if (st == STATUS_OK)
+        p->top_k = top_k < 0 ? 0 : top_k > LIMIT_TOP_K ? LIMIT_TOP_K : (int)top_k;
+    return st;
+}
+
+static enum status read_sampling(const struct api_context *ctx, const cJSON *root,
+                                 struct api_request *r, struct err *e)
+{
+    struct sample_params *p = &r->engine.sampling;
+    *p = r->profile && r->profile->has_sampling ? r->profile->sampling : ctx->defaults;
+    p->logprobs = -1;
+    enum status st = api_request_read_sampling(root, p, e);
     int64_t seed = 0;
     r->has_seed = json_member(root, "seed") != NULL;
-    enum status st = json_get_int(root, "top_k", -1, INT32_MAX, &top_k, e);
     if (st == STATUS_OK)
         st = json_get_int(root, "seed", INT64_MIN, INT64_MAX, &seed, e);
-    if (st != STATUS_OK)
-        return st;
-    p->top_k = top_k < 0 ? 0 : top_k > LIMIT_TOP_K ? LIMIT_TOP_K : (int)top_k;
-    p->seed = (uint64_t)seed;
-    return STATUS_OK;
+    if (st == STATUS_OK)
+        p->seed = (uint64_t)seed;
+    return st;
+}
+
+enum status api_request_find_profile(const struct api_context *ctx, struct api_request *r,
+                                     struct err *e)
+{
+    const struct engine_adapter_use *use = &r->engine.adapters[0];
+    if (!ctx->profile_of || r->engine.adapter_count != 1)
+        return STATUS_OK;
+    enum status st = ctx->profile_of(ctx->ctx, use->name, &r->profile, &r->generation);
+    if (st == STATUS_ADAPTER_NOT_FOUND)
+        return err_set(e, st, "adapter", "adapter '%.64s' does not exist", use->name);
+    return st == STATUS_OK ? st : err_set(e, st, NULL, "out of memory");
 }
 
 /* Keys are token ids, or (tolerated) the text of a token; other text is ignored. */
@@ -159,7 +185,9 @@ static enum status read_stop(const struct api_context *ctx, const cJSON *root,
 
 static enum status read_length(const cJSON *root, struct api_request *r, struct err *e)
 {
-    int64_t max_tokens = r->kind == API_COMPLETION ? 16 : -1;
+    int64_t max_tokens = r->profile && r->profile->max_tokens > 0 ? r->profile->max_tokens
+                         : r->kind == API_COMPLETION              ? 16
+                                                                  : -1;
     int64_t min_tokens = 0;
     enum status st = json_get_int(root, "max_tokens", 0, INT32_MAX, &max_tokens, e);
     if (st == STATUS_OK && r->kind == API_CHAT)
@@ -281,6 +309,8 @@ static enum status read_all(const struct api_context *ctx, struct api_request *r
     enum status st =
         api_adapter_resolve(ctx, root, &r->model, r->engine.adapters, &r->engine.adapter_count, e);
     if (st == STATUS_OK)
+        st = api_request_find_profile(ctx, r, e);
+    if (st == STATUS_OK)
         st = read_stream(root, r, e);
     if (st == STATUS_OK)
         st = read_sampling(ctx, root, r, e);
@@ -355,6 +385,8 @@ static enum status look_for_thought(struct api_request *r, const struct engine_t
 enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
                                  struct err *e)
 {
+    if (r->kind == API_CHAT && r->profile && r->profile->text)
+        text = r->profile->text;
     for (int i = 0; i < r->prompt_count; i++) {
         struct api_prompt *p = &r->prompts[i];
         enum status st = STATUS_OK;
@@ -382,5 +414,6 @@ void api_request_deinit(struct api_request *r)
     mem_free(r->bias);
     cJSON_Delete(r->vars);
     cJSON_Delete(r->root);
+    profile_unref(r->profile);
     *r = (struct api_request){0};
 }

@@ -16,6 +16,7 @@
 #include "engine/base/status.h"
 #include "engine/engine_request.h"
 #include "engine/engine_text.h"
+#include "server/profile.h"
 
 #define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
 #define API_SALT_BYTES    256
@@ -33,6 +34,10 @@ struct api_context {
     /* Who speaks where a request names nobody, set at run time: how many of
      * [LIMIT_ADAPTERS_PER_REQUEST]; -1: nothing was set, default_adapter. May be NULL. */
     int (*default_uses)(void *ctx, struct engine_adapter_use *uses);
+    /* The profile of a name's current generation, counted for the caller; NULL: it has none.
+     * Statuses as has_adapter. May be NULL. */
+    enum status (*profile_of)(void *ctx, const char *name, struct profile **out,
+                              uint64_t *generation);
     /* Whether an adapter of this name is served now: STATUS_OK, _ADAPTER_NOT_FOUND, _NO_MEMORY. */
     enum status (*has_adapter)(void *ctx, const char *name);
     /* The name of the adapter at an index of GET /lora-adapters; statuses as above. */
@@ -47,9 +52,11 @@ struct api_prompt {
 
 struct api_request {
     enum api_kind kind;
-    cJSON *root;       /* owned: strings below point into it */
-    cJSON *vars;       /* owned, chat: the template's variables */
-    const char *model; /* as the client wrote it, else the base's main name */
+    struct profile *profile; /* counted; of the only adapter; NULL: none */
+    uint64_t generation;     /* that the profile belongs to; 0: not one adapter */
+    cJSON *root;             /* owned: strings below point into it */
+    cJSON *vars;             /* owned, chat: the template's variables */
+    const char *model;       /* as the client wrote it, else the base's main name */
     bool stream;
     bool include_usage;
     bool timings_per_token;
@@ -78,5 +85,13 @@ WARN_UNUSED enum status api_request_parse(enum api_kind kind, const struct api_c
 WARN_UNUSED enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
                                              struct err *e);
 void api_request_deinit(struct api_request *r);
+
+/* The numbers that make up sampling, of a request or a profile, over what *p has. */
+WARN_UNUSED enum status api_request_read_sampling(const cJSON *obj, struct sample_params *p,
+                                                  struct err *e);
+bool api_request_is_sampling(const char *key);
+/* Finds the profile of what `r` names, when that is one adapter. */
+WARN_UNUSED enum status api_request_find_profile(const struct api_context *ctx,
+                                                 struct api_request *r, struct err *e);
 
 #endif

@@ -18,6 +18,7 @@ struct text_task {
     struct server *server;
     struct call *call; /* NULL: the exchange is over */
     enum status (*work)(struct text_task *t, const cJSON *root, struct err *e);
+    struct profile *profile; /* of the adapter that is named; NULL: none. While `work` runs */
     struct strbuf body;
     struct strbuf answer;
     struct err err; /* code STATUS_OK: the answer is there */
@@ -30,32 +31,26 @@ static enum status out_of_memory(struct err *e)
     return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
 }
 
-/* `model` changes nothing here, but an unknown one is told. */
-static enum status check_model(const struct api_context *ctx, const cJSON *root, struct err *e)
+/* Who is named changes nothing but for the profile; somebody unknown is told. */
+static enum status find_voice(const struct api_context *ctx, const cJSON *root,
+                              struct api_request *r, struct err *e)
 {
-    const char *model = NULL;
-    const char *adapter = NULL;
-    enum status st = json_get_string(root, "model", &model, e);
-    if (st != STATUS_OK || !model || !*model)
-        return st;
-    st = api_adapter_of_model(ctx, model, &adapter, e);
-    if (st != STATUS_OK || !adapter)
-        return st;
-    st = api_adapter_is_name(adapter) ? ctx->has_adapter(ctx->ctx, adapter)
-                                      : STATUS_ADAPTER_NOT_FOUND;
-    return st == STATUS_OK ? st
-                           : err_set(e, st, "model", "adapter '%.64s' does not exist", adapter);
+    enum status st =
+        api_adapter_resolve(ctx, root, &r->model, r->engine.adapters, &r->engine.adapter_count, e);
+    return st == STATUS_OK ? api_request_find_profile(ctx, r, e) : st;
 }
 
 /* The chat of `root` as tokens (`ids`) or as text (`out`); the other one is NULL. */
-static enum status read_chat(const struct server *s, const cJSON *root, struct token_buf *ids,
+static enum status read_chat(const struct text_task *t, const cJSON *root, struct token_buf *ids,
                              struct strbuf *out, struct err *e)
 {
-    struct api_request r = {.kind = API_CHAT};
+    const struct server *s = t->server;
+    struct api_request r = {.kind = API_CHAT, .profile = profile_ref(t->profile)};
+    const struct engine_text *text = r.profile && r.profile->text ? r.profile->text : s->text;
     enum status st = api_chat_read(root, &r, e);
     if (st == STATUS_OK && out)
-        st = r.continue_final ? engine_text_continue(s->text, r.vars, out, e)
-                              : engine_text_render(s->text, r.vars, out, e);
+        st = r.continue_final ? engine_text_continue(text, r.vars, out, e)
+                              : engine_text_render(text, r.vars, out, e);
     if (st == STATUS_OK && ids) {
         st = api_request_tokenise(&r, s->text, e);
         if (st == STATUS_OK) {
@@ -152,7 +147,7 @@ static enum status work_tokenize(struct text_task *t, const cJSON *root, struct 
         st = engine_text_encode(s->text, q.text, strlen(q.text), q.add_special, q.parse_special,
                                 &ids, e);
     else if (st == STATUS_OK)
-        st = read_chat(s, root, &ids, NULL, e);
+        st = read_chat(t, root, &ids, NULL, e);
     if (st == STATUS_OK)
         put_tokens(&t->answer, s, &ids, &q);
     mem_free(ids.ids);
@@ -204,7 +199,7 @@ static enum status work_apply_template(struct text_task *t, const cJSON *root, s
 {
     struct strbuf text;
     strbuf_init(&text, ANSWER_BYTES_MAX / 2);
-    enum status st = read_chat(t->server, root, NULL, &text, e);
+    enum status st = read_chat(t, root, NULL, &text, e);
     if (st == STATUS_OK) {
         strbuf_puts(&t->answer, "{\"prompt\":");
         strbuf_json_string(&t->answer, strbuf_str(&text), text.len);
@@ -255,7 +250,7 @@ static enum status work_count_tokens(struct text_task *t, const cJSON *root, str
     cJSON *chat = cJSON_CreateObject();
     enum status st = chat ? to_chat(root, chat, e) : out_of_memory(e);
     if (st == STATUS_OK)
-        st = read_chat(t->server, chat, &ids, NULL, e);
+        st = read_chat(t, chat, &ids, NULL, e);
     if (st == STATUS_OK)
         strbuf_printf(&t->answer, "{\"input_tokens\":%zu}", ids.count);
     mem_free(ids.ids);
@@ -271,10 +266,14 @@ static void work(void *ctx)
     enum status st = json_parse(strbuf_str(&t->body), t->body.len, &json_default_limits, &root, &e);
     if (st == STATUS_OK && !cJSON_IsObject(root))
         st = err_set(&e, STATUS_INVALID, NULL, "the request body must be a JSON object");
+    struct api_request voice = {0};
     if (st == STATUS_OK)
-        st = check_model(&t->server->api, root, &e);
+        st = find_voice(&t->server->api, root, &voice, &e);
+    t->profile = voice.profile;
     if (st == STATUS_OK)
         st = t->work(t, root, &e);
+    api_request_deinit(&voice);
+    t->profile = NULL;
     if (st == STATUS_OK && t->answer.failed)
         st = err_set(&e, STATUS_LIMIT, NULL, "the answer is too long");
     cJSON_Delete(root);

@@ -25,7 +25,9 @@ struct task {
 struct entry {
     struct registry_item item; /* of a client's adapter all of it, else the name */
     enum keeper_source source;
-    bool dormant; /* registered, but it could not be added at start */
+    uint64_t generation;
+    struct profile *profile; /* counted; NULL: none */
+    bool dormant;            /* registered, but it could not be added at start */
 };
 
 struct failure {
@@ -37,7 +39,9 @@ struct keeper {
     struct loop *loop;
     struct keeper_options opt;
     struct adapter_roots roots;
-    struct engine *engine; /* borrowed from keeper_open on */
+    struct engine *engine; /* borrowed from keeper_open on, as what follows */
+    const struct engine_text *text;
+    struct sample_params defaults;
     /* loop thread: a ring, the oldest first */
     struct task tasks[KEEPER_TASKS_MAX];
     int first;
@@ -58,6 +62,9 @@ struct keeper {
     struct entry *entries;     /* owned */
     size_t entry_count;
     size_t entry_cap;
+    /* What is about to be published: for the moment between the engine's new generation and its
+     * entry here. */
+    const struct entry *pending;
     struct failure failures[FAILURES_MAX]; /* a ring */
     int failure_next;
     struct engine_adapter_use scales[LIMIT_ADAPTERS_PER_REQUEST];
@@ -93,7 +100,7 @@ bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out)
     const struct entry *at = entry_of(k, name);
     bool known = at && !at->dormant;
     if (known)
-        *out = (struct keeper_facts){.source = at->source};
+        *out = (struct keeper_facts){.source = at->source, .has_profile = at->profile != NULL};
     pthread_mutex_unlock(&k->lock);
     return known;
 }
@@ -116,13 +123,17 @@ static bool reserve_entry(struct keeper *k)
     return ok;
 }
 
+/* Takes the profile. What was pending is so no more. */
 static void put_entry(struct keeper *k, const struct entry *e)
 {
     pthread_mutex_lock(&k->lock);
     struct entry *at = entry_of(k, e->item.name);
-    if (!at)
+    if (at)
+        profile_unref(at->profile);
+    else
         at = &k->entries[k->entry_count++];
     *at = *e;
+    k->pending = NULL;
     pthread_mutex_unlock(&k->lock);
 }
 
@@ -130,13 +141,50 @@ static void drop_entry(struct keeper *k, const char *name)
 {
     pthread_mutex_lock(&k->lock);
     struct entry *at = entry_of(k, name);
-    if (at)
+    if (at) {
+        profile_unref(at->profile);
         *at = k->entries[--k->entry_count];
+    }
     for (int i = k->scale_count - 1; i >= 0; i--) {
         if (strcmp(k->scales[i].name, name) == 0)
             k->scales[i] = k->scales[--k->scale_count];
     }
     pthread_mutex_unlock(&k->lock);
+}
+
+/* What is told of a generation may be older or newer than what is written down here by the time of
+ * the lock; then both are looked at again. */
+enum status keeper_profile(struct keeper *k, const char *name, struct profile **out,
+                           uint64_t *generation)
+{
+    for (;;) {
+        struct engine_adapter_info info;
+        enum status st = served_find(k->engine, name, &info);
+        if (st != STATUS_OK)
+            return st;
+        pthread_mutex_lock(&k->lock);
+        const struct entry *at = entry_of(k, name);
+        if (at && at->generation != info.generation)
+            at = NULL;
+        if (!at && k->pending && strcmp(k->pending->item.name, name) == 0)
+            at = k->pending;
+        if (at) {
+            *out = profile_ref(at->profile);
+            *generation = info.generation;
+        }
+        pthread_mutex_unlock(&k->lock);
+        if (at)
+            return STATUS_OK;
+    }
+}
+
+uint64_t keeper_generation(struct keeper *k, const char *name)
+{
+    pthread_mutex_lock(&k->lock);
+    const struct entry *at = entry_of(k, name);
+    uint64_t generation = at ? at->generation : 0;
+    pthread_mutex_unlock(&k->lock);
+    return generation;
 }
 
 void keeper_set_scales(struct keeper *k, const struct engine_adapter_use *uses, int count)
@@ -213,10 +261,34 @@ static void keep(struct keeper *k)
         LOG_WARN(LOG_WHAT("what was registered will not survive a restart"), LOG_STR("why", e.msg));
 }
 
-/* Adds what `it` says to the engine. Its path becomes absolute. */
-static enum status put(struct keeper *k, struct registry_item *it, uint64_t *generation,
-                       struct err *e)
+/* Adds to the engine what lies at to->path of to->root, with its profile. On STATUS_OK put_entry
+ * has to follow. */
+static enum status publish(struct keeper *k, const struct engine_adapter_spec *to,
+                           struct entry *made, struct err *e)
 {
+    enum status st = STATUS_OK;
+    if (!made->item.plain)
+        st = profile_load(to->root, to->path, k->text, &k->defaults, &made->profile, e);
+    if (st != STATUS_OK)
+        return st;
+    pthread_mutex_lock(&k->lock);
+    k->pending = made;
+    pthread_mutex_unlock(&k->lock);
+    st = engine_adapter_put(k->engine, to, &made->generation, e);
+    if (st == STATUS_OK)
+        return st;
+    pthread_mutex_lock(&k->lock);
+    k->pending = NULL;
+    pthread_mutex_unlock(&k->lock);
+    profile_unref(made->profile);
+    made->profile = NULL;
+    return st;
+}
+
+/* Adds what `made` says to the engine. Its path becomes absolute. */
+static enum status put(struct keeper *k, struct entry *made, struct err *e)
+{
+    struct registry_item *it = &made->item;
     struct engine_adapter_spec to = {.name = it->name, .pinned = it->pinned, .share = it->share};
     struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST] = {0};
     char path[2 * ADAPTER_PATH_BYTES];
@@ -225,11 +297,12 @@ static enum status put(struct keeper *k, struct registry_item *it, uint64_t *gen
             memcpy(parts[i].name, it->parts[i].name, sizeof parts[i].name);
             parts[i].weight = it->parts[i].weight;
         }
-        return engine_adapter_blend(k->engine, it->name, parts, it->part_count, generation, e);
+        return engine_adapter_blend(k->engine, it->name, parts, it->part_count, &made->generation,
+                                    e);
     }
     enum status st = adapter_roots_find(&k->roots, it->path, &to.root, &to.path, e);
     if (st == STATUS_OK)
-        st = engine_adapter_put(k->engine, &to, generation, e);
+        st = publish(k, &to, made, e);
     if (st != STATUS_OK || it->path[0] == '/')
         return st;
     int n = snprintf(path, sizeof path, "%s/%s", to.root, to.path);
@@ -248,6 +321,7 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
         return err_set(e, STATUS_CONFLICT, "name", "there is an adapter '%.64s' already",
                        spec->name);
     made.item.pinned = spec->pinned;
+    made.item.plain = spec->plain;
     made.item.share = spec->share;
     made.item.part_count = spec->part_count;
     memcpy(made.item.parts, spec->parts, sizeof made.item.parts);
@@ -259,9 +333,10 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
         snprintf(made.item.path, sizeof made.item.path, "%s", spec->path);
     enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
-        st = put(k, &made.item, generation, e);
+        st = put(k, &made, e);
     if (st != STATUS_OK)
         return st;
+    *generation = made.generation;
     put_entry(k, &made);
     keep(k);
     *replaced = had;
@@ -338,10 +413,9 @@ static enum status add_found(void *ctx, const char *name, const char *root, cons
     struct keeper *k = ctx;
     struct entry made = {.source = KEEPER_FOLDER};
     struct engine_adapter_spec to = {.name = name, .root = root, .path = rest};
-    uint64_t generation;
     enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
-        st = engine_adapter_put(k->engine, &to, &generation, e);
+        st = publish(k, &to, &made, e);
     note_failure(k, name, st == STATUS_OK ? NULL : e);
     if (st != STATUS_OK)
         return st;
@@ -507,12 +581,15 @@ static enum status adopt(struct keeper *k, struct err *e)
     engine_adapters(k->engine, list, count);
     enum status st = STATUS_OK;
     for (int i = 0; i < count && st == STATUS_OK; i++) {
-        struct entry made = {.source = KEEPER_START};
+        struct entry made = {.source = KEEPER_START, .generation = list[i].generation};
         memcpy(made.item.name, list[i].name, sizeof made.item.name);
-        if (reserve_entry(k))
+        st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+        if (st == STATUS_OK && list[i].path[0])
+            st = profile_load(list[i].path, ".", k->text, &k->defaults, &made.profile, e);
+        if (st == STATUS_OK)
             put_entry(k, &made);
         else
-            st = out_of_memory(e);
+            err_prefix(e, "adapter %s", list[i].name);
     }
     mem_free(list);
     return st;
@@ -524,7 +601,6 @@ static enum status restore(struct keeper *k, const struct registry_item *it, str
     struct entry made = {.source = KEEPER_CLIENT, .item = *it};
     struct keeper_facts facts;
     struct err why = {0};
-    uint64_t generation;
     if (!reserve_entry(k))
         return out_of_memory(e);
     if (keeper_facts(k, it->name, &facts)) {
@@ -532,7 +608,7 @@ static enum status restore(struct keeper *k, const struct registry_item *it, str
                  LOG_STR("adapter", it->name));
         return STATUS_OK;
     }
-    made.dormant = put(k, &made.item, &generation, &why) != STATUS_OK;
+    made.dormant = put(k, &made, &why) != STATUS_OK;
     if (made.dormant) {
         LOG_ERROR(LOG_WHAT("a registered adapter cannot be added again"),
                   LOG_STR("adapter", it->name), LOG_STR("path", it->path), LOG_STR("why", why.msg));
@@ -574,7 +650,11 @@ enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
 {
     struct registry_item *items = NULL;
     size_t count = 0;
+    struct engine_info info;
     k->engine = engine;
+    k->text = engine_get_text(engine);
+    engine_get_info(engine, &info);
+    k->defaults = info.defaults;
     enum status st = adopt(k, e);
     if (st == STATUS_OK)
         st = open_registry(k, &items, &count, e);
@@ -622,6 +702,8 @@ void keeper_destroy(struct keeper *k)
     registry_destroy(k->registry);
     pthread_mutex_destroy(&k->lock);
     adapter_roots_deinit(&k->roots);
+    for (size_t i = 0; i < k->entry_count; i++)
+        profile_unref(k->entries[i].profile);
     mem_free(k->entries);
     mem_free(k);
 }

@@ -17,6 +17,7 @@
 #include "engine/engine.h"
 #include "server/adapter_roots.h"
 #include "server/loop.h"
+#include "server/profile.h"
 
 #define KEEPER_TASKS_MAX 64 /* that wait; each holds a request */
 
@@ -44,11 +45,13 @@ struct keeper_spec {
     int share;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     int part_count; /* 0: no blend */
+    bool plain;     /* its profile is left aside */
     bool keep;      /* an existing name is STATUS_CONFLICT */
 };
 
 struct keeper_facts {
     enum keeper_source source;
+    bool has_profile;
 };
 
 /* STATUS_IO: a directory cannot be read. */
@@ -81,6 +84,12 @@ WARN_UNUSED enum status keeper_check(struct keeper *k, const char *path,
 
 /* False: no such name. */
 bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out);
+/* The profile of a name's current generation, counted for the caller; NULL: it has none.
+ * STATUS_ADAPTER_NOT_FOUND, STATUS_NO_MEMORY. */
+WARN_UNUSED enum status keeper_profile(struct keeper *k, const char *name, struct profile **out,
+                                       uint64_t *generation);
+/* The generation that the name leads to; 0: to none. */
+uint64_t keeper_generation(struct keeper *k, const char *name);
 /* Who speaks where a request names nobody: [count] of LIMIT_ADAPTERS_PER_REQUEST. One that is
  * removed leaves the set. keeper_scales gives -1 while nothing was set. */
 void keeper_set_scales(struct keeper *k, const struct engine_adapter_use *uses, int count);

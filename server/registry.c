@@ -173,6 +173,10 @@ static enum status read_item(const cJSON *v, struct registry_item *out, struct e
     }
     if (json_get_bool(v, "pinned", &out->pinned, e) != STATUS_OK)
         return bad("pinned", e);
+    bool profile = true;
+    if (json_get_bool(v, "profile", &profile, e) != STATUS_OK)
+        return bad("profile", e);
+    out->plain = !profile;
     if (json_get_int(v, "share", 1, 100, &share, e) != STATUS_OK)
         return bad("share", e);
     out->share = (int)share;
@@ -262,7 +266,8 @@ static void put_item(struct strbuf *b, const struct registry_item *it)
         }
         strbuf_putc(b, ']');
     }
-    strbuf_printf(b, ",\"pinned\":%s,\"share\":%d}", it->pinned ? "true" : "false", it->share);
+    strbuf_printf(b, ",\"pinned\":%s,\"profile\":%s,\"share\":%d}", it->pinned ? "true" : "false",
+                  it->plain ? "false" : "true", it->share);
 }
 
 static bool write_all(int fd, const char *s, size_t n)

@@ -18,6 +18,7 @@ struct registry_item {
     char name[LIMIT_NAME_BYTES + 1];
     char path[512]; /* "": a blend of `parts` */
     bool pinned;
+    bool plain; /* its profile is left aside */
     int share;
     int part_count;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];

@@ -354,6 +354,13 @@ static int default_uses(void *ctx, struct engine_adapter_use *uses)
     return keeper_scales(s->keeper, uses);
 }
 
+static enum status profile_of(void *ctx, const char *name, struct profile **out,
+                              uint64_t *generation)
+{
+    const struct server *s = ctx;
+    return keeper_profile(s->keeper, name, out, generation);
+}
+
 /* The directory's name, and the one that was configured before it. */
 static enum status name_base(struct server *s, struct err *e)
 {
@@ -407,6 +414,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     s->api.has_adapter = has_adapter;
     s->api.adapter_at = adapter_at;
     s->api.default_uses = default_uses;
+    s->api.profile_of = profile_of;
     s->api.ctx = s;
     if (s->api.default_adapter && has_adapter(s, s->api.default_adapter) != STATUS_OK)
         return err_set(e, STATUS_INVALID, "default-adapter",

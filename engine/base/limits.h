@@ -58,6 +58,7 @@
 #define LIMIT_ADAPTER_MATCH_KIB 4096 /* PCRE2 heap limit of one match */
 #define LIMIT_ADAPTER_MATCH_MS  2000 /* processor time for all expressions of one adapter */
 #define LIMIT_CONFIG_JSON_BYTES (4u << 20)
+#define LIMIT_PROFILE_BYTES     (1u << 20) /* chorus.json of an adapter: mostly its system prompt */
 /* Geometry of a base model: far above what exists, low enough that products of two fit an int. */
 #define LIMIT_MODEL_LAYERS         1024
 #define LIMIT_MODEL_WIDTH          (1 << 20) /* hidden, ffn, heads x head_dim */

@@ -93,6 +93,32 @@ static const char *named_source(const cJSON *config, const char *name)
     return NULL;
 }
 
+const char *chat_template_of_config(const cJSON *config)
+{
+    return named_source(config, NULL);
+}
+
+enum status chat_template_beside(const char *source, size_t n, const struct chat_template *base,
+                                 const cJSON *config, struct chat_template **out, struct err *e)
+{
+    struct chat_template *t;
+    enum status st = chat_template_compile(source, n, &t, e);
+    if (st != STATUS_OK)
+        return st;
+    if (base && base->tokens) {
+        t->tokens = cJSON_Duplicate(base->tokens, 1);
+        st = t->tokens ? STATUS_OK : no_memory(e);
+    } else if (config) {
+        st = collect_tokens(config, &t->tokens, e);
+    }
+    if (st != STATUS_OK) {
+        chat_template_free(t);
+        return st;
+    }
+    *out = t;
+    return STATUS_OK;
+}
+
 /* A JSON file of the directory that must be an object. *out NULL: there is no such file. */
 static enum status read_object(const struct file_root *root, const char *name, cJSON **out,
                                struct err *e)

@@ -21,6 +21,14 @@ struct chat_template;
  * refused; STATUS_LIMIT, STATUS_NO_MEMORY. Free with chat_template_free. */
 WARN_UNUSED enum status chat_template_compile(const char *source, size_t n,
                                               struct chat_template **out, struct err *e);
+/* As chat_template_compile for a template that stands beside a model: its bos_token and the like
+ * are those of `base` (the model's template), or of `config` (a tokenizer_config.json) where the
+ * model has no template. Both may be NULL. */
+WARN_UNUSED enum status chat_template_beside(const char *source, size_t n,
+                                             const struct chat_template *base, const cJSON *config,
+                                             struct chat_template **out, struct err *e);
+/* The default template in a tokenizer_config.json; borrowed from it. NULL: it has none. */
+const char *chat_template_of_config(const cJSON *config);
 /* The template of a model directory: chat_template.jinja (of a name: additional_chat_templates/
  * NAME.jinja), else "chat_template" of tokenizer_config.json (a string, or a list of {name,
  * template}), else of chat_template.json. `name` NULL is the default one. The *_token strings of

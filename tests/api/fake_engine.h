@@ -87,6 +87,15 @@ enum status engine_text_open(const char *dir, struct engine_text **out, struct e
     return STATUS_OK;
 }
 
+enum status engine_text_beside(const struct engine_text *base, const char *source,
+                               const cJSON *config, struct engine_text **out, struct err *e)
+{
+    (void)base;
+    (void)config;
+    return source ? engine_text_open(source, out, e)
+                  : err_set(e, STATUS_NOT_FOUND, "chat_template", "there is none");
+}
+
 void engine_text_close(struct engine_text *t)
 {
     mem_free(t);
@@ -529,7 +538,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
         e->stats.tokens_in += (uint64_t)r->prompt_count;
         for (int i = 0; i < r->adapter_count && resolved; i++) {
             resolved[i] = r->adapters[i];
-            resolved[i].generation = 1;
+            resolved[i].generation = e->generations[fake_find_adapter(e, r->adapters[i].name)];
         }
         pthread_cond_signal(&e->work);
     }

@@ -528,3 +528,155 @@ def test_a_state_directory_that_cannot_be_written(tmp_path):
     s = start_real(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "file/x"), "--adapter-root", str(ADAPTERS))
     assert s.post("/v1/adapters", {"name": "a", "path": "villain"})[0] == 200 and names(s) == ["a"]
     assert "will not survive a restart" in s.log_text() and s.stop() == 0
+
+
+# ---- profiles ----
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | upper }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+
+def with_profile(path, profile=None, files=None, source="villain"):
+    shutil.copytree(ADAPTERS / source, path)
+    if profile is not None:
+        (path / "chorus.json").write_text(profile if isinstance(profile, str) else json.dumps(profile))
+    for name, text in (files or {}).items():
+        (path / name).write_text(text)
+    return path
+
+
+def prompt_of(s, **fields):
+    status, answer = s.post("/apply-template", {"messages": ASK, **fields})
+    assert status == 200, answer
+    return answer["prompt"]
+
+
+def test_profile(live):
+    """System prompt, template and sampling of the adapter's own; what a request says wins; nobody else is touched."""
+    plain = prompt_of(live)
+    with_profile(live.root / "voice", {"system": "Speak softly. <|end|>", "sampling": {"temperature": 0, "top_k": 5, "max_tokens": 7}})
+    status, made = live.post("/v1/adapters", {"name": "voice", "path": "voice"})
+    assert status == 200 and made["profile"] is True and live.get("/v1/adapters/villain")[1]["profile"] is False
+    assert prompt_of(live, model="voice") == prompt_of(live, adapter="voice") == prompt_of(live, messages=[{"role": "system", "content": "Speak softly. <|end|>"}] + ASK)
+    assert prompt_of(live, model="villain") == plain == prompt_of(live)
+    own = [{"role": "system", "content": "My own."}] + ASK
+    assert prompt_of(live, model="voice", messages=own) == prompt_of(live, messages=own)
+    # Its text is a person's text: what looks like a special token is none.
+    ids = live.post("/tokenize", {"messages": ASK, "model": "voice"})[1]["tokens"]
+    end = live.post("/tokenize", {"content": "<|end|>"})[1]["tokens"]
+    assert len(end) == 1 and ids.count(end[0]) == 2
+    # Sampling: greedy and seven tokens unless the request says otherwise.
+    ask = {"model": "voice", "messages": ASK, "ignore_eos": True}
+    one, two = (live.post("/v1/chat/completions", ask)[1] for _ in range(2))
+    assert one["choices"] == two["choices"] and one["usage"]["completion_tokens"] == 7 and one["usage"]["prompt_tokens"] == len(ids)
+    hot = {live.post("/v1/chat/completions", {**ask, "temperature": 2, "top_k": 0, "max_tokens": 20})[1]["choices"][0]["message"]["content"] for _ in range(3)}
+    assert len(hot) == 3 and live.post("/v1/chat/completions", {**ask, "max_tokens": 9})[1]["usage"]["completion_tokens"] == 9
+    assert live.post("/v1/completions", {"model": "voice", "prompt": "The", "ignore_eos": True})[1]["usage"]["completion_tokens"] == 7
+    # In a blend of a request nobody's profile counts.
+    blend = [{"name": "voice", "weight": 0.5}, {"name": "summary", "weight": 0.5}]
+    assert prompt_of(live, adapter=blend) == plain
+    # As the default it speaks by its profile; without it (profile: false) it is the plain adapter.
+    at = {a["name"]: a["id"] for a in live.get("/lora-adapters")[1]}
+    assert live.post("/lora-adapters", [{"id": at["voice"], "scale": 1}])[0] == 200
+    assert "Speak softly" in prompt_of(live) and live.post("/lora-adapters", [])[0] == 200
+    status, made = live.post("/v1/adapters", {"name": "voice", "path": "voice", "profile": False})
+    assert status == 200 and made["profile"] is False and prompt_of(live, model="voice") == plain
+    assert delete(live, "voice")[0] == 200
+
+
+def test_profile_templates(live):
+    shout = prompt_of(live).replace(ASK[0]["content"], ASK[0]["content"].upper())
+    assert shout != prompt_of(live)
+    config = lambda **more: json.dumps({"chat_template": TEMPLATE, "eos_token": "<|end|>", **more})
+    bos = shout[:shout.index("<|user|>")]
+    for i, (profile, files, wanted) in enumerate((
+            ({"chat_template": TEMPLATE}, None, shout[len(bos):]), (None, {"chat_template.jinja": TEMPLATE}, shout[len(bos):]),
+            (None, {"tokenizer_config.json": config()}, shout[len(bos):]),
+            ({"chat_template": "{{ bos_token }}" + TEMPLATE}, {"tokenizer_config.json": config(bos_token="<evil>")}, None),
+            ({"chat_template": "x"}, {"chat_template.jinja": TEMPLATE}, "x"), ({"chat_template": False}, {"chat_template.jinja": TEMPLATE}, prompt_of(live)),
+            ({"chat_template": None}, {"chat_template.jinja": TEMPLATE}, shout[len(bos):]), ({}, None, prompt_of(live)))):
+        path = with_profile(live.folder / f"t{i}", profile, files)
+        wait_for(lambda: f"t{i}" in names(live))
+        got = prompt_of(live, model=f"t{i}")
+        assert got == wanted if wanted else "<evil>" not in got and got.endswith(shout[len(bos):]), (i, got)
+        assert live.post("/v1/chat/completions", {**GREEDY, "model": f"t{i}"})[0] == 200
+        # A changed profile is a new generation.
+        if i == 0:
+            (path / "chorus.json").write_text(json.dumps({"chat_template": "y"}))
+            wait_for(lambda: prompt_of(live, model="t0") == "y")
+        shutil.rmtree(path)
+    wait_for(lambda: not [n for n in names(live) if n.startswith("t") and n[1:].isdigit()])
+
+
+@pytest.mark.parametrize("profile,param", [
+    ("", "chorus.json"), ("[]", "chorus.json"), ("{", "chorus.json"), ('{"system": "a", "system": "b"}', "chorus.json"), ({"sytem": "a"}, "chorus.json: sytem"),
+    ({"system": 5}, "chorus.json: system"), ({"system": ["a"]}, "chorus.json: system"), ({"sampling": []}, "chorus.json: sampling"),
+    ({"sampling": {"temprature": 1}}, "chorus.json: sampling.temprature"), ({"sampling": {"temperature": 9}}, "chorus.json: sampling.temperature"),
+    ({"sampling": {"temperature": "1"}}, "chorus.json: sampling.temperature"), ({"sampling": {"top_k": 1.5}}, "chorus.json: sampling.top_k"),
+    ({"sampling": {"max_tokens": 0}}, "chorus.json: sampling.max_tokens"), ({"sampling": {"seed": 1}}, "chorus.json: sampling.seed"),
+    ({"chat_template": True}, "chorus.json: chat_template"), ({"chat_template": "{% for"}, "chat_template"), ({"chat_template": "{% include 'x' %}"}, "chat_template"),
+    ({"chat_template": "{{ 1" * 500}, "chat_template"), ({"chat_template": "(" * 10 + "{{ " + "(" * 200}, "chat_template"), ({"system": "a" * (1 << 20)}, "chorus.json")])
+def test_profiles_that_are_refused(live, profile, param):
+    path = with_profile(live.root / "refused", profile)
+    try:
+        status, answer = live.post("/v1/adapters", {"name": "refused", "path": str(path)})
+        assert status == 400 and answer["error"]["param"] == param and "refused" not in names(live), answer
+        assert live.post("/v1/adapters", {"name": "refused", "path": str(path), "profile": False})[0] == 200
+        assert delete(live, "refused")[0] == 200
+    finally:
+        shutil.rmtree(path)
+
+
+def test_profile_files_do_not_lead_outside(live):
+    path = with_profile(live.root / "leads")
+    os.symlink(str(DEMO / "tokenizer_config.json"), path / "chat_template.jinja")
+    status, answer = live.post("/v1/adapters", {"name": "leads", "path": "leads"})
+    assert status == 400 and "outside" in answer["error"]["message"], answer
+    shutil.rmtree(path)
+
+
+def test_templates_of_adapters_have_limits(live):
+    """A template that never ends costs its own request a 400 and nobody else anything."""
+    for i, source in enumerate(("{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}", "{{ 'x' * 100000000 }}",
+                                "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ raise_exception('no') }}")):
+        with_profile(live.root / f"endless{i}", {"chat_template": source})
+        assert live.post("/v1/adapters", {"name": "endless", "path": f"endless{i}"})[0] == 200
+        begin = time.monotonic()
+        status, answer = live.post("/v1/chat/completions", {**GREEDY, "model": "endless"})
+        assert status == 400 and time.monotonic() - begin < 2 * SLOW, answer
+        assert say(live, adapter="villain")
+    assert delete(live, "endless")[0] == 200
+
+
+def test_a_replaced_profile_never_meets_other_bytes(live):
+    """One name flips between two adapters with two system prompts; each answer is wholly one or the other."""
+    with_profile(live.root / "flip0", {"system": "One."}, source="villain")
+    with_profile(live.root / "flip1", {"system": "Two is a longer thing to say."}, source="wood-elf")
+    wanted = set()
+    for i in range(2):
+        assert live.post("/v1/adapters", {"name": "flip", "path": f"flip{i}"})[0] == 200
+        answer = live.post("/v1/chat/completions", {**GREEDY, "model": "flip"})[1]
+        wanted.add((answer["usage"]["prompt_tokens"], answer["choices"][0]["message"]["content"]))
+    assert len(wanted) == 2
+    stop = threading.Event()
+    seen, busy = [], []
+
+    def talk():
+        while not stop.is_set():
+            status, answer = live.post("/v1/chat/completions", {**GREEDY, "model": "flip"}, timeout=60)
+            if status == 429:
+                busy.append(1)
+            else:
+                seen.append((answer["usage"]["prompt_tokens"], answer["choices"][0]["message"]["content"]) if status == 200 else (status, str(answer)))
+
+    threads = [threading.Thread(target=talk) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for i in range(60):
+        assert live.post("/v1/adapters", {"name": "flip", "path": f"flip{i % 2}"})[0] == 200
+    stop.set()
+    for t in threads:
+        t.join()
+    assert set(seen) <= wanted and len(seen) > 6, set(seen) - wanted
+    assert len(busy) <= 2, "a replacement may be noticed once in a blue moon"
+    assert delete(live, "flip")[0] == 200
+    print(f"profiles: {len(seen)} answers over 60 replacements, 0 mixed, {len(busy)} asked to come again")
