@@ -109,6 +109,8 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
         st = prefix_cache_init(&e->prefix, &e->pool);
     if (st == STATUS_OK)
         st = sched_plan_init(&e->plan, &e->limits, LIMIT_SCHED_WINDOW);
+    if (st == STATUS_OK && e->parts.tokens.bytes)
+        st = token_trie_create(e->parts.model->shape.vocab, &e->parts.tokens, &e->trie);
     e->flight_max = e->parts.backend->ops->can_follow ? BACKEND_FLIGHTS : 1;
     for (int i = 0; i < e->flight_max && st == STATUS_OK; i++) {
         struct engine_flight *f = &e->flights[i];
@@ -141,13 +143,17 @@ static void free_arrays(struct engine *e)
     mem_free(e->running);
     mem_free(e->waiting);
     mem_free(e->model_dir);
+    token_trie_destroy(e->trie);
+    grammar_cache_deinit(&e->grammars);
 }
 
 static bool init_locks(struct engine *e)
 {
     pthread_condattr_t attr;
-    if (pthread_mutex_init(&e->lock, NULL) != 0)
+    if (!grammar_cache_init(&e->grammars, LIMIT_GRAMMAR_CACHE_BYTES))
         return false;
+    if (pthread_mutex_init(&e->lock, NULL) != 0)
+        goto deinit_cache;
     if (pthread_condattr_init(&attr) != 0)
         goto destroy_lock;
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -157,6 +163,8 @@ static bool init_locks(struct engine *e)
         return true;
 destroy_lock:
     pthread_mutex_destroy(&e->lock);
+deinit_cache:
+    grammar_cache_deinit(&e->grammars);
     return false;
 }
 

@@ -18,6 +18,8 @@
 #include "engine/base/strbuf.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
+#include "engine/grammar/grammar_cache.h"
+#include "engine/grammar/token_trie.h"
 #include "engine/sched/batch.h"
 #include "engine/sched/sched.h"
 #include "engine/sched/seq.h"
@@ -73,6 +75,9 @@ struct engine {
 
     struct adapter_store store;
 
+    struct token_trie *trie;       /* owned; NULL: parts.tokens has none */
+    struct grammar_cache grammars; /* has a lock of its own */
+
     pthread_t thread;
     bool thread_started;
 
@@ -108,6 +113,12 @@ void engine_signal(struct engine *e);
 WARN_UNUSED enum status engine_check_adapters(const struct engine *e,
                                               const struct engine_adapter_use *uses, int count,
                                               struct err *err);
+
+/* Engine thread, with a grammar. begin: before the first token; the mask for it is in s->mask. */
+WARN_UNUSED enum status engine_grammar_begin(struct engine *e, struct seq *s, struct err *err);
+/* After `token` was added: s->mask is for the next one, or *ended: the answer is complete. */
+WARN_UNUSED enum status engine_grammar_take(struct engine *e, struct seq *s, int32_t token,
+                                            bool *ended, struct err *err);
 
 /* Resolves options and the model's facts into sizes. */
 WARN_UNUSED enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err);

@@ -60,6 +60,17 @@ static size_t text_max_of(const struct engine_text *t)
     return 3 * (longest + sizeof((struct detok *)0)->held);
 }
 
+/* Special tokens are no text, and what ends an answer is not either. */
+static const char *text_token(const void *ctx, int32_t id, size_t *n)
+{
+    const struct opened *o = ctx;
+    const struct tokenizer *t = engine_text_tokenizer(o->text);
+    for (int i = 0; i < o->eos_count; i++)
+        if (o->eos[i] == id)
+            return NULL;
+    return tokenizer_is_special(t, id) ? NULL : tokenizer_token_bytes(t, id, n);
+}
+
 /* What the model's files say ends an answer; where they are silent, the tokenizer's end token. */
 static void fill_eos(struct opened *o)
 {
@@ -149,6 +160,7 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
     struct engine_parts parts = {
         .model = o->model,
         .text = o->text,
+        .tokens = {.bytes = text_token, .ctx = o},
         .eos = o->eos,
         .eos_count = o->eos_count,
         .detok = {.ctx = o->text,

@@ -8,6 +8,7 @@
 #include "engine/backend.h"
 #include "engine/base/strbuf.h"
 #include "engine/engine.h"
+#include "engine/grammar/token_trie.h"
 
 #define DETOK_END_BYTES 16
 
@@ -31,7 +32,8 @@ struct engine_parts {
     struct backend *backend;        /* opened, not loaded; taken only on success */
     const struct engine_text *text; /* borrowed; NULL: engine_get_text has none */
     struct engine_detok detok;
-    const int32_t *eos; /* borrowed, [eos_count] ids that end an answer */
+    struct token_source tokens; /* text tokens for grammars; bytes NULL: there are no grammars */
+    const int32_t *eos;         /* borrowed, [eos_count] ids that end an answer */
     int eos_count;
     struct adapter_source adapters;
     size_t memory_bytes;          /* memory that may be used: of MemAvailable */

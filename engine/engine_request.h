@@ -11,6 +11,8 @@
 #include "engine/engine_adapter_data.h"
 #include "engine/sample/sample.h"
 
+struct grammar; /* engine_grammar.h */
+
 struct engine_stop {
     const char *text;
     size_t len; /* 1 .. LIMIT_STOP_BYTES */
@@ -36,6 +38,10 @@ struct engine_request {
     int stop_count;
     int32_t stop_tokens[LIMIT_STOP_TOKENS];
     int stop_token_count;
+    /* What the whole answer must match, of the same engine; NULL: anything. The engine takes a
+     * reference of its own. An answer ends by itself (ENGINE_FINISH_STOP) once nothing may follow;
+     * one cut by max_tokens or a stop is a beginning. */
+    struct grammar *grammar;
 };
 
 enum engine_event_kind {

@@ -128,6 +128,7 @@ static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
     give_back_device(e, s);
     seq_usage(s, &usage);
     release_adapters(e, s, &usage);
+    seq_drop_grammar(s);
     s->state = SEQ_ENDED;
     e->now.requests_done += kind == ENGINE_EVENT_DONE;
     e->now.requests_failed += kind == ENGINE_EVENT_ERROR;
@@ -198,6 +199,17 @@ static void refuse_waiting(struct engine *e)
             end_with_error(e, e->waiting[i], &err);
 }
 
+/* Who comes with a grammar gets its first mask, before a step asks for it. */
+static void begin_grammars(struct engine *e)
+{
+    for (int i = e->waiting_count - 1; i >= 0; i--) {
+        struct seq *s = e->waiting[i];
+        struct err err = {0};
+        if (s->grammar && !s->matched.grammar && engine_grammar_begin(e, s, &err) != STATUS_OK)
+            end_with_error(e, s, &err);
+    }
+}
+
 static void drain(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
@@ -217,6 +229,7 @@ static void drain(struct engine *e)
     end_cancelled(e, e->running, &e->running_count);
     if (draining)
         refuse_waiting(e);
+    begin_grammars(e);
     if (closing) {
         struct err err;
         err_set(&err, STATUS_DRAINING, NULL, "The server has shut down.");
@@ -235,7 +248,8 @@ static void drain(struct engine *e)
 static bool can_follow(const struct engine *e, const struct seq *s)
 {
     struct backend *b = e->parts.backend;
-    return seq_made(s) + s->pending < s->max_new && b->ops->can_follow(b, &s->sampling);
+    return !s->grammar && seq_made(s) + s->pending < s->max_new &&
+           b->ops->can_follow(b, &s->sampling);
 }
 
 /* Rows that the outbox has room for; a row of a prompt that is scored makes an event of its own. */
@@ -467,6 +481,7 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
         .params = &s->sampling,
         .banned = s->ends,
         .banned_count = seq_banned_count(s, seq_made(s) + s->pending),
+        .mask = s->grammar ? s->mask : NULL,
     };
     for (int k = 0; k < s->adapter_count; k++) {
         q->slots[k] = s->adapters[k].slot;
@@ -532,8 +547,10 @@ static bool show_text(struct seq *s, const char *text, size_t n)
     return stopped;
 }
 
-/* Adds a token to the sequence and its text to s->text. True: the answer ends with it. */
-static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engine_finish *why)
+/* Adds a token to the sequence and its text to s->text. True: the answer ends with it. *err: it
+ * cannot go on. */
+static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engine_finish *why,
+                       struct err *err)
 {
     const struct engine_detok *d = &e->parts.detok;
     s->tokens[s->count++] = token;
@@ -545,6 +562,8 @@ static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engi
 
     bool show, stopped = false;
     bool ended = seq_is_end(s, token, &show);
+    if (s->grammar && !ended && engine_grammar_take(e, s, token, &ended, err) != STATUS_OK)
+        return true;
     if (show) {
         strbuf_clear(&e->piece);
         d->push(d->ctx, s->detok, token, &e->piece);
@@ -590,17 +609,18 @@ static void account_rows(struct engine *e, struct seq *s, int rows)
 /* The sequence may end, and is not ours any more then. */
 static void emit_result(struct engine *e, struct seq *s, int index, const struct sample_result *r)
 {
-    enum engine_finish why;
+    enum engine_finish why = ENGINE_FINISH_STOP;
     if (index < s->count) {
         push_token(e, s, ENGINE_EVENT_PROMPT_TOKEN, r, NULL, 0);
         s->scored = index + 1;
         return;
     }
     s->pending--;
-    bool ended = take_token(e, s, r->token, &why);
-    if (s->text_lost) {
-        struct err err;
+    struct err err = {0};
+    bool ended = take_token(e, s, r->token, &why, &err);
+    if (s->text_lost && err.code == STATUS_OK)
         err_set(&err, STATUS_LIMIT, NULL, "The text of token %d is too long.", r->token);
+    if (err.code != STATUS_OK) {
         end_with_error(e, s, &err);
         return;
     }

@@ -147,6 +147,8 @@ static enum status check_request(const struct engine *e, const struct engine_req
         st = check_stops(e, r, err);
     if (st == STATUS_OK)
         st = engine_check_adapters(e, r->adapters, r->adapter_count, err);
+    if (st == STATUS_OK && r->grammar && !e->trie)
+        st = err_set(err, STATUS_UNSUPPORTED, "grammar", "This engine has no text.");
     if (st == STATUS_OK && r->cache_salt && strlen(r->cache_salt) > LIMIT_SALT_BYTES)
         st = err_set(err, STATUS_INVALID, "cache_salt", "cache_salt has more than %d bytes.",
                      LIMIT_SALT_BYTES);
@@ -242,6 +244,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
         .prefix_cache = e->opt.prefix_cache,
         .detok_bytes = e->parts.detok.state_bytes,
         .text_bytes = (size_t)e->text_bytes,
+        .mask_words = e->trie ? e->trie->mask_words : 0,
     };
     struct seq *s = NULL;
     st = seq_create(&setup, &s);

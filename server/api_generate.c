@@ -567,6 +567,8 @@ static void prepare(void *ctx)
     j->parsed = j->status == STATUS_OK;
     if (j->parsed)
         j->status = api_request_tokenise(&j->request, s->text, &j->err);
+    if (j->status == STATUS_OK)
+        j->status = api_request_constrain(&j->request, s->engine, &j->err);
 }
 
 /* With echo the prompt stands before the answer. */

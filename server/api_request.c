@@ -271,33 +271,8 @@ static enum status read_choices(const cJSON *root, struct api_request *r, struct
     return STATUS_OK;
 }
 
-/* An answer constrained to a grammar is not made yet; asking for one must not be ignored. */
-static enum status refuse_constraints(const cJSON *root, struct err *e)
+static enum status refuse_template(const cJSON *root, struct err *e)
 {
-    const cJSON *format = json_member(root, "response_format");
-    if (format) {
-        const char *type = NULL;
-        if (!cJSON_IsObject(format))
-            return err_set(e, STATUS_INVALID, "response_format",
-                           "'response_format' must be an object");
-        enum status st = json_get_string(format, "type", &type, e);
-        if (st != STATUS_OK || !type)
-            return err_set(e, STATUS_INVALID, "response_format.type",
-                           "'response_format.type' must be a string");
-        if (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0)
-            return err_set(e, STATUS_UNSUPPORTED, "response_format",
-                           "'response_format' of type %s is not supported yet", type);
-        if (strcmp(type, "text") != 0)
-            return err_set(e, STATUS_INVALID, "response_format.type",
-                           "'response_format.type' must be text, json_object or json_schema");
-    }
-    const cJSON *structured = json_member(root, "structured_outputs");
-    if (structured && !cJSON_IsObject(structured))
-        return err_set(e, STATUS_INVALID, "structured_outputs",
-                       "'structured_outputs' must be an object");
-    if (structured && structured->child)
-        return err_set(e, STATUS_UNSUPPORTED, "structured_outputs",
-                       "'structured_outputs' is not supported yet");
     if (json_member(root, "chat_template"))
         return err_set(e, STATUS_INVALID, "chat_template", "a request cannot bring a template");
     return STATUS_OK;
@@ -325,7 +300,9 @@ static enum status read_all(const struct api_context *ctx, struct api_request *r
     if (st == STATUS_OK)
         st = read_flags(root, r, e);
     if (st == STATUS_OK)
-        st = refuse_constraints(root, e);
+        st = refuse_template(root, e);
+    if (st == STATUS_OK)
+        st = api_structured_read(root, &r->structured, e);
     if (st == STATUS_OK)
         st = r->kind == API_CHAT ? api_chat_read(root, r, e) : api_completion_read(ctx, root, r, e);
     if (st == STATUS_OK && r->prompt_count * r->best_of > API_SEQUENCES_MAX)
@@ -406,12 +383,23 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
     return look_for_thought(r, text, e);
 }
 
+/* A grammar holds for what is said, not for the thought before it. */
+enum status api_request_constrain(struct api_request *r, struct engine *engine, struct err *e)
+{
+    r->structured.ask.think_open = r->think_open;
+    r->structured.ask.think_close = r->think_open ? r->think_close : NULL;
+    r->structured.ask.thinking = r->thinking;
+    return api_structured_compile(&r->structured, engine, &r->engine.grammar, e);
+}
+
 void api_request_deinit(struct api_request *r)
 {
     for (int i = 0; i < r->prompt_count; i++)
         mem_free(r->prompts[i].tokens.ids);
     mem_free(r->prompts);
     mem_free(r->bias);
+    api_structured_deinit(&r->structured);
+    engine_grammar_release(r->engine.grammar);
     cJSON_Delete(r->vars);
     cJSON_Delete(r->root);
     profile_unref(r->profile);

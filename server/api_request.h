@@ -16,6 +16,7 @@
 #include "engine/base/status.h"
 #include "engine/engine_request.h"
 #include "engine/engine_text.h"
+#include "server/api_structured.h"
 #include "server/profile.h"
 
 #define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
@@ -69,9 +70,10 @@ struct api_request {
     bool no_output; /* max_tokens 0: the prompt is read, nothing is said */
     bool logprobs;
     bool has_seed;
-    int n;                        /* choices for each prompt */
-    int best_of;                  /* >= n: sequences for each prompt */
-    struct logit_bias *bias;      /* owned; engine.sampling.bias points to it */
+    int n;                   /* choices for each prompt */
+    int best_of;             /* >= n: sequences for each prompt */
+    struct logit_bias *bias; /* owned; engine.sampling.bias points to it */
+    struct api_structured structured;
     struct engine_request engine; /* all but request_id and the prompt */
     struct api_prompt *prompts;   /* owned */
     int prompt_count;
@@ -84,6 +86,9 @@ WARN_UNUSED enum status api_request_parse(enum api_kind kind, const struct api_c
 /* Fills prompts[].tokens: the rendered template, the encoded text, or the ids given. */
 WARN_UNUSED enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
                                              struct err *e);
+/* After that: compiles the grammar that the answer must match, where there is one. */
+WARN_UNUSED enum status api_request_constrain(struct api_request *r, struct engine *engine,
+                                              struct err *e);
 void api_request_deinit(struct api_request *r);
 
 /* The numbers that make up sampling, of a request or a profile, over what *p has. */

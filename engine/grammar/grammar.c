@@ -25,5 +25,6 @@ void grammar_unref(struct grammar *g)
 size_t grammar_bytes(const struct grammar *g)
 {
     return sizeof *g + g->code_cap * sizeof *g->code + g->code_count * sizeof *g->need +
-           g->target_cap * sizeof *g->targets + g->count_cap * sizeof *g->counts;
+           g->target_cap * sizeof *g->targets + g->count_cap * sizeof *g->counts +
+           atomic_load_explicit(&g->machine_bytes, memory_order_relaxed);
 }

@@ -67,6 +67,7 @@ struct grammar {
     uint8_t class_of[256];
     uint8_t class_byte[256]; /* one byte of each class */
     int class_count;
+    atomic_size_t machine_bytes; /* of the machine, as it was at its last operation */
     /* The engine thread's; owned. NULL until the first state. */
     struct grammar_machine *machine;
 };

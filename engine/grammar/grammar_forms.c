@@ -1,44 +1,80 @@
 #include "engine/grammar/grammar_forms.h"
 
+#include <string.h>
+
 #include "engine/base/mem.h"
-#include "engine/grammar/gbnf.h"
 
-/* White space is at most one blank or one line with its indentation: a model that may write more
- * may never stop. */
-static const char json_text[] =
-    "json-value ::= json-object | json-array | json-string | json-number | "
-    "\"true\" | \"false\" | \"null\"\n"
-    "json-object ::= \"{\" ws (json-member (\",\" ws json-member)*)? \"}\"\n"
-    "json-member ::= json-string ws \":\" ws json-value ws\n"
-    "json-array ::= \"[\" ws (json-value ws (\",\" ws json-value ws)*)? \"]\"\n"
-    "json-string ::= \"\\\"\" ([^\"\\\\\\x00-\\x1F] | json-escape)* \"\\\"\"\n"
-    "json-escape ::= \"\\\\\" ([\"\\\\/bfnrt] | \"u\" json-unit)\n"
-    "json-unit ::= ([0-9a-cA-CefEF] hex | [dD] [0-7]) hex hex |\n"
-    "    [dD] [89abAB] hex hex \"\\\\u\" [dD] [c-fC-F] hex hex\n"
-    "json-number ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15}) (\".\" [0-9]{1,16})? "
-    "([eE] [+-]? [0-9]{1,2})?\n"
-    "hex ::= [0-9a-fA-F]\n"
-    "ws ::= (\" \" | \"\\n\" [ \\t]{0,20})?\n"
-    "root ::= json-object\n";
-
-int grammar_forms_json_object(struct grammar_builder *b)
+static int no_memory(struct grammar_builder *b)
 {
-    return gbnf_read(b, json_text, sizeof json_text - 1);
+    struct err e;
+    err_set(&e, STATUS_NO_MEMORY, NULL, "Out of memory for a grammar.");
+    return grammar_build_fail(b, &e);
 }
 
 int grammar_forms_choice(struct grammar_builder *b, const char *const *strings, const size_t *lens,
                          size_t count)
 {
-    struct err e;
     int *parts = mem_alloc(count + 1, sizeof *parts);
-    if (!parts) {
-        err_set(&e, STATUS_NO_MEMORY, NULL, "Out of memory for a choice.");
-        return grammar_build_fail(b, &e);
-    }
+    if (!parts)
+        return no_memory(b);
     for (size_t i = 0; i < count; i++)
         parts[i] = grammar_build_literal(b, strings[i], lens[i]);
-    int rule = grammar_build_rule(b, "choice");
-    grammar_build_define(b, rule, grammar_build_alt(b, parts, count));
+    int expr = grammar_build_alt(b, parts, count);
     mem_free(parts);
-    return grammar_build_failed(b) ? -1 : rule;
+    return expr;
+}
+
+/* How much of `tag` the text ends with, once `c` comes behind its first `have` bytes. */
+static size_t matched(const char *tag, size_t have, char c)
+{
+    for (size_t n = have + 1; n > 0; n--)
+        if (tag[n - 1] == c && memcmp(tag, tag + have - (n - 1), n - 1) == 0)
+            return n;
+    return 0;
+}
+
+enum { TAG_MAX = 64, CHARS_MAX = TAG_MAX + 1 };
+
+/* What may come where the text ends with the first `have` characters of the tag: one of the tag's
+ * characters, or any other; each leads to a rule for what it then ends with. */
+static int behind(struct grammar_builder *b, const char *tag, size_t have, const int *rules)
+{
+    size_t n = strlen(tag), count = 0;
+    int parts[CHARS_MAX];
+    struct grammar_range known[TAG_MAX];
+    for (size_t i = 0; i < n; i++) {
+        if (memchr(tag, tag[i], i))
+            continue;
+        known[count].first = known[count].last = (uint8_t)tag[i];
+        int next = grammar_build_ref(b, rules[matched(tag, have, tag[i])]);
+        parts[count++] = grammar_build_seq2(b, grammar_build_literal(b, &tag[i], 1), next);
+    }
+    parts[count] = grammar_build_seq2(b, grammar_build_chars(b, known, count, true),
+                                      grammar_build_ref(b, rules[0]));
+    return grammar_build_alt(b, parts, count + 1);
+}
+
+int grammar_forms_behind_thought(struct grammar_builder *b, const char *open, const char *close,
+                                 int expr)
+{
+    static const struct grammar_range blank[] = {{' ', ' '}, {'\t', '\n'}, {'\r', '\r'}};
+    size_t n = strlen(close);
+    int rules[TAG_MAX + 1];
+    bool ascii = n > 0 && n <= TAG_MAX;
+    for (size_t i = 0; i < n && ascii; i++)
+        ascii = (uint8_t)close[i] < 0x80;
+    if (!ascii) /* no tag of today */
+        return expr;
+    int answer = grammar_build_as_rule(b, NULL, expr);
+    for (size_t i = 0; i <= n; i++)
+        rules[i] = grammar_build_rule(b, NULL);
+    for (size_t i = 0; i < n && !grammar_build_failed(b); i++)
+        grammar_build_define(b, rules[i], behind(b, close, i, rules));
+    int gap = grammar_build_repeat(b, grammar_build_chars(b, blank, 3, false), 0, 4);
+    grammar_build_define(b, rules[n], grammar_build_seq2(b, gap, answer));
+    int thought = grammar_build_ref(b, rules[0]);
+    if (!open)
+        return thought;
+    return grammar_build_alt2(b, grammar_build_seq2(b, grammar_build_text(b, open), thought),
+                              answer);
 }

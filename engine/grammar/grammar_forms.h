@@ -1,5 +1,5 @@
-/* grammar_forms: grammars that need no text of their own: any JSON object, one of several strings.
- */
+/* grammar_forms: expressions that have no language of their own: one of several strings, something
+ * behind a thought. Errors go to the builder, -1. */
 #ifndef CHORUS_GRAMMAR_GRAMMAR_FORMS_H
 #define CHORUS_GRAMMAR_GRAMMAR_FORMS_H
 
@@ -7,11 +7,12 @@
 
 #include "engine/grammar/grammar_build.h"
 
-/* A rule: any JSON object, with little white space between its parts. Numbers have at most 16
- * digits before and behind the point, so that every reader takes them; escapes are characters. */
-int grammar_forms_json_object(struct grammar_builder *b);
-/* A rule: any of the strings, byte for byte. */
+/* Any of the strings, byte for byte. */
 int grammar_forms_choice(struct grammar_builder *b, const char *const *strings, const size_t *lens,
                          size_t count);
+/* `expr` behind a thought: any text, the first `close` in it, white space, expr. `open` NULL: the
+ * thought has begun; else it begins with `open`, or there is none and expr comes at once. */
+int grammar_forms_behind_thought(struct grammar_builder *b, const char *open, const char *close,
+                                 int expr);
 
 #endif

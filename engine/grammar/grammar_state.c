@@ -1,5 +1,8 @@
 #include "engine/grammar/grammar_state.h"
 
+#include "engine/base/clock.h"
+#include "engine/base/limits.h"
+#include "engine/base/mem.h"
 #include "engine/grammar/grammar_machine.h"
 #include "engine/grammar/grammar_mask.h"
 
@@ -91,6 +94,47 @@ bool grammar_state_must_end(const struct grammar_state *s)
 enum status grammar_state_mask(struct grammar_state *s, const struct token_trie *t, uint32_t *mask,
                                bool *any)
 {
-    enum status st = grammar_machine_begin(s->machine);
-    return st == STATUS_OK ? grammar_mask(s->machine, t, s->set, mask, any) : st;
+    struct grammar_machine *m = s->machine;
+    enum status st = grammar_machine_begin(m);
+    if (st == STATUS_OK)
+        st = grammar_mask(m, t, s->set, mask, any);
+    atomic_store_explicit(&s->grammar->machine_bytes,
+                          grammar_machine_bytes(m) + grammar_masks_bytes(m->masks),
+                          memory_order_relaxed);
+    return st;
+}
+
+/* Sets by distance in bytes: those that every answer passes come first. */
+enum status grammar_state_warm(struct grammar *g, const struct token_trie *t)
+{
+    int64_t end_ns = clock_now_ns() + LIMIT_GRAMMAR_WARM_MS * INT64_C(1000000);
+    struct grammar_state s = {0};
+    size_t count = 1;
+    bool any;
+    uint32_t *sets = mem_alloc(LIMIT_GRAMMAR_WARM_SETS, sizeof *sets);
+    uint8_t *seen = mem_calloc(LIMIT_GRAMMAR_WARM_SETS, 16);
+    uint32_t *mask = mem_alloc(t->mask_words + 1, sizeof *mask);
+    enum status st = sets && seen && mask ? grammar_state_init(&s, g) : STATUS_NO_MEMORY;
+    if (st == STATUS_OK) {
+        sets[0] = s.set;
+        st = grammar_state_mask(&s, t, mask, &any);
+    }
+    enum status more = st;
+    for (size_t i = 0; more == STATUS_OK && i < count && clock_now_ns() < end_ns; i++) {
+        more = i == 0 ? STATUS_OK : grammar_mask(s.machine, t, sets[i], mask, &any);
+        for (int c = 0; more == STATUS_OK && c < g->class_count; c++) {
+            uint32_t set;
+            more = grammar_machine_step(s.machine, sets[i], c, &set);
+            if (more != STATUS_OK || set == GRAMMAR_SET_DEAD || count == LIMIT_GRAMMAR_WARM_SETS ||
+                set >= 16 * LIMIT_GRAMMAR_WARM_SETS || seen[set])
+                continue;
+            seen[set] = 1;
+            sets[count++] = set;
+        }
+    }
+    grammar_state_deinit(&s);
+    mem_free(sets);
+    mem_free(seen);
+    mem_free(mask);
+    return st;
 }

@@ -36,6 +36,9 @@ void grammar_state_deinit(struct grammar_state *s);
 WARN_UNUSED enum status grammar_state_accept(struct grammar_state *s, const char *bytes, size_t n);
 WARN_UNUSED enum status grammar_state_accept_token(struct grammar_state *s,
                                                    const struct token_trie *t, int32_t token);
+/* Computes ahead, for a short while, what answers will ask for; before any state of `g` exists, on
+ * any thread. Statuses of grammar_state_mask. */
+WARN_UNUSED enum status grammar_state_warm(struct grammar *g, const struct token_trie *t);
 /* The answer so far is a whole one. */
 bool grammar_state_can_end(const struct grammar_state *s);
 /* ... and nothing may follow. */

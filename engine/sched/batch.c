@@ -112,6 +112,7 @@ static void add_out(struct batch_builder *b, const struct batch_seq *q, int seq,
         .token_count = index,
         .banned = scored ? NULL : q->banned,
         .banned_count = scored ? 0 : q->banned_count,
+        .mask = scored ? NULL : q->mask,
         .forced = scored ? q->tokens[index] : -1,
     };
     b->out_seq[o] = seq;

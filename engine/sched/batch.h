@@ -57,6 +57,7 @@ struct batch_seq {
     const struct sample_params *params;
     const int32_t *banned;
     int banned_count;
+    const uint32_t *mask; /* of the token to be drawn; NULL: all */
 };
 
 /* The arrays of a batch, sized once; and where its output rows came from. */

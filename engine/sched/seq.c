@@ -64,8 +64,12 @@ static enum status make_room(struct seq *s, const struct seq_setup *setup)
     s->keys = arena_alloc(&s->arena, s->cache_write ? (size_t)s->pages_max : 0, sizeof *s->keys);
     s->detok = arena_alloc(&s->arena, setup->detok_bytes, 1);
     s->text = arena_alloc(&s->arena, setup->text_bytes, 1);
-    if (!s->tokens || !s->pages || !s->keys || !s->detok || !s->text)
+    s->mask =
+        arena_alloc(&s->arena, setup->request->grammar ? setup->mask_words : 0, sizeof *s->mask);
+    if (!s->tokens || !s->pages || !s->keys || !s->detok || !s->text || !s->mask)
         return STATUS_NO_MEMORY;
+    if (setup->request->grammar)
+        s->grammar = grammar_ref(setup->request->grammar);
     memcpy(s->tokens, setup->request->prompt, (size_t)s->prompt_count * sizeof *s->tokens);
     int top_max = s->sampling.logprobs > 0 ? s->sampling.logprobs : 0;
     return outbox_init(&s->outbox, &s->arena, top_max);
@@ -93,8 +97,16 @@ enum status seq_create(const struct seq_setup *setup, struct seq **out)
     return STATUS_OK;
 }
 
+void seq_drop_grammar(struct seq *s)
+{
+    grammar_state_deinit(&s->matched);
+    grammar_unref(s->grammar);
+    s->grammar = NULL;
+}
+
 void seq_destroy(struct seq *s)
 {
+    grammar_unref(s->grammar);     /* the engine thread never saw it */
     struct arena arena = s->arena; /* s lives in it */
     arena_deinit(&arena);
 }

@@ -18,6 +18,7 @@
 #include "engine/adapter/adapter_store.h"
 #include "engine/base/arena.h"
 #include "engine/engine_request.h"
+#include "engine/grammar/grammar_state.h"
 #include "engine/sched/outbox.h"
 #include "engine/sched/prefix_cache.h"
 #include "engine/sched/stop.h"
@@ -74,6 +75,11 @@ struct seq {
     struct prefix_key *keys; /* [pages_max] chain of the full pages */
     int key_count;
 
+    /* what the answer must match */
+    struct grammar *grammar; /* shared, one reference until the end; NULL: anything */
+    struct grammar_state matched;
+    uint32_t *mask; /* [mask_words] of the next token */
+
     /* text */
     struct stop stop;
     void *detok; /* state of the streaming detokeniser */
@@ -110,12 +116,15 @@ struct seq_setup {
     bool prefix_cache;
     size_t detok_bytes;
     size_t text_bytes;
+    size_t mask_words; /* of a request with a grammar */
 };
 
 /* Copies the request, but for its adapters: the caller sets those, then seq_seed. STATUS_NO_MEMORY.
  */
 WARN_UNUSED enum status seq_create(const struct seq_setup *setup, struct seq **out);
 void seq_destroy(struct seq *s);
+/* Engine thread: the grammar is not needed any more. */
+void seq_drop_grammar(struct seq *s);
 
 /* Computes the keys of the prompt's full pages; the adapters are known. Any thread. */
 void seq_seed(struct seq *s, const char *salt);

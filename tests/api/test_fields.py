@@ -100,10 +100,10 @@ def test_good_values(plain, field, good):
 
 
 @pytest.mark.parametrize("body,param", [
-    ({"response_format": {"type": "json_object"}}, "response_format"), ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "xml"}}, "response_format.type"), ({"response_format": {}}, "response_format.type"),
     ({"tools": [{"type": "function"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
-    ({"structured_outputs": {"regex": "a"}}, "structured_outputs"), ({"continue_final_message": True}, "continue_final_message"),
+    ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs.structural_tag"), ({"continue_final_message": True}, "continue_final_message"),
     ({"messages": USER + [{"role": "assistant", "content": "x"}], "continue_final_message": True, "add_generation_prompt": True},
      "continue_final_message"),
     ({"chat_template": "{{ 1 }}"}, "chat_template"), ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),

@@ -16,8 +16,10 @@
 #include "engine/base/mem.h"
 #include "engine/base/strbuf.h"
 #include "engine/grammar/gbnf.h"
+#include "engine/grammar/grammar_cache.h"
 #include "engine/grammar/grammar_forms.h"
 #include "engine/grammar/grammar_state.h"
+#include "engine/grammar/schema.h"
 
 static uint64_t seed_now;
 
@@ -472,14 +474,20 @@ static void test_mask_equals_trying_every_token(void **state)
     assert_true(made > 1000);
 }
 
+static enum status build_json(struct grammar_builder *b, struct grammar **g)
+{
+    struct err e;
+    int root = grammar_build_rule(b, "root");
+    grammar_build_define(b, root, schema_build_object(b, false));
+    return grammar_build_finish(b, root, g, &e);
+}
+
 static struct grammar *json_object(void)
 {
     struct grammar_builder *b = NULL;
     struct grammar *g = NULL;
-    struct err e;
     assert_int_equal(grammar_builder_create(&b), STATUS_OK);
-    int root = grammar_forms_json_object(b);
-    assert_int_equal(grammar_build_finish(b, root, &g, &e), STATUS_OK);
+    assert_int_equal(build_json(b, &g), STATUS_OK);
     grammar_builder_destroy(b);
     return g;
 }
@@ -538,6 +546,79 @@ static void test_mask_at_the_greatest_depth(void **state)
     grammar_state_deinit(&s);
     grammar_unref(g);
     token_trie_destroy(t);
+}
+
+/* ---- forms ---- */
+
+static struct grammar *thinking(const char *open)
+{
+    struct grammar_builder *b = NULL;
+    struct grammar *g = NULL;
+    struct err e = {0};
+    const char *words[] = {"yes", "no", "not at all"};
+    const size_t lens[] = {3, 2, 10};
+    assert_int_equal(grammar_builder_create(&b), STATUS_OK);
+    int root = grammar_build_rule(b, "root");
+    int choice = grammar_forms_choice(b, words, lens, 3);
+    grammar_build_define(b, root, grammar_forms_behind_thought(b, open, "<<t>", choice));
+    assert_int_equal(grammar_build_finish(b, root, &g, &e), STATUS_OK);
+    grammar_builder_destroy(b);
+    return g;
+}
+
+static void test_forms_behind_a_thought(void **state)
+{
+    (void)state;
+    const char *const whole[6] = {"<<t>yes", "hm < << <t> \xC3\xA9<<<<t>\n\nno",
+                                  "yes<<t>not at all"};
+    const char *const begun[6] = {"", "yes", "<<", "<<t>", "<<t>no"};
+    const char *const wrong[6] = {"<<t>maybe", "a<<t><<t>yes", "<<t>yes "};
+    struct grammar *g = thinking(NULL);
+    check_verdicts(g, whole, 2, "thinking");
+    check_verdicts(g, (const char *const[6]){"", "yes", "<<", "<<t>", "<<t>n"}, 1, "thinking");
+    check_verdicts(g, wrong, 0, "thinking");
+    assert_int_equal(verdict(g, begun[4], strlen(begun[4])), 2);
+    grammar_unref(g);
+    g = thinking("<t>");
+    check_verdicts(g, (const char *const[6]){"yes", "no", "<t>mm<<t>yes"}, 2, "may think");
+    check_verdicts(g, (const char *const[6]){"", "<t>yes", "not at"}, 1, "may think");
+    check_verdicts(g, (const char *const[6]){"mm", "mm<<t>yes"}, 0, "may think");
+    grammar_unref(g);
+}
+
+/* ---- cache ---- */
+
+static void test_cache_gives_up_the_oldest(void **state)
+{
+    (void)state;
+    struct grammar_cache c;
+    struct grammar *g[3];
+    uint8_t key[3][SHA256_BYTES] = {{1}, {2}, {3}};
+    for (int i = 0; i < 3; i++)
+        g[i] = compiled("root ::= \"a\"");
+    size_t one = grammar_bytes(g[0]);
+    assert_true(grammar_cache_init(&c, 2 * one));
+    grammar_cache_put(&c, key[0], g[0]);
+    grammar_cache_put(&c, key[1], g[1]);
+    grammar_unref(grammar_cache_find(&c, key[0])); /* now the other one is the oldest */
+    grammar_cache_put(&c, key[2], g[2]);
+    struct grammar *found[3];
+    for (int i = 0; i < 3; i++)
+        found[i] = grammar_cache_find(&c, key[i]);
+    assert_ptr_equal(found[0], g[0]);
+    assert_null(found[1]);
+    assert_ptr_equal(found[2], g[2]);
+    for (int i = 0; i < 3; i++) {
+        grammar_unref(found[i]);
+        grammar_unref(g[i]);
+    }
+    grammar_cache_deinit(&c);
+    assert_true(grammar_cache_init(&c, one - 1));
+    g[0] = compiled("root ::= \"a\"");
+    grammar_cache_put(&c, key[0], g[0]);
+    assert_null(grammar_cache_find(&c, key[0])); /* too large for it */
+    grammar_unref(g[0]);
+    grammar_cache_deinit(&c);
 }
 
 /* ---- hostile grammars ---- */
@@ -664,11 +745,10 @@ static void test_every_allocation_may_fail(void **state)
         struct grammar_state s = {0};
         uint32_t mask[VOCAB / 32 + 1];
         bool any;
-        struct err e;
         mem_fail_at(k);
         enum status st = grammar_builder_create(&b);
         if (st == STATUS_OK)
-            st = grammar_build_finish(b, grammar_forms_json_object(b), &g, &e);
+            st = build_json(b, &g);
         if (st == STATUS_OK)
             st = words_trie(&words, &t);
         if (st == STATUS_OK)
@@ -697,6 +777,8 @@ int main(void)
         cmocka_unit_test(test_mask_equals_trying_every_token),
         cmocka_unit_test(test_mask_of_json),
         cmocka_unit_test(test_mask_at_the_greatest_depth),
+        cmocka_unit_test(test_forms_behind_a_thought),
+        cmocka_unit_test(test_cache_gives_up_the_oldest),
         cmocka_unit_test(test_deep_groups_are_refused),
         cmocka_unit_test(test_many_rules_are_refused),
         cmocka_unit_test(test_deep_calls_are_refused),
