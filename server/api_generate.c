@@ -887,6 +887,31 @@ void api_generate_put_users(const struct server *s, uint64_t generation, int max
     }
 }
 
+static bool waits_for(const struct job *j, const char *name)
+{
+    if (j->open_count > 0 || j->left_count == 0)
+        return false;
+    for (int i = 0; i < j->request.engine.adapter_count; i++) {
+        if (strcmp(j->request.engine.adapters[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+void api_generate_put_queued(const struct server *s, struct strbuf *b)
+{
+    for (const struct job *j = s->jobs; j; j = j->next) {
+        for (int i = 0; j->left_count && i < j->request.engine.adapter_count; i++) {
+            const char *name = j->request.engine.adapters[i].name;
+            bool told = !waits_for(j, name);
+            for (const struct job *k = s->jobs; k != j && !told; k = k->next)
+                told = waits_for(k, name);
+            if (!told)
+                strbuf_printf(b, b->len ? ",%s" : "%s", name);
+        }
+    }
+}
+
 int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e)
 {
     int count = 0;

@@ -5,6 +5,7 @@
 #include "engine/base/mem.h"
 #include "server/api_adapter.h"
 #include "server/api_error.h"
+#include "server/api_generate.h"
 #include "server/served.h"
 #include "server/server_state.h"
 #include "server/version.h"
@@ -179,17 +180,34 @@ void api_list_health(struct call *c, const char *tail)
     server_answer_json(c, strcmp(status, "ok") == 0 ? 200 : 503, &b);
 }
 
+static void put_engine_metrics(struct server *s, struct strbuf *b)
+{
+    struct engine_stats stats;
+    struct engine_adapter_info *list;
+    struct strbuf queued;
+    int count = served_list(s->engine, true, &list);
+    engine_get_stats(s->engine, &stats);
+    stats.waiting += s->fair.waiting;
+    metrics_write(&s->metrics, &stats, http_connection_count(s->http), b);
+    if (count < 0)
+        return; /* no memory for the rest */
+    strbuf_init(&queued, LIST_BYTES_MAX);
+    api_generate_put_queued(s, &queued);
+    metrics_adapters_write(list, count, b);
+    metrics_gateway_write(&stats, list, count, &queued, s->opt->adapter_slots, &s->loras, b);
+    strbuf_deinit(&queued);
+    mem_free(list);
+}
+
 void api_list_metrics(struct call *c, const char *tail)
 {
     (void)tail;
     struct server *s = c->server;
-    struct engine_stats stats;
-    if (s->engine) {
-        engine_get_stats(s->engine, &stats);
-        stats.waiting += s->fair.waiting;
-    }
     struct strbuf b;
     strbuf_init(&b, LIST_BYTES_MAX);
-    metrics_write(&s->metrics, s->engine ? &stats : NULL, http_connection_count(s->http), &b);
+    if (s->engine)
+        put_engine_metrics(s, &b);
+    else
+        metrics_write(&s->metrics, NULL, http_connection_count(s->http), &b);
     http_answer(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 }

@@ -119,6 +119,7 @@ static struct server_options server_options_of(const struct options *o, struct s
                 .root_count = o->adapter_root.count,
                 .state_dir = serving->state_dir,
             },
+        .adapter_slots = (int)o->adapter_slots,
         .seats = (int)o->max_seqs,
         .seats_reserve = engine_setup_reserve(o),
         .queue = (int)o->queue,

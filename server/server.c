@@ -593,6 +593,7 @@ static void stop(struct server *s)
     id_map_deinit(&s->choices);
     fair_deinit(&s->fair);
     strbuf_deinit(&s->scratch);
+    metrics_loras_deinit(&s->loras);
     api_key_free(&s->keys);
     mem_free(s->base_name);
     mem_free(s);

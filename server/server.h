@@ -27,6 +27,7 @@ struct server_options {
     const char *served_name;     /* "" or NULL: the model directory's name */
     const char *default_adapter; /* "" or NULL: the base */
     struct keeper_options adapters;
+    int adapter_slots; /* what the engine keeps resident at once, to be told */
     int seats;         /* sequences in the engine at once (fair.h); 0: no bound */
     int seats_reserve; /* and so many more for clients that have none */
     int queue;         /* requests of one client that may wait for a seat */

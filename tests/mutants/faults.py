@@ -285,4 +285,10 @@ FAULTS = [
     ("a profile may hold anything", "server/profile.c",
      "if (!api_request_is_sampling(m->string) && strcmp(m->string, \"max_tokens\") != 0)", "if (!list)",
      "api/test_adapters.py::test_profiles_that_are_refused"),
+    ("counts of a name begin again with each generation", "server/metrics_adapters.c",
+     "            sum += value_of(&list[k], c);\n", "            sum = list[k].draining ? value_of(&list[k], c) : 0;\n",
+     "api/test_adapters.py::test_metrics_of_adapters"),
+    ("a gateway is not told who waits for a seat", "server/metrics_adapters.c",
+     "    if (queued->len > 0)\n", "    if (!queued)\n",
+     "api/test_adapters.py::test_metrics_of_what_waits"),
 ]
