@@ -8,6 +8,10 @@
 /* Bytes of one piece's u: RANK_TILES_MAX tiles of 16 ranks by 8 rows, bf16. */
 #define PIECE_U_BYTES (RANK_TILES_MAX * 256)
 
+/* Rows whose partial sums of attention there is room for; larger steps attend in several launches.
+ * With ATTEND_PARTS_MAX that bounds them: 26 MB for 24 heads of 128. */
+#define ATTEND_ROWS BUCKET_ROWS_GRAPH
+
 /* A matrix that takes more than this unpacked is made in parts. */
 #define DEQUANT_BYTES_MAX ((size_t)256 << 20)
 
@@ -59,12 +63,12 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.attn = cuda_carve(&c, few, (size_t)w.attn_stride * sizeof *w.attn);
     w.h = cuda_carve(&c, few, (size_t)w.ffn_stride * sizeof *w.h);
     w.logits = cuda_carve(&c, outs, (size_t)w.vocab_stride * sizeof *w.logits);
-    size_t chunks = (size_t)cuda_bucket_chunks(p->ctx_max), part = (size_t)s->head_dim + 2;
-    size_t alone = rows; /* rows that are attended one by one */
-    if (ways.pieces && rows > BUCKET_ROWS_GRAPH)
-        alone = (size_t)cuda_bucket_singles((int)rows, p->seqs_max);
-    alone = alone < rows && alone < BUCKET_ROWS_GRAPH ? BUCKET_ROWS_GRAPH : alone;
-    w.partial = cuda_carve(&c, chunks > 1 ? alone * heads : 0, chunks * part * sizeof *w.partial);
+    int chunks = cuda_bucket_chunks(p->ctx_max);
+    w.attend_span = attend_span(chunks);
+    size_t parts = (size_t)attend_parts(chunks, w.attend_span, s->window);
+    w.partial_rows = parts == 1 ? 0 : rows < ATTEND_ROWS ? (int)rows : ATTEND_ROWS;
+    w.partial = cuda_carve(&c, (size_t)w.partial_rows * heads,
+                           parts * ((size_t)s->head_dim + 2) * sizeof *w.partial);
     w.sample = cuda_carve(&c, outs, cuda_sample_scratch(s->vocab) * sizeof *w.sample);
     int most = (int)(rows > outs ? rows : outs);
     size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;

@@ -15,14 +15,16 @@ struct cuda_workspace {
     int ffn_stride;
     int vocab_stride;
     int ss_tiles;
-    float *y;          /* [T, hidden_stride] residual */
-    uint16_t *xn;      /* [T, hidden_stride] bf16, y times the next norm's weight */
-    float *ss;         /* [T, ss_tiles] */
-    float *qkv;        /* [T, qkv_stride] */
-    uint16_t *attn;    /* [T, attn_stride] bf16; T: of steps that go without the library */
-    uint16_t *h;       /* [T, ffn_stride] bf16, likewise */
-    float *logits;     /* [O, vocab_stride] */
-    float *partial;    /* attention of chunks, see k_attend.h */
+    float *y;         /* [T, hidden_stride] residual */
+    uint16_t *xn;     /* [T, hidden_stride] bf16, y times the next norm's weight */
+    float *ss;        /* [T, ss_tiles] */
+    float *qkv;       /* [T, qkv_stride] */
+    uint16_t *attn;   /* [T, attn_stride] bf16; T: of steps that go without the library */
+    uint16_t *h;      /* [T, ffn_stride] bf16, likewise */
+    float *logits;    /* [O, vocab_stride] */
+    float *partial;   /* [partial_rows, heads, parts, head_dim + 2], see k_attend.h */
+    int partial_rows; /* at most ATTEND_ROWS; 0: no row has more than one part */
+    int attend_span;
     float *sample;     /* [O, cuda_sample_scratch] */
     uint8_t *u;        /* shrunk rows of pieces, see k_linear.h */
     uint32_t *arrived; /* see k_attend.h */

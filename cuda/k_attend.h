@@ -5,8 +5,8 @@
  *   a[t, h] = softmax(q' K^T * scale) V over positions max(0, pos - window + 1) .. pos
  *
  * A row's result depends on its own position and keys only: positions are cut into fixed chunks of
- * ATTEND_CHUNK, merged in order by log-sum-exp; so decode, prefill chunks and prefix hits give the
- * same bits.
+ * ATTEND_CHUNK and those into parts, merged in order by log-sum-exp; so decode, prefill chunks and
+ * prefix hits give the same bits.
  *
  * KV of a layer: [page][k, v][kv head][token 16][head_dim] bf16.
  *
@@ -27,7 +27,24 @@
 extern "C" {
 #endif
 
-#define ATTEND_CHUNK 256
+#define ATTEND_CHUNK     256
+#define ATTEND_PARTS_MAX 32
+
+/* Chunks that one block goes through, one after the other, for contexts of up to `chunks`: so many
+ * that a row has at most ATTEND_PARTS_MAX parts. A row's bits depend on it: one for all steps. */
+static inline int attend_span(int chunks)
+{
+    int span = 1;
+    while ((chunks + span - 1) / span > ATTEND_PARTS_MAX)
+        span *= 2;
+    return span;
+}
+
+/* Parts that a row of `chunks` chunks can touch; a window may begin inside of one. */
+static inline int attend_parts(int chunks, int span, int window)
+{
+    return (chunks + span - 1) / span + (window > 0 && span > 1);
+}
 
 /* How the rows of a step are attended: one by one, or as pieces of prompts, consecutive rows of one
  * sequence (k_attend_prefill.h: faster for many rows, other bits). Every row is in one of the two.
@@ -63,8 +80,9 @@ struct attend_args {
     void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim); columns beyond the
                   heads are not written */
     int out_stride;
-    float *partial;    /* [rows attended one by one, heads, chunks_max, head_dim + 2], used when
-                          chunks_max > 1 */
+    int span;          /* attend_span of the longest context that there can be */
+    float *partial;    /* [partial_rows, heads, attend_parts, head_dim + 2]; NULL where that is 1 */
+    int partial_rows;  /* more rows take more launches; 0: room for all that go one by one */
     uint32_t *arrived; /* [T, kv_heads]: 0 at the step's start and again at its end */
     int one_row_each;  /* every sequence has one row: keys may be written by the attending block */
     int dependent;
@@ -76,7 +94,8 @@ struct attend_args {
     int pieces_max;
 };
 
-/* One to three nodes. STATUS_UNSUPPORTED: a shape or bucket that no kernel takes. */
+/* One to three nodes, more where partial_rows asks for it. STATUS_UNSUPPORTED: a shape or bucket
+ * that no kernel takes. */
 WARN_UNUSED enum status cuda_attend(const struct attend_args *a, cudaStream_t s);
 
 #ifdef __cplusplus

@@ -220,12 +220,16 @@ void world_upload(const struct world *w, struct world_step *st, struct world_arr
                               .eps = 0.05f,
                               .kv = w->d_kv,
                               .out_stride = PAD_K(q),
+                              .span = st->span ? st->span : 1,
+                              .partial_rows = st->partial_rows,
                               .one_row_each = st->one_row_each};
     upload_split(st, u, a);
     u->out = kernel_test_alloc((size_t)rows_max * (size_t)a->out_stride * 2);
     a->out = u->out;
-    u->partial = kernel_test_alloc((size_t)rows_max * (size_t)s->heads * (size_t)chunks_max *
-                                   (size_t)(d + 2) * sizeof(float));
+    size_t parts = (size_t)attend_parts(chunks_max, a->span, s->window);
+    size_t partial_rows = (size_t)(st->partial_rows ? st->partial_rows : rows_max);
+    u->partial = kernel_test_alloc(partial_rows * (size_t)s->heads * parts * (size_t)(d + 2) *
+                                   sizeof(float));
     a->partial = u->partial;
     size_t counters = (size_t)rows_max * (size_t)s->kv_heads;
     uint32_t *zeros = must_alloc(counters * sizeof *zeros);

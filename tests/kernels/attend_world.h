@@ -40,6 +40,7 @@ struct world_step {
     struct world_piece piece[WORLD_SEQS_MAX];
     int pieces;
     int rows_max, chunks_max; /* 0: as few as the rows need */
+    int span, partial_rows;   /* 0: one chunk; room for all rows */
     bool one_row_each;
     int rows;      /* out */
     uint16_t *out; /* out: [rows, heads * head_dim]; freed by world_step_free */

@@ -119,7 +119,8 @@ static void bench_case(const struct bench *b, int seqs, int rows, int context, b
                            .seq_of_row = kernel_test_upload(seq, (size_t)t * 4),
                            .page_begin = kernel_test_upload(begin, (size_t)seqs * 4),
                            .pages = kernel_test_upload(pages, (size_t)total * 4)};
-    int chunks = (context + ATTEND_CHUNK - 1) / ATTEND_CHUNK;
+    int chunks = (context + ATTEND_CHUNK - 1) / ATTEND_CHUNK, span = attend_span(chunks);
+    size_t parts = (size_t)attend_parts(chunks, span, 0);
     uint32_t *zeros = memory((size_t)t * KV_HEADS * 4);
     float *d_angle = kernel_test_upload(angle, (size_t)list * 4);
     struct attend_args a = {
@@ -138,8 +139,8 @@ static void bench_case(const struct bench *b, int seqs, int rows, int context, b
         .rope_sin = d_angle,
         .out = kernel_test_alloc((size_t)t * HEADS * DIM * 2),
         .out_stride = HEADS * DIM,
-        .partial =
-            many ? NULL : kernel_test_alloc((size_t)t * HEADS * (size_t)chunks * (DIM + 2) * 4),
+        .span = span,
+        .partial = many ? NULL : kernel_test_alloc((size_t)t * HEADS * parts * (DIM + 2) * 4),
         .arrived = kernel_test_upload(zeros, (size_t)t * KV_HEADS * 4),
         .one_row_each = rows == 1};
     if (many) {

@@ -41,6 +41,13 @@ static void test_decode(void **state)
         }
         world_run(&w, &st);
         world_check(&w, &st);
+        for (int c = 0; c < CONTEXTS; c++)
+            st.piece[c].first++;
+        st.rows_max = 32; /* so many blocks take two slots a warp */
+        st.chunks_max = 8;
+        world_step_free(&st);
+        world_run(&w, &st);
+        world_check(&w, &st);
         world_step_free(&st);
         world_deinit(&w);
     }
@@ -98,13 +105,14 @@ static void test_bits(void **state)
         static const int last[] = {515, 123, 2};
         struct world_step again = {.piece = {PIECE(0, 515, 1), PIECE(1, 123, 1), PIECE(2, 2, 1)},
                                    .pieces = 3};
-        for (int each = 0; each < 2; each++) {
-            again.one_row_each = each == 1;
+        for (int each = 0; each < 4; each++) {
+            again.one_row_each = each % 2;
             again.chunks_max = each ? 8 : 0;
-            again.rows_max = each ? 8 : 0;
+            again.rows_max = each == 1 ? 8 : each ? 32 : 0;
+            again.partial_rows = each == 3 ? 2 : 0;
             world_run(&w, &again);
             for (int s = 0; s < 3; s++)
-                expect_row(&w, &again, &all, s, last[s], each ? "decoded" : "other bucket");
+                expect_row(&w, &again, &all, s, last[s], each % 2 ? "decoded" : "other bucket");
             world_step_free(&again);
         }
         struct world_step company = {.piece = {PIECE(3, 307, 1), PIECE(0, 515, 1), PIECE(5, 507, 1),
@@ -125,6 +133,53 @@ static void test_bits(void **state)
         world_step_free(&company);
         world_step_free(&all);
         world_deinit(&w);
+    }
+}
+
+/* Parts of several chunks, as for contexts of many thousand tokens: right, and the same bits alone
+ * and in company, decoded and as rows of a prompt, in one launch and in several. */
+static void test_long(void **state)
+{
+    (void)state;
+    static const struct world_shape some[] = {{6, 2, 128, 0, true},   {2, 1, 64, 300, false},
+                                              {3, 1, 80, 700, false}, {2, 1, 256, 0, false},
+                                              {2, 2, 36, 0, true},    {10, 1, 96, 0, false}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct world w;
+        world_init(&w, &some[i], 4, 1300);
+        static const int last[] = {1299, 1023, 511, 300};
+        struct world_step all = {
+            .piece = {PIECE(0, 1298, 2), PIECE(1, 1022, 2), PIECE(2, 510, 2), PIECE(3, 300, 1)},
+            .pieces = 4,
+            .chunks_max = 8,
+            .span = 2 + 2 * (int)(i % 2)};
+        for (int s = 0; s < 4; s++)
+            world_fill(&w, s, all.piece[s].first);
+        world_run(&w, &all);
+        world_check(&w, &all);
+        for (int s = 0; s < 5; s++) {
+            struct world_step again = {.piece = {PIECE(s, last[s % 4], 1)},
+                                       .pieces = 1,
+                                       .one_row_each = true,
+                                       .chunks_max = 8,
+                                       .span = all.span,
+                                       .partial_rows = 1};
+            for (int k = 0; k < 4 && s == 4; k++)
+                again.piece[again.pieces++ - 1] = (struct world_piece)PIECE(k, last[k], 1);
+            again.pieces -= s == 4;
+            world_run(&w, &again);
+            for (int k = 0; k < again.pieces; k++)
+                expect_row(&w, &again, &all, again.piece[k].seq, again.piece[k].first, "long");
+            world_step_free(&again);
+        }
+        world_step_free(&all);
+        world_deinit(&w);
+    }
+    int spans[] = {1, 32, 33, 64, 512};
+    for (int i = 0; i < 5; i++) {
+        int span = attend_span(spans[i]);
+        assert_true(attend_parts(spans[i], span, 0) <= ATTEND_PARTS_MAX);
+        assert_int_equal(span, i < 2 ? 1 : i < 4 ? 2 : 16);
     }
 }
 
@@ -217,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_decode),       cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_bits),         cmocka_unit_test(test_prefill),
         cmocka_unit_test(test_prefill_bits), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_long),
     };
     return kernel_test_run("attend", tests, sizeof tests / sizeof *tests);
 }
