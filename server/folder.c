@@ -1,6 +1,7 @@
 #include "server/folder.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,14 +137,39 @@ static bool equal(const struct stamp *a, const struct stamp *b)
 
 /* ---- what is there ---- */
 
+/* A link that leads nowhere or outside: what it would be is refused. */
+static void look_at_link(struct folder *f, int root, const char *name, const struct err *why,
+                         int64_t now)
+{
+    struct item *it = find(f, name);
+    if (!it)
+        it = make(f, name);
+    if (!it || (it->scan == f->scan && it->candidate))
+        return;
+    struct stamp none = {0};
+    if (!it->has_failed || !equal(&it->failed, &none)) {
+        it->seen_ns = it->failed_ns = now;
+        it->told = false;
+    }
+    it->seen = it->failed = none;
+    it->has_failed = it->candidate = true;
+    it->why = *why;
+    it->root = root;
+    it->scan = f->scan;
+    it->inode = 0;
+}
+
 static void look_at(struct folder *f, int root, const struct file_root *top, const char *name,
                     int64_t now)
 {
     struct file_root dir;
     struct err e;
     struct stat st;
-    if (file_root_open_in(top, name, &dir, &e) != STATUS_OK)
+    if (file_root_open_in(top, name, &dir, &e) != STATUS_OK) {
+        if (fstatat(top->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+            look_at_link(f, root, name, &e, now);
         return;
+    }
     struct item *it = find(f, name);
     if (!it)
         it = make(f, name);
@@ -243,7 +269,7 @@ static void judge_present(struct folder *f, struct item *it, int64_t now)
     if (it->has_served && equal(&it->served, &it->seen))
         return;
     if (it->has_failed && equal(&it->failed, &it->seen)) {
-        if (!it->told && now - it->failed_ns >= TELL_NS)
+        if (!it->told && (f->first || now - it->failed_ns >= TELL_NS))
             tell(f, it);
         f->unsettled |= !it->told;
         return;
@@ -309,7 +335,7 @@ void folder_hide(struct folder *f, const char *name)
 static void watch_item(struct folder *f, struct loop *l, struct item *it)
 {
     char path[ADAPTER_PATH_BYTES * 2];
-    bool wanted = it->scan == f->scan;
+    bool wanted = it->scan == f->scan && it->inode != 0;
     if (it->watch && wanted && it->watch_inode == it->inode)
         return;
     loop_dir_destroy(it->watch);
