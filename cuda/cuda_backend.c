@@ -72,6 +72,7 @@ static enum status choose_card(struct cuda_backend *c, struct err *e)
         return no_card(code, e);
     c->arch = prop.major * 10 + prop.minor;
     c->sms = prop.multiProcessorCount;
+    c->memory_bytes = prop.totalGlobalMem;
     c->dependent = c->arch >= ARCH_DEPENDENT && !c->opt.plain_launches;
     if (c->arch < ARCH_LEAST)
         return err_set(e, STATUS_UNSUPPORTED, "backend",
@@ -129,6 +130,12 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
                                     .arena_bytes = c->opt.arena_bytes,
                                     .budget_bytes = budget < free_bytes ? budget : free_bytes};
     return STATUS_OK;
+}
+
+static int cuda_rows_best(const struct backend *b)
+{
+    const struct cuda_backend *c = (const struct cuda_backend *)b;
+    return c->many.cublas && c->memory_bytes >= MANY_MEMORY_LEAST ? MANY_ROWS_BEST : BACKEND_ROWS;
 }
 
 static enum status cuda_fit_pages(struct backend *b, const struct model *m,
@@ -276,6 +283,7 @@ static const struct backend_ops cuda_ops = {
     .step_finish = cuda_step_finish,
     .read_logits = cuda_step_read_logits,
     .fit_pages = cuda_fit_pages,
+    .rows_best = cuda_rows_best,
     .page_bytes = cuda_memory_page_bytes,
 };
 

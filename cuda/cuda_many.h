@@ -18,6 +18,11 @@
  */
 #define MANY_ROWS_LEAST (BUCKET_ROWS_GRAPH + 1)
 
+/* Rows of a step at best: unpacking is then a tenth of it. Cards of less memory than this keep it
+ * for other things than the 200 KB that a row of the 3B shape takes. */
+#define MANY_ROWS_BEST    2048
+#define MANY_MEMORY_LEAST ((size_t)12 << 30)
+
 struct cuda_many {
     struct cublas *cublas; /* owned; NULL: nothing goes this way */
 };

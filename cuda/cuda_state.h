@@ -58,7 +58,8 @@ struct cuda_backend {
     struct backend_options opt;
     int device;
     int sms;
-    int arch;       /* major * 10 + minor */
+    int arch; /* major * 10 + minor */
+    size_t memory_bytes;
     bool dependent; /* launches may overlap */
     enum status lost;
     struct err lost_err;

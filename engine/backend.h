@@ -27,6 +27,9 @@
  */
 #define BACKEND_FLIGHTS 2
 
+/* See backend_ops.rows_best. */
+#define BACKEND_ROWS 512
+
 /* Sizes fixed at start: workspace and graphs are planned from these, nothing grows later. */
 struct backend_plan {
     int rows_max;     /* T */
@@ -105,6 +108,9 @@ struct backend_ops {
      * by the machine's memory. */
     enum status (*fit_pages)(struct backend *b, const struct model *m, struct backend_plan *plan,
                              int pages_min, struct err *e);
+    /* Rows of a step from which on more bring nothing: what a server that is not told otherwise
+     * plans. NULL: BACKEND_ROWS. */
+    int (*rows_best)(const struct backend *b);
     /* Bytes one KV page takes over all layers. */
     size_t (*page_bytes)(const struct model_shape *s);
 };

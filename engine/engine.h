@@ -34,7 +34,7 @@ struct engine_options {
     bool deterministic;      /* card: prompts too give the same bits in any company */
     int ctx_max;             /* tokens a sequence; 0 = the model's, bounded by what memory holds */
     int seqs_max;            /* sequences running at once, 1 .. LIMIT_SEQS */
-    int rows_max;            /* rows (tokens) in one step; >= seqs_max */
+    int rows_max;            /* rows (tokens) in one step; >= seqs_max; 0: what the backend likes */
     int chunk_max;           /* prefill rows of one sequence in one step; 0 = rows_max */
     int kv_pages;  /* 0 = enough for seqs_max sequences of ctx_max, bounded by free memory */
     int slots_max; /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */

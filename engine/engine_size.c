@@ -56,6 +56,15 @@ static enum status check_options(const struct engine_options *o, struct err *err
     return STATUS_OK;
 }
 
+static void choose_rows(struct engine_options *o, const struct backend *b)
+{
+    if (o->rows_max != 0)
+        return;
+    o->rows_max = b->ops->rows_best ? b->ops->rows_best(b) : BACKEND_ROWS;
+    if (o->rows_max < o->seqs_max)
+        o->rows_max = o->seqs_max;
+}
+
 static enum status choose_ctx(struct engine_options *o, int model_ctx, struct err *err)
 {
     int most = model_ctx < LIMIT_CTX ? model_ctx : LIMIT_CTX;
@@ -129,6 +138,7 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
 {
     struct engine_options *o = &e->opt;
     bool ctx_free = o->ctx_max == 0;
+    choose_rows(o, e->parts.backend);
     enum status st = check_options(o, err);
     if (st == STATUS_OK)
         st = choose_ctx(o, e->parts.model->shape.ctx_max, err);

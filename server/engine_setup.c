@@ -146,7 +146,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .deterministic = o->deterministic,
         .ctx_max = (int)o->ctx,
         .seqs_max = seats,
-        .rows_max = o->step_rows > seats ? (int)o->step_rows : seats,
+        .rows_max = o->step_rows > 0 && o->step_rows < seats ? seats : (int)o->step_rows,
         .chunk_max = (int)o->prefill_chunk,
         .kv_pages = (int)o->kv_pages,
         .slots_max = (int)o->adapter_slots,

@@ -966,6 +966,23 @@ static void test_engine_sizes(void **state)
     assert_true(engine_memory_available() > 1 << 20);
 }
 
+/* Rows of a step that nobody names are as many as a backend without a wish gets. */
+static void test_engine_chooses_rows(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct engine_stats st;
+    struct engine_options opt = default_options();
+    opt.rows_max = opt.chunk_max = 0;
+    rig_open(&rig, opt);
+    struct engine_request r = request(400, 1, 4);
+    submit(&rig, &r);
+    engine_turn(rig.e);
+    engine_get_stats(rig.e, &st);
+    assert_int_equal(st.last_step_rows, 400);
+    rig_close(&rig);
+}
+
 static void test_engine_refuses_bad_options(void **state)
 {
     (void)state;
@@ -989,6 +1006,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_answers_like_the_oracle),
+        cmocka_unit_test(test_engine_chooses_rows),
         cmocka_unit_test(test_engine_ends_where_it_should),
         cmocka_unit_test(test_engine_tells_the_usage),
         cmocka_unit_test(test_engine_caches_full_pages_before_the_last_token),
