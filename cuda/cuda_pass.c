@@ -51,7 +51,7 @@ static void many_norm(struct cuda_backend *c, const float *norm, bool last)
         .norm = norm,
         .eps = (float)c->w.shape.rms_eps,
         .xn = last ? c->ws.xn : c->ws.many_xn,
-        .xn_stride = c->ws.hidden_stride,
+        .xn_stride = c->ws.hidden_stride + (last ? 0 : MANY_TAIL),
         .ss = last ? c->ws.ss : NULL,
         .dependent = c->dependent,
     };
@@ -59,42 +59,33 @@ static void many_norm(struct cuda_backend *c, const float *norm, bool last)
         launched(c, cuda_norm(&a, c->stream), "norm");
 }
 
-/* Rank tiles that an adapter of the step has at a linear, at most. */
-static int rank_tiles_of(const struct cuda_backend *c, int stack)
-{
-    const struct batch *b = c->step.batch;
-    int most = 0;
-    for (int i = 0; b && i < b->segment_count; i++) {
-        size_t slot = (size_t)b->segments[i].slot * (size_t)c->ws.table_stride;
-        int tiles = c->slots.table[slot + (size_t)stack].rank_tiles;
-        most = tiles > most ? tiles : most;
-    }
-    return b ? most : c->step.bucket.adapters;
-}
-
-/* `a` says what goes in and out. */
+/* `behind` says what goes in and out. */
 static void many_linear(struct cuda_backend *c, int layer, enum lora_stack_kind kind,
-                        struct base_args *a, const char *op)
+                        const struct base_args *behind, const char *op)
 {
-    const int stack = STACK_OF(layer, kind), rank_tiles = rank_tiles_of(c, stack);
+    const struct batch *batch = c->step.batch;
+    const int stack = STACK_OF(layer, kind);
     struct stack_shape shape;
     stack_shape_init(&c->w.shape, stack, &shape);
+    struct many_linear l = {.w = cuda_weights_stack(&c->w, stack),
+                            .interleaved = shape.interleaved,
+                            .rows = batch ? batch->rows : c->step.bucket.rows,
+                            .batch = batch,
+                            .table = c->slots.table,
+                            .behind = *behind};
+    struct base_args *a = &l.behind;
     a->step = &c->step.dev;
     a->rows_max = c->step.bucket.rows;
     a->bias = c->w.layers[layer].bias[kind];
-    a->table = rank_tiles > 0 ? c->ws.table : NULL;
+    a->table = c->step.bucket.adapters ? c->ws.table : NULL;
     a->table_stride = c->ws.table_stride;
     a->stack = stack;
     for (int m = 0; m < STACK_MODULES; m++)
         a->module_tile[m] = shape.module_tile[m];
-    a->pieces_max = c->step.batch ? c->step.pieces : 1;
-    a->rank_tiles_max = rank_tiles;
+    a->pieces_max = batch ? c->step.pieces : 1;
     a->u = c->ws.u;
     a->dependent = c->dependent;
-    int rows = c->step.batch ? c->step.batch->rows : c->step.bucket.rows;
-    launched(
-        c, cuda_many_linear(&c->many, &c->ws, cuda_weights_stack(&c->w, stack), a, rows, c->stream),
-        op);
+    launched(c, cuda_many_linear(&c->many, &c->ws, &l, c->stream), op);
 }
 
 static void many_to_residual(struct cuda_backend *c, int layer, enum lora_stack_kind kind,
@@ -192,7 +183,7 @@ void cuda_pass_attn_in(struct backend *b, int layer)
     if (is_many(c)) {
         struct base_args many = {.out = BASE_STORE,
                                  .x = c->ws.many_xn,
-                                 .x_stride = c->ws.hidden_stride,
+                                 .x_stride = c->ws.hidden_stride + MANY_TAIL,
                                  .y = c->ws.qkv,
                                  .y_stride = c->ws.qkv_stride};
         many_linear(c, layer, STACK_QKV, &many, "attn_in");
@@ -237,7 +228,7 @@ void cuda_pass_attend(struct backend *b, int layer)
         .eps = (float)s->rms_eps,
         .kv = (char *)c->kv_mem + (size_t)layer * layer_bytes,
         .out = is_many(c) ? ws->many_attn : ws->attn,
-        .out_stride = ws->attn_stride,
+        .out_stride = ws->attn_stride + (is_many(c) ? MANY_TAIL : 0),
         .span = ws->attend_span,
         .partial = ws->partial,
         .partial_rows = ws->partial_rows,
@@ -261,7 +252,8 @@ void cuda_pass_attn_out(struct backend *b, int layer)
     if (idle(c))
         return;
     if (is_many(c)) {
-        many_to_residual(c, layer, STACK_O, c->ws.many_attn, c->ws.attn_stride, "attn_out");
+        many_to_residual(c, layer, STACK_O, c->ws.many_attn, c->ws.attn_stride + MANY_TAIL,
+                         "attn_out");
         many_norm(c, c->w.layers[layer].mlp_norm, false);
         return;
     }
@@ -281,9 +273,9 @@ void cuda_pass_mlp_in(struct backend *b, int layer)
     if (is_many(c)) {
         struct base_args many = {.out = BASE_SWIGLU,
                                  .x = c->ws.many_xn,
-                                 .x_stride = c->ws.hidden_stride,
+                                 .x_stride = c->ws.hidden_stride + MANY_TAIL,
                                  .h = c->ws.many_h,
-                                 .h_stride = c->ws.ffn_stride};
+                                 .h_stride = c->ws.ffn_stride + MANY_TAIL};
         many_linear(c, layer, STACK_GATE_UP, &many, "mlp_in");
         return;
     }
@@ -304,7 +296,8 @@ void cuda_pass_mlp_out(struct backend *b, int layer)
     bool last = layer == c->w.shape.layers - 1;
     const float *norm = last ? c->w.final_norm : c->w.layers[layer + 1].attn_norm;
     if (is_many(c)) {
-        many_to_residual(c, layer, STACK_DOWN, c->ws.many_h, c->ws.ffn_stride, "mlp_out");
+        many_to_residual(c, layer, STACK_DOWN, c->ws.many_h, c->ws.ffn_stride + MANY_TAIL,
+                         "mlp_out");
         many_norm(c, norm, last);
         return;
     }

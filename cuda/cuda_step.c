@@ -254,6 +254,7 @@ enum status cuda_step_begin(struct backend *b, const struct batch *batch)
     c->step.graph = graph ? *graph : NULL;
     cuda_image_place(&c->plan, &k, f->pinned, &host);
     size_t bytes = pack_samples(c, f, &host, cuda_image_pack(&host, batch, c->slots.gain));
+    cuda_many_begin(&c->many, batch, c->slots.gain);
     c->step.batch = batch;
     c->step.pieces = host.head->pieces[VIEW_ROWS].count;
     return cuda_backend_check(

@@ -18,18 +18,21 @@
 static void place_many(const struct model_shape *s, struct cuda_carve *c, size_t rows,
                        struct cuda_workspace *w)
 {
-    size_t most = 0;
+    size_t most = 0, widest = 0, tail = MANY_TAIL;
     for (int k = 0; k < STACK_KINDS; k++) {
         struct stack_shape shape;
         stack_shape_init(s, STACK_OF(0, k), &shape);
         int n = shape.tiles * TILE_N;
         w->product_stride = n > w->product_stride ? n : w->product_stride;
-        size_t bytes = (size_t)n * (size_t)shape.groups * TILE_K * sizeof *w->dequant;
+        size_t k_wide = (size_t)shape.groups * TILE_K;
+        size_t bytes = (size_t)n * (k_wide + tail) * sizeof *w->dequant;
         most = bytes > most ? bytes : most;
+        widest = k_wide > widest ? k_wide : widest;
     }
-    w->many_xn = cuda_carve(c, rows, (size_t)w->hidden_stride * sizeof *w->many_xn);
-    w->many_attn = cuda_carve(c, rows, (size_t)w->attn_stride * sizeof *w->many_attn);
-    w->many_h = cuda_carve(c, rows, (size_t)w->ffn_stride * sizeof *w->many_h);
+    w->many_xn = cuda_carve(c, rows, ((size_t)w->hidden_stride + tail) * sizeof *w->many_xn);
+    w->many_attn = cuda_carve(c, rows, ((size_t)w->attn_stride + tail) * sizeof *w->many_attn);
+    w->many_h = cuda_carve(c, rows, ((size_t)w->ffn_stride + tail) * sizeof *w->many_h);
+    w->many_a = cuda_carve(c, tail, widest * sizeof *w->many_a);
     w->dequant_bytes = most < DEQUANT_BYTES_MAX ? most : DEQUANT_BYTES_MAX;
     w->product = cuda_carve(c, rows, (size_t)w->product_stride * sizeof *w->product);
     w->dequant = cuda_carve(c, 1, w->dequant_bytes);

@@ -7,6 +7,9 @@
 #include "cuda/cuda_image.h"
 #include "cuda/k_embed.h"
 
+/* Ranks that stand behind an input and its matrix (k_tail.h) at most: rank 128 on q, k and v. */
+#define MANY_TAIL 384
+
 /* Device pointers. T and O are whole buckets. */
 struct cuda_workspace {
     int hidden_stride; /* values between rows */
@@ -36,9 +39,10 @@ struct cuda_workspace {
     int32_t *next_token;           /* [O] */
     uint8_t *image;                /* the step's arrays */
     /* Of steps that go through the library; NULL and 0 without it. */
-    uint16_t *many_xn;   /* [T, hidden_stride] bf16, what k_norm makes of y */
-    uint16_t *many_attn; /* [T, attn_stride] bf16 */
-    uint16_t *many_h;    /* [T, ffn_stride] bf16 */
+    uint16_t *many_xn;   /* [T, hidden_stride + MANY_TAIL] bf16, what k_norm makes of y */
+    uint16_t *many_attn; /* [T, attn_stride + MANY_TAIL] bf16 */
+    uint16_t *many_h;    /* [T, ffn_stride + MANY_TAIL] bf16 */
+    uint16_t *many_a;    /* [MANY_TAIL, the widest of them] bf16: an adapter's A */
     float *product;      /* [T, product_stride] */
     int product_stride;
     uint16_t *dequant; /* bf16, dequant_bytes: a matrix, or as many of its rows as fit */

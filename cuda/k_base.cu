@@ -119,6 +119,14 @@ PTX_INLINE const struct lora_stack *stack_of(const struct base_args &a, int slot
     return a.table + (size_t)slot * a.table_stride + a.stack;
 }
 
+PTX_INLINE bool is_done(const struct base_args &a, int row)
+{
+    bool done = false;
+    for (int i = 0; i < a.done_count; i++)
+        done = done || (row >= a.done[i].row && row < a.done[i].row + a.done[i].rows);
+    return done;
+}
+
 #define SHRINK_WARPS 8
 
 /* c += a group's part: 16 ranks by the 8 rows of `x`, this lane's bytes of both. */
@@ -149,7 +157,7 @@ static __global__ __launch_bounds__(SHRINK_WARPS * 32) void k_base_shrink(
         return;
     const struct lora_piece piece = c.pieces[index];
     const struct lora_stack *stack = stack_of(a, piece.slot);
-    if (rank_tile >= stack->rank_tiles)
+    if (rank_tile >= stack->rank_tiles || is_done(a, piece.row))
         return;
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, g = lane / 4,
               t = lane % 4;
@@ -283,7 +291,7 @@ PTX_INLINE void add_pieces(const struct base_call &c, const struct lora_part &w,
         if (from + lane < count)
             mine = c.pieces[from + lane];
         const bool here = mine.row < w.first + w.rows && mine.row + mine.rows > w.first;
-        uint32_t left = __ballot_sync(ALL, from + lane < count && here);
+        uint32_t left = __ballot_sync(ALL, from + lane < count && here && !is_done(c.a, mine.row));
         for (; left; left &= left - 1) {
             const int q = __ffs((int)left) - 1;
             const struct lora_piece piece = {
@@ -362,9 +370,9 @@ static bool fits(const struct base_args *a)
     const bool lora = !a->table || (a->u && a->x && a->x_stride >= a->groups * TILE_K &&
                                     a->x_stride % 8 == 0 && a->pieces_max > 0 &&
                                     a->rank_tiles_max > 0 && a->rank_tiles_max <= RANK_TILES_MAX);
-    return sizes && out && lora && a->step && a->product && (uintptr_t)a->product % 16 == 0 &&
-           (uintptr_t)a->y % 16 == 0 && (uintptr_t)a->h % 8 == 0 && (uintptr_t)a->x % 16 == 0 &&
-           (uintptr_t)a->u % 16 == 0;
+    return sizes && out && lora && a->done_count >= 0 && a->done_count <= BASE_DONE_MAX &&
+           a->step && a->product && (uintptr_t)a->product % 16 == 0 && (uintptr_t)a->y % 16 == 0 &&
+           (uintptr_t)a->h % 8 == 0 && (uintptr_t)a->x % 16 == 0 && (uintptr_t)a->u % 16 == 0;
 }
 
 template <int OUT> static enum status launch_out(const struct base_call &c, cudaStream_t s)

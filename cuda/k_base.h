@@ -22,6 +22,14 @@ enum base_out {
     BASE_SWIGLU, /* h[t, 8 tile + r] = bf16(silu(gate) * up), rows interleaved as layout.h says */
 };
 
+/* Pieces in these rows have their u and B in the product already. */
+#define BASE_DONE_MAX 8
+
+struct base_rows {
+    int row;
+    int rows;
+};
+
 struct base_args {
     const struct step_dev *step; /* host copy of device pointers, read at launch */
     int rows_max;                /* >= rows of the step */
@@ -46,7 +54,9 @@ struct base_args {
     int pieces_max;     /* >= pieces of the step */
     int rank_tiles_max; /* >= rank tiles that any of them has at this stack */
     void *u;            /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch */
-    int dependent;      /* launch with programmatic dependence */
+    struct base_rows done[BASE_DONE_MAX];
+    int done_count;
+    int dependent; /* launch with programmatic dependence */
 };
 
 /* One node, with adapters two. STATUS_INVALID: pointers or sizes that do not fit. */

@@ -122,16 +122,22 @@ static void load_adapters(const struct world *w, struct drive *d)
             fail_msg("adapter %d: %s", i, e.msg);
 }
 
-static struct drive open_cuda(const struct model *m, const struct backend_options *opt)
+static struct drive open_planned(const struct model *m, const struct backend_options *opt,
+                                 const struct backend_plan *p)
 {
     struct drive d = {
-        .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = plan, .chunk = 1 << 20};
+        .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = *p, .chunk = 1 << 20};
     struct err e = {0};
     if (cuda_backend_open(opt, &d.b, &e) != STATUS_OK)
         fail_msg("backend: %s", e.msg);
-    if (d.b->ops->model_load(d.b, m, &plan, NULL, &e) != STATUS_OK)
+    if (d.b->ops->model_load(d.b, m, p, NULL, &e) != STATUS_OK)
         fail_msg("model: %s", e.msg);
     return d;
+}
+
+static struct drive open_cuda(const struct model *m, const struct backend_options *opt)
+{
+    return open_planned(m, opt, &plan);
 }
 
 /* The company: who uses what. */
@@ -316,6 +322,77 @@ static void test_cuda_backend_many_int4(void **state)
     (void)state;
     check_many(ARCH_LLAMA, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8);
     check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8);
+}
+
+/* Long runs of rows with one adapter beside the base, a blend, one with DoRA and a short one. */
+static const struct {
+    int count; /* sequences */
+    int adapters;
+    int slot[2];
+    float weight[2];
+} run_uses[] = {
+    {1, 0, {0}, {0}}, {4, 1, {0}, {1.0f}}, {5, 1, {1}, {-0.7f}},         {1, 1, {4}, {1.0f}},
+    {2, 0, {0}, {0}}, {4, 1, {2}, {1.0f}}, {1, 2, {1, 0}, {0.6f, 0.4f}},
+};
+#define RUN_SEQS 18
+
+static void make_runs(const struct world *w, struct drive_seq *s)
+{
+    int at = 0;
+    for (size_t i = 0; i < sizeof run_uses / sizeof *run_uses; i++)
+        for (int n = 0; n < run_uses[i].count; n++) {
+            s[at] = drive_seq_of(w->prompt + at % 2, PROMPT - at % 2, 2);
+            s[at].keep_logits = true;
+            s[at].adapter_count = run_uses[i].adapters;
+            memcpy(s[at].slot, run_uses[i].slot, sizeof run_uses[i].slot);
+            memcpy(s[at].weight, run_uses[i].weight, sizeof run_uses[i].weight);
+            at++;
+        }
+    assert_int_equal(at, RUN_SEQS);
+}
+
+static void check_runs(enum model_arch arch, const char *quant, enum weight_format layers)
+{
+    const int before = kernel_test_products();
+    struct backend_plan large = plan;
+    large.rows_max = PROMPT * RUN_SEQS;
+    large.seqs_max = RUN_SEQS;
+    struct world w = make_world(arch, DTYPE_BF16);
+    struct model *served = served_model(arch, DTYPE_BF16, layers, WEIGHT_BF16);
+    struct backend_options opt = {.quant = quant, .head_quant = "none"};
+    struct drive cpu = drive_open(served, &(struct backend_options){.threads = 1}, &large);
+    struct drive card = open_planned(w.model, &opt, &large);
+    load_adapters(&w, &cpu);
+    load_adapters(&w, &card);
+    const int tried = kernel_test_products();
+    struct drive_seq want[RUN_SEQS], got[RUN_SEQS];
+    make_runs(&w, want);
+    make_runs(&w, got);
+    drive_run(&cpu, want, RUN_SEQS);
+    drive_run(&card, got, RUN_SEQS);
+    double worst = 0.0;
+    for (int i = 0; i < RUN_SEQS; i++)
+        worst = fmax(worst, compare_logits(&w, &want[i], &got[i], card.vocab, "runs"));
+    printf("figure: long runs, %s %s: largest error %.2f of the bound\n", arch_names[arch], quant,
+           worst);
+    /* One step of many rows: four linears a layer, and in each a product for the A of two runs. */
+    if (!kernel_test_on_card()) {
+        assert_true(tried > before);
+        assert_true(kernel_test_products() - tried >= 10 * w.model->shape.layers);
+    }
+    drive_free(want, RUN_SEQS);
+    drive_free(got, RUN_SEQS);
+    drive_close(&cpu);
+    drive_close(&card);
+    fixture_model_free(served);
+    free_world(&w);
+}
+
+static void test_cuda_backend_many_runs(void **state)
+{
+    (void)state;
+    check_runs(ARCH_LLAMA, "none", WEIGHT_BF16);
+    check_runs(ARCH_QWEN2, "int8", WEIGHT_INT8);
 }
 
 /* ---- against itself ---- */
@@ -526,6 +603,7 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_many_bf16),
         cmocka_unit_test(test_cuda_backend_many_int8),
         cmocka_unit_test(test_cuda_backend_many_int4),
+        cmocka_unit_test(test_cuda_backend_many_runs),
         cmocka_unit_test(test_cuda_backend_equality_llama),
         cmocka_unit_test(test_cuda_backend_equality_mistral),
         cmocka_unit_test(test_cuda_backend_long_context),
