@@ -13,6 +13,7 @@
 #include "engine/grammar/grammar_state.h"
 #include "engine/grammar/regular_build.h"
 #include "engine/grammar/schema.h"
+#include "engine/grammar/tool_grammar.h"
 
 static int fail(struct grammar_builder *b, enum status code, const char *msg)
 {
@@ -56,6 +57,8 @@ done:
 static int build_asked(struct grammar_builder *b, const struct engine_grammar_ask *a)
 {
     static const struct json_limits limits = {LIMIT_JSON_DEPTH, LIMIT_JSON_MEMBERS, true};
+    /* Schemas lie three levels deep in what is asked. */
+    static const struct json_limits tool_limits = {LIMIT_JSON_DEPTH + 3, LIMIT_JSON_MEMBERS, true};
     struct schema_options options = {.strict = a->strict, .compact = a->compact};
     cJSON *schema = NULL;
     struct err e;
@@ -67,6 +70,12 @@ static int build_asked(struct grammar_builder *b, const struct engine_grammar_as
         if (json_parse(a->text, a->text_len, &limits, &schema, &e) != STATUS_OK)
             return grammar_build_fail(b, &e);
         expr = schema_build(b, schema, &options);
+        cJSON_Delete(schema);
+        return expr;
+    case ENGINE_GRAMMAR_TOOLS:
+        if (json_parse(a->text, a->text_len, &tool_limits, &schema, &e) != STATUS_OK)
+            return grammar_build_fail(b, &e);
+        expr = tool_grammar_build(b, schema);
         cJSON_Delete(schema);
         return expr;
     case ENGINE_GRAMMAR_REGEX:

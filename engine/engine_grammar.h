@@ -19,7 +19,8 @@ enum engine_grammar_kind {
     ENGINE_GRAMMAR_JSON_SCHEMA, /* text: the schema, as grammar/schema.h reads it */
     ENGINE_GRAMMAR_REGEX,       /* the whole answer matches; grammar/regex_parse.h */
     ENGINE_GRAMMAR_CHOICE,      /* one of the strings of a JSON list */
-    ENGINE_GRAMMAR_GBNF         /* grammar/gbnf.h */
+    ENGINE_GRAMMAR_GBNF,        /* grammar/gbnf.h */
+    ENGINE_GRAMMAR_TOOLS        /* calls of tools: the JSON of grammar/tool_grammar.h */
 };
 
 /* All borrowed during the call. */

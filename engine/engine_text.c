@@ -89,6 +89,16 @@ bool engine_text_thinking(const struct engine_text *t, const char **open, const 
     return true;
 }
 
+enum engine_tool_form engine_text_tools(const struct engine_text *t)
+{
+    static const enum engine_tool_form forms[] = {
+        [CHAT_TOOLS_NONE] = ENGINE_TOOLS_NONE,     [CHAT_TOOLS_OTHER] = ENGINE_TOOLS_OTHER,
+        [CHAT_TOOLS_TAGS] = ENGINE_TOOLS_TAGS,     [CHAT_TOOLS_OBJECT] = ENGINE_TOOLS_OBJECT,
+        [CHAT_TOOLS_PYTHON] = ENGINE_TOOLS_PYTHON, [CHAT_TOOLS_MISTRAL] = ENGINE_TOOLS_MISTRAL,
+    };
+    return t->chat ? forms[chat_template_tools(t->chat)] : ENGINE_TOOLS_NONE;
+}
+
 static enum status check_template(const struct engine_text *t, struct err *e)
 {
     if (t->chat)

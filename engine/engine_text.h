@@ -20,6 +20,16 @@
 struct engine_text;
 struct tokenizer;
 
+/* How a model writes down the calls of tools (engine/text/chat_tools.h has examples). */
+enum engine_tool_form {
+    ENGINE_TOOLS_NONE, /* its template knows none */
+    ENGINE_TOOLS_OTHER,
+    ENGINE_TOOLS_TAGS,
+    ENGINE_TOOLS_OBJECT,
+    ENGINE_TOOLS_PYTHON,
+    ENGINE_TOOLS_MISTRAL
+};
+
 /* Tokenizer and chat template of a Hugging Face directory; a directory without a template opens
  * too. */
 WARN_UNUSED enum status engine_text_open(const char *dir, struct engine_text **out, struct err *e);
@@ -34,6 +44,7 @@ void engine_text_close(struct engine_text *t);
 bool engine_text_has_template(const struct engine_text *t);
 /* The tags between which the model thinks aloud, as its template knows them. False: it does not. */
 bool engine_text_thinking(const struct engine_text *t, const char **open, const char **close);
+enum engine_tool_form engine_text_tools(const struct engine_text *t);
 /* For the engine's own detokenising; borrowed. */
 const struct tokenizer *engine_text_tokenizer(const struct engine_text *t);
 

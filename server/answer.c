@@ -209,6 +209,31 @@ static void put_finish(struct strbuf *b, const struct answer_choice *c)
 
 /* ---- choices ---- */
 
+static void put_call(struct strbuf *b, const struct answer_call *c)
+{
+    if (c->id) {
+        strbuf_puts(b, "\"id\":");
+        put_string(b, c->id);
+        strbuf_puts(b, ",\"type\":\"function\",\"function\":{\"name\":");
+        put_string(b, c->name);
+        strbuf_puts(b, ",\"arguments\":");
+    } else {
+        strbuf_puts(b, "\"function\":{\"arguments\":");
+    }
+    strbuf_json_string(b, c->arguments, c->arguments_len);
+    strbuf_puts(b, "}}");
+}
+
+static void put_calls(struct strbuf *b, const struct answer_choice *c)
+{
+    strbuf_puts(b, ",\"tool_calls\":[");
+    for (size_t i = 0; i < c->call_count; i++) {
+        strbuf_puts(b, i ? ",{" : "{");
+        put_call(b, &c->calls[i]);
+    }
+    strbuf_putc(b, ']');
+}
+
 void answer_choices(struct strbuf *b, const struct answer_head *h,
                     const struct answer_choice *choices, int count)
 {
@@ -218,7 +243,12 @@ void answer_choices(struct strbuf *b, const struct answer_head *h,
         strbuf_printf(b, i ? ",{\"index\":%d" : "{\"index\":%d", c->index);
         if (h->kind == API_CHAT) {
             strbuf_puts(b, ",\"message\":{\"role\":\"assistant\",\"content\":");
-            strbuf_json_string(b, c->text, c->text_len);
+            if (c->text_len == 0 && c->call_count > 0)
+                strbuf_puts(b, "null");
+            else
+                strbuf_json_string(b, c->text, c->text_len);
+            if (c->call_count > 0)
+                put_calls(b, c);
             if (c->thought) {
                 strbuf_puts(b, ",\"reasoning_content\":");
                 strbuf_json_string(b, c->thought, c->thought_len);
@@ -245,6 +275,10 @@ void answer_delta(struct strbuf *b, const struct answer_head *h, const struct an
         strbuf_puts(b, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
     } else if (c->finish_reason) {
         strbuf_puts(b, ",\"delta\":{}");
+    } else if (c->call_count > 0) {
+        strbuf_printf(b, ",\"delta\":{\"tool_calls\":[{\"index\":%zu,", c->call_index);
+        put_call(b, c->calls);
+        strbuf_puts(b, "]}");
     } else if (c->thought) {
         strbuf_puts(b, ",\"delta\":{\"reasoning_content\":");
         strbuf_json_string(b, c->thought, c->thought_len);

@@ -33,12 +33,22 @@ struct answer_token {
     struct token_logprob top[LIMIT_TOP_LOGPROBS];
 };
 
+struct answer_call {
+    const char *id; /* NULL in a delta: it was begun before */
+    const char *name;
+    const char *arguments; /* JSON text, in a delta a piece of it */
+    size_t arguments_len;
+};
+
 struct answer_choice {
     int index;
     const char *text;
     size_t text_len;
     const char *thought; /* reasoning_content; NULL: none */
     size_t thought_len;
+    const struct answer_call *calls; /* of tools; in a delta the one it goes on with */
+    size_t call_count;
+    size_t call_index; /* delta: which one that is */
     bool has_logprobs; /* else "logprobs": null */
     const struct answer_token *tokens;
     size_t token_count;

@@ -303,33 +303,6 @@ static enum status read_template_settings(const cJSON *root, struct api_request 
     return add_kwargs(root, vars, e);
 }
 
-/* Calling tools is not made yet. No tools, or the choice to call none, asks for nothing. */
-static enum status refuse_tools(const cJSON *root, struct err *e)
-{
-    bool parallel = true;
-    enum status st = json_get_bool(root, "parallel_tool_calls", &parallel, e);
-    if (st != STATUS_OK)
-        return st;
-    const cJSON *tools = json_member(root, "tools");
-    const cJSON *choice = json_member(root, "tool_choice");
-    if (tools && !cJSON_IsArray(tools))
-        return err_set(e, STATUS_INVALID, "tools", "'tools' must be a list");
-    if (choice && !cJSON_IsString(choice) && !cJSON_IsObject(choice))
-        return err_set(e, STATUS_INVALID, "tool_choice",
-                       "'tool_choice' must be a string or object");
-    bool none = cJSON_IsString(choice) && strcmp(choice->valuestring, "none") == 0;
-    bool free_choice =
-        !choice || none || (cJSON_IsString(choice) && strcmp(choice->valuestring, "auto") == 0);
-    if (cJSON_IsString(choice) && !free_choice && strcmp(choice->valuestring, "required") != 0)
-        return err_set(e, STATUS_INVALID, "tool_choice",
-                       "'tool_choice' must be none, auto, required or a function");
-    if (!free_choice)
-        return err_set(e, STATUS_UNSUPPORTED, "tool_choice", "'tool_choice' is not supported yet");
-    if (tools && tools->child && !none)
-        return err_set(e, STATUS_UNSUPPORTED, "tools", "'tools' are not supported yet");
-    return STATUS_OK;
-}
-
 static enum status read_logprobs(const cJSON *root, struct api_request *r, struct err *e)
 {
     int64_t top = 0;
@@ -353,7 +326,7 @@ enum status api_chat_read(const cJSON *root, struct api_request *r, struct err *
     r->prompt_count = 1;
     enum status st = read_logprobs(root, r, e);
     if (st == STATUS_OK)
-        st = refuse_tools(root, e);
+        st = api_tools_read(root, r->vars, &r->tools, e);
     if (st == STATUS_OK)
         st = add_messages(root, r->vars, e);
     if (st == STATUS_OK && r->profile && r->profile->system)

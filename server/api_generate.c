@@ -12,9 +12,17 @@
 #include "server/reasoning.h"
 #include "server/server_state.h"
 #include "server/sse.h"
+#include "server/tool_parse.h"
 
 #define READY_AT_ONCE    64
 #define ANSWER_BYTES_MAX ((size_t)1 << 30)
+
+/* A call of a tool in an answer. */
+struct tool_call {
+    char id[IDENT_BYTES];
+    char *name;              /* owned */
+    struct strbuf arguments; /* whole answers */
+};
 
 /* One engine request. */
 struct choice {
@@ -32,6 +40,13 @@ struct choice {
     bool splits;        /* thoughts are told apart from what is said */
     struct reasoning reasoning;
     struct strbuf thought; /* as text */
+    bool parses;           /* calls of tools are told apart from text */
+    struct tool_parse parse;
+    struct strbuf said;      /* parses: what it has not seen */
+    struct tool_call *calls; /* owned */
+    size_t call_count;
+    size_t call_cap;
+    bool call_dropped; /* one more than was asked for is being read */
     int thought_tokens;
     struct answer_token *tokens; /* owned: those with log-probabilities not yet written */
     size_t token_count;
@@ -69,6 +84,18 @@ struct job {
 
 /* ---- life ---- */
 
+static void free_calls(struct choice *c)
+{
+    for (size_t i = 0; i < c->call_count; i++) {
+        mem_free(c->calls[i].name);
+        strbuf_deinit(&c->calls[i].arguments);
+    }
+    mem_free(c->calls);
+    strbuf_deinit(&c->said);
+    if (c->parses)
+        tool_parse_deinit(&c->parse);
+}
+
 static void free_choices(struct job *j)
 {
     for (int i = 0; i < j->choice_count; i++) {
@@ -76,6 +103,7 @@ static void free_choices(struct job *j)
         strbuf_deinit(&j->choices[i].thought);
         if (j->choices[i].splits)
             reasoning_deinit(&j->choices[i].reasoning);
+        free_calls(&j->choices[i]);
         mem_free(j->choices[i].tokens);
     }
     mem_free(j->choices);
@@ -176,6 +204,13 @@ static void fail_job(struct job *j, const struct err *e)
     sse_end(frame);
     stream_write(j, frame);
     http_stream_end(j->call->x);
+}
+
+static void out_of_memory(struct job *j)
+{
+    struct err e;
+    err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
+    fail_job(j, &e);
 }
 
 /* A chunk is one object in one frame, built in the scratch buffer. */
@@ -282,18 +317,34 @@ static void stream_piece(struct choice *c, const char *text, size_t n)
 }
 
 /* What was split by now: the thought comes before what is said. */
-static void stream_split(struct choice *c)
+static void stream_thought(struct choice *c)
 {
-    if (c->thought.len > 0) {
-        stream_role(c);
-        struct answer_choice piece = piece_of(c, "", 0);
-        piece.thought = c->thought.data;
-        piece.thought_len = c->thought.len;
-        stream_chunk(c, &piece);
-        strbuf_clear(&c->thought);
-    }
+    if (c->thought.len == 0)
+        return;
+    stream_role(c);
+    struct answer_choice piece = piece_of(c, "", 0);
+    piece.thought = c->thought.data;
+    piece.thought_len = c->thought.len;
+    stream_chunk(c, &piece);
+    strbuf_clear(&c->thought);
+}
+
+/* A call that begins (`first`) or a piece of the arguments of the last one. */
+static void stream_call(struct choice *c, bool first, const char *arguments, size_t n)
+{
+    const struct tool_call *call = &c->calls[c->call_count - 1];
+    struct answer_call out = {.id = first ? call->id : NULL,
+                              .name = call->name,
+                              .arguments = arguments,
+                              .arguments_len = n};
+    stream_role(c);
     if (c->text.len > 0)
         stream_piece(c, "", 0);
+    struct answer_choice piece = piece_of(c, "", 0);
+    piece.calls = &out;
+    piece.call_count = 1;
+    piece.call_index = c->call_count - 1;
+    stream_chunk(c, &piece);
 }
 
 static void stream_finish(struct choice *c)
@@ -359,11 +410,36 @@ static int choose(struct job *j, const struct choice **out)
     return count;
 }
 
+/* The calls of all these choices, for one answer; NULL where memory is out. */
+static struct answer_call *gather_calls(const struct choice *const *chosen, int count)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += chosen[i]->call_count;
+    struct answer_call *out = mem_calloc(total + 1, sizeof *out);
+    for (int i = 0, k = 0; out && i < count; i++)
+        for (size_t n = 0; n < chosen[i]->call_count; n++, k++) {
+            const struct tool_call *call = &chosen[i]->calls[n];
+            out[k] = (struct answer_call){.id = call->id,
+                                          .name = call->name,
+                                          .arguments = strbuf_str(&call->arguments),
+                                          .arguments_len = call->arguments.len};
+        }
+    return out;
+}
+
 static void answer_whole(struct job *j)
 {
     const struct choice *chosen[API_SEQUENCES_MAX];
     struct answer_choice out[API_SEQUENCES_MAX];
     int count = choose(j, chosen);
+    struct answer_call *calls = gather_calls(chosen, count);
+    if (!calls) {
+        j->over = false;
+        out_of_memory(j);
+        return;
+    }
+    size_t call = 0;
     for (int i = 0; i < count; i++) {
         const struct choice *c = chosen[i];
         out[i] = (struct answer_choice){
@@ -372,11 +448,14 @@ static void answer_whole(struct job *j)
             .text_len = c->text.len,
             .thought = c->thought.len > 0 ? c->thought.data : NULL,
             .thought_len = c->thought.len,
+            .calls = calls + call,
+            .call_count = c->call_count,
             .has_logprobs = j->request.logprobs,
             .tokens = c->tokens,
             .token_count = c->token_count,
             .finish_reason = c->finish_reason,
         };
+        call += c->call_count;
     }
     struct answer_head h = head_of(j);
     struct answer_usage u = usage_of(j);
@@ -387,6 +466,7 @@ static void answer_whole(struct job *j)
     answer_usage(&b, &u);
     answer_timings(&b, &u);
     strbuf_putc(&b, '}');
+    mem_free(calls);
     server_answer_json(j->call, 200, &b);
 }
 
@@ -407,15 +487,78 @@ static bool keep_token(struct choice *c, const struct engine_event *ev)
     return true;
 }
 
-static void out_of_memory(struct job *j)
+/* ---- tools ---- */
+
+static void sink_text(void *ctx, const char *text, size_t n)
 {
-    struct err e;
-    err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
-    fail_job(j, &e);
+    struct choice *c = ctx;
+    strbuf_append(&c->text, text, n);
+}
+
+static void sink_call(void *ctx, const char *name, size_t n)
+{
+    struct choice *c = ctx;
+    struct job *j = c->job;
+    c->call_dropped = j->over || (!j->request.tools.parallel && c->call_count > 0);
+    if (c->call_dropped)
+        return;
+    char *copy = mem_strndup(name, n);
+    if (!copy || !VEC_RESERVE(c->calls, c->call_cap, c->call_count + 1)) {
+        mem_free(copy);
+        c->text.failed = true;
+        c->call_dropped = true;
+        return;
+    }
+    struct tool_call *call = &c->calls[c->call_count++];
+    *call = (struct tool_call){.name = copy};
+    strbuf_init(&call->arguments, ANSWER_BYTES_MAX);
+    ident_make("call_", call->id);
+    if (j->request.tool_form == ENGINE_TOOLS_MISTRAL) { /* its template wants nine characters */
+        memmove(call->id, strchr(call->id, '_') + 1, 9);
+        call->id[9] = '\0';
+    }
+    if (j->request.stream)
+        stream_call(c, true, "", 0);
+}
+
+static void sink_arguments(void *ctx, const char *s, size_t n)
+{
+    struct choice *c = ctx;
+    if (c->call_dropped || c->job->over)
+        return;
+    if (c->job->request.stream)
+        stream_call(c, false, s, n);
+    else
+        strbuf_append(&c->calls[c->call_count - 1].arguments, s, n);
+}
+
+/* ---- thoughts, calls and text ---- */
+
+/* Where what is said goes first. */
+static struct strbuf *said_of(struct choice *c)
+{
+    return c->parses ? &c->said : &c->text;
+}
+
+/* Hands on what was told apart by now. */
+static void deliver(struct choice *c)
+{
+    struct job *j = c->job;
+    bool ok = !c->thought.failed && !c->said.failed;
+    if (ok && j->request.stream)
+        stream_thought(c);
+    if (ok && c->parses && c->said.len > 0) {
+        ok = tool_parse_push(&c->parse, c->said.data, c->said.len);
+        strbuf_clear(&c->said);
+    }
+    if (!ok || c->text.failed)
+        out_of_memory(j);
+    else if (j->request.stream && !j->over && c->text.len > 0)
+        stream_piece(c, "", 0);
 }
 
 /* A tag that is a special token has no text in the answer, but parts it all the same. */
-static void split_at_special(struct choice *c, int32_t token)
+static void push_special(struct choice *c, int32_t token)
 {
     const struct engine_text *text = c->job->server->text;
     const struct api_request *r = &c->job->request;
@@ -423,26 +566,46 @@ static void split_at_special(struct choice *c, int32_t token)
     const char *s = r->engine.keep_special || !engine_text_is_special(text, token)
                         ? NULL
                         : engine_text_token(text, token, &n);
-    const char *const tags[] = {r->think_open, r->think_close};
-    for (int i = 0; s && i < 2; i++) {
-        if (strlen(tags[i]) == n && memcmp(tags[i], s, n) == 0)
-            reasoning_push(&c->reasoning, s, n, &c->thought, &c->text);
+    const char *const tags[] = {c->splits ? r->think_open : NULL, c->splits ? r->think_close : NULL,
+                                c->parses ? tool_parse_marker(r->tool_form) : NULL};
+    for (int i = 0; s && i < 3; i++) {
+        if (!tags[i] || strlen(tags[i]) != n || memcmp(tags[i], s, n) != 0)
+            continue;
+        if (c->splits)
+            reasoning_push(&c->reasoning, s, n, &c->thought, said_of(c));
+        else
+            strbuf_append(said_of(c), s, n);
+        return;
     }
 }
 
 static void split_text(struct choice *c, const struct engine_event *ev)
 {
     bool is_token = ev->kind == ENGINE_EVENT_TOKEN;
-    bool thought = reasoning_is_thinking(&c->reasoning);
+    bool thought = c->splits && reasoning_is_thinking(&c->reasoning);
     if (is_token)
-        split_at_special(c, ev->token);
-    reasoning_push(&c->reasoning, ev->text, (size_t)ev->text_len, &c->thought, &c->text);
-    if (is_token && (thought || reasoning_is_thinking(&c->reasoning)))
+        push_special(c, ev->token);
+    if (c->splits)
+        reasoning_push(&c->reasoning, ev->text, (size_t)ev->text_len, &c->thought, said_of(c));
+    else
+        strbuf_append(said_of(c), ev->text, (size_t)ev->text_len);
+    if (is_token && c->splits && (thought || reasoning_is_thinking(&c->reasoning)))
         c->thought_tokens++;
-    if (c->text.failed || c->thought.failed)
+    deliver(c);
+}
+
+/* The answer is complete: what waited is decided. */
+static void split_end(struct choice *c)
+{
+    if (c->splits)
+        reasoning_end(&c->reasoning, &c->thought, said_of(c));
+    deliver(c);
+    if (c->parses && !c->job->over && !tool_parse_end(&c->parse))
         out_of_memory(c->job);
-    else if (c->job->request.stream)
-        stream_split(c);
+    if (c->text.failed && !c->job->over)
+        out_of_memory(c->job);
+    if (c->call_count > 0 && strcmp(c->finish_reason, "stop") == 0)
+        c->finish_reason = "tool_calls";
 }
 
 static void on_text(struct choice *c, const struct engine_event *ev)
@@ -461,7 +624,7 @@ static void on_text(struct choice *c, const struct engine_event *ev)
         out_of_memory(j);
         return;
     }
-    if (c->splits) {
+    if (c->splits || c->parses) {
         split_text(c, ev);
         return;
     }
@@ -507,10 +670,10 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
         return;
     c->finish_reason =
         ev->finish == ENGINE_FINISH_LENGTH || j->request.no_output ? "length" : "stop";
-    if (c->splits)
-        reasoning_end(&c->reasoning, &c->thought, &c->text);
-    if (c->splits && j->request.stream)
-        stream_split(c);
+    if (c->splits || c->parses)
+        split_end(c);
+    if (j->over)
+        return;
     if (j->request.stream)
         stream_finish(c);
     if (j->left_count > 0)
@@ -605,6 +768,13 @@ static enum status line_up(struct job *j, int i, const char *client, uint64_t se
     if (c->splits)
         reasoning_init(&c->reasoning, j->request.think_open, j->request.think_close,
                        j->request.thinking);
+    c->parses = j->request.tools.list != NULL;
+    if (c->parses) {
+        const struct tool_sink sink = {sink_text, sink_call, sink_arguments, c};
+        strbuf_init(&c->said, ANSWER_BYTES_MAX);
+        tool_parse_init(&c->parse, j->request.tool_form, j->request.tools.forced,
+                        j->request.tools.list, &sink);
+    }
     if (j->request.echo) {
         enum status st = echo_prompt(c, e);
         if (st != STATUS_OK)

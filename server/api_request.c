@@ -380,12 +380,27 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
         if (p->tokens.count > INT32_MAX)
             return err_set(e, STATUS_CONTEXT_LENGTH, param, "the prompt is too long");
     }
+    if (r->tools.list)
+        r->tool_form = engine_text_tools(text);
     return look_for_thought(r, text, e);
 }
 
 /* A grammar holds for what is said, not for the thought before it. */
 enum status api_request_constrain(struct api_request *r, struct engine *engine, struct err *e)
 {
+    if (r->tools.forced) { /* calls are what was asked for, whatever form text should have */
+        char *calls;
+        enum status st = api_tools_grammar(&r->tools, r->tool_form, &calls, e);
+        if (st != STATUS_OK)
+            return st;
+        api_structured_deinit(&r->structured);
+        r->structured = (struct api_structured){
+            .asked = true,
+            .ask = {.kind = ENGINE_GRAMMAR_TOOLS, .text = calls, .text_len = strlen(calls)},
+            .text = calls,
+            .field = "tools",
+        };
+    }
     r->structured.ask.think_open = r->think_open;
     r->structured.ask.think_close = r->think_open ? r->think_close : NULL;
     r->structured.ask.thinking = r->thinking;

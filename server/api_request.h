@@ -17,6 +17,7 @@
 #include "engine/engine_request.h"
 #include "engine/engine_text.h"
 #include "server/api_structured.h"
+#include "server/api_tools.h"
 #include "server/profile.h"
 
 #define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
@@ -74,8 +75,10 @@ struct api_request {
     int best_of;             /* >= n: sequences for each prompt */
     struct logit_bias *bias; /* owned; engine.sampling.bias points to it */
     struct api_structured structured;
-    struct engine_request engine; /* all but request_id and the prompt */
-    struct api_prompt *prompts;   /* owned */
+    struct api_tools tools;          /* chat */
+    enum engine_tool_form tool_form; /* where there are tools: how the model calls them */
+    struct engine_request engine;    /* all but request_id and the prompt */
+    struct api_prompt *prompts;      /* owned */
     int prompt_count;
 };
 

@@ -103,7 +103,9 @@
 #define LIMIT_GRAMMAR_CACHE_BYTES   (64u << 20) /* compiled grammars that nobody uses */
 
 #define LIMIT_SCHEMA_PARTS                                                                         \
-    256 /* schemas that apply to one value at once, and branches of a oneOf */
+    256                      /* schemas that apply to one value at once, and branches of a oneOf */
+#define LIMIT_TOOLS      128 /* of one request, as OpenAI */
+#define LIMIT_TOOL_CALLS 16  /* in one answer that must be calls: it comes to an end */
 
 /* HTTP. */
 #define LIMIT_HTTP_HEADER_BYTES     (32u << 10)

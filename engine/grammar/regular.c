@@ -181,7 +181,7 @@ static int compare_ranges(const void *a, const void *b)
 static uint32_t intern_ranges(struct regular *r, size_t first)
 {
     size_t n = r->ranges_count - first, kept = 0;
-    struct regular_range *s = r->ranges + first;
+    struct regular_range *s = n ? r->ranges + first : NULL;
     if (n)
         qsort(s, n, sizeof *s, compare_ranges);
     for (size_t i = 0; i < n; i++) {

@@ -159,7 +159,7 @@ static int follow(struct work *w, uint32_t t)
 static bool build_state(struct work *w, uint32_t s)
 {
     struct regular_state x = w->dfa.states[s];
-    struct regular_edge *edges = w->dfa.edges + x.first;
+    struct regular_edge *edges = x.count ? w->dfa.edges + x.first : NULL;
     if (!VEC_RESERVE(w->parts, w->parts_cap, x.count + 1))
         return out_of_memory(w);
     if (x.count)

@@ -15,6 +15,7 @@ struct chat_template {
     struct jinja_template program;
     cJSON *tokens; /* owned object: bos_token ... of the model; NULL: none */
     const struct chat_thinking *thinking;
+    enum chat_tool_form tools;
 };
 
 static enum status no_memory(struct err *e)
@@ -43,6 +44,7 @@ enum status chat_template_compile(const char *source, size_t n, struct chat_temp
         return st;
     }
     t->thinking = chat_thinking_of(source, n);
+    t->tools = chat_tool_form_of(source, n);
     *out = t;
     return STATUS_OK;
 }
@@ -50,6 +52,11 @@ enum status chat_template_compile(const char *source, size_t n, struct chat_temp
 const struct chat_thinking *chat_template_thinking(const struct chat_template *t)
 {
     return t->thinking;
+}
+
+enum chat_tool_form chat_template_tools(const struct chat_template *t)
+{
+    return t->tools;
 }
 
 static bool is_token_name(const char *name)

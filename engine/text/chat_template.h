@@ -14,6 +14,7 @@
 #include "engine/base/status.h"
 #include "engine/base/strbuf.h"
 #include "engine/text/chat_thinking.h"
+#include "engine/text/chat_tools.h"
 
 struct chat_template;
 
@@ -38,6 +39,8 @@ WARN_UNUSED enum status chat_template_load(const char *model_dir, const char *na
                                            struct chat_template **out, struct err *e);
 /* How the model thinks aloud; NULL: it does not. */
 const struct chat_thinking *chat_template_thinking(const struct chat_template *t);
+/* How it calls tools. */
+enum chat_tool_form chat_template_tools(const struct chat_template *t);
 /* NULL is allowed. */
 void chat_template_free(struct chat_template *t);
 

@@ -107,6 +107,12 @@ bool engine_text_has_template(const struct engine_text *t)
     return true;
 }
 
+enum engine_tool_form engine_text_tools(const struct engine_text *t)
+{
+    (void)t;
+    return ENGINE_TOOLS_TAGS;
+}
+
 bool engine_text_thinking(const struct engine_text *t, const char **open, const char **close)
 {
     (void)t;

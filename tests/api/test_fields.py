@@ -102,7 +102,7 @@ def test_good_values(plain, field, good):
 @pytest.mark.parametrize("body,param", [
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ({"response_format": {"type": "xml"}}, "response_format.type"), ({"response_format": {}}, "response_format.type"),
-    ({"tools": [{"type": "function"}]}, "tools"), ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function.name"), ({"tool_choice": "required"}, "tool_choice"),
     ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs.structural_tag"), ({"continue_final_message": True}, "continue_final_message"),
     ({"messages": USER + [{"role": "assistant", "content": "x"}], "continue_final_message": True, "add_generation_prompt": True},
      "continue_final_message"),

@@ -16,7 +16,7 @@
 #include "engine/grammar/regular_build.h"
 #include "engine/grammar/schema.h"
 
-#define WALK_MAX 200
+#define WALK_MAX 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

@@ -135,7 +135,7 @@ static void test_api_request_refusals(void **state)
         {API_CHAT, "{" MESSAGES ",\"top_logprobs\":1}", STATUS_INVALID, "top_logprobs"},
         {API_CHAT, "{" MESSAGES ",\"min_tokens\":5,\"max_tokens\":4}", STATUS_INVALID,
          "min_tokens"},
-        {API_CHAT, "{" MESSAGES ",\"tools\":[{}]}", STATUS_UNSUPPORTED, "tools"},
+        {API_CHAT, "{" MESSAGES ",\"tools\":[{}]}", STATUS_INVALID, "tools[0].type"},
         {API_CHAT, "{" MESSAGES ",\"adapter\":\"x\"}", STATUS_ADAPTER_NOT_FOUND, "adapter"},
         {API_CHAT, "{" MESSAGES ",\"model\":\"x\"}", STATUS_MODEL_NOT_FOUND, "model"},
         {API_CHAT, "{" MESSAGES ",\"model\":\"house/base:x\"}", STATUS_ADAPTER_NOT_FOUND, "model"},
