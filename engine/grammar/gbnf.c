@@ -301,7 +301,8 @@ static int read_sequence(struct reader *r, int depth)
             return -1;
         skip(r, depth > 0);
     }
-    int expr = grammar_build_seq(r->b, r->parts + base, r->part_count - base);
+    size_t count = r->part_count - base;
+    int expr = grammar_build_seq(r->b, count > 0 ? r->parts + base : NULL, count);
     r->part_count = base;
     return expr;
 }
