@@ -12,6 +12,7 @@
 #include "server/served.h"
 
 #define FAILURES_MAX   64
+#define RETRY_MS       100
 #define LOOK_EVENT_MS  100  /* after a watch saw something */
 #define LOOK_SETTLE_MS 150  /* while something has not settled */
 #define LOOK_SLOW_MS   5000 /* what no watch saw */
@@ -50,6 +51,7 @@ struct keeper {
     bool stopped;
     bool runs; /* the oldest is on the pool */
     struct task running;
+    struct loop_timer *retry;  /* owned; goes off when the pool took no task */
     struct registry *registry; /* owned; NULL: none. Lane */
     struct folder *folder;     /* owned */
     struct loop_timer *look;   /* owned; goes off when the folder is to be scanned */
@@ -497,13 +499,20 @@ static void task_done(void *ctx)
     next_task(k);
 }
 
+static void on_retry(void *ctx)
+{
+    next_task(ctx);
+}
+
 static void next_task(struct keeper *k)
 {
     if (!k->started || k->stopped || k->runs || k->count == 0)
         return;
     k->running = k->tasks[k->first];
-    if (!loop_pool(k->loop, work_task, task_done, k))
-        return; /* no memory now: the next one that comes tries again */
+    if (!loop_pool(k->loop, work_task, task_done, k)) {
+        loop_timer_start(k->retry, RETRY_MS, 0); /* no memory now */
+        return;
+    }
     k->first = (k->first + 1) % KEEPER_TASKS_MAX;
     k->count--;
     k->runs = true;
@@ -559,11 +568,13 @@ enum status keeper_create(struct loop *loop, const struct keeper_options *opt, s
     if (st == STATUS_OK) {
         k->folder = folder_create(&k->roots, &h);
         k->look = loop_timer_create(loop, on_look, k);
-        if (!k->folder || !k->look)
+        k->retry = loop_timer_create(loop, on_retry, k);
+        if (!k->folder || !k->look || !k->retry)
             st = out_of_memory(e);
     }
     if (st != STATUS_OK) {
         loop_timer_destroy(k->look);
+        loop_timer_destroy(k->retry);
         keeper_destroy(k);
         return st;
     }
@@ -686,6 +697,7 @@ void keeper_stop(struct keeper *k)
         return;
     k->stopped = true;
     loop_timer_destroy(k->look);
+    loop_timer_destroy(k->retry);
     folder_unwatch(k->folder);
 }
 

@@ -57,7 +57,10 @@ static enum status on_ready(void *ctx, int p, struct engine *engine, const char 
     return STATUS_OK;
 }
 
+static const char *const roots[] = {"models/storyteller/adapters"};
+
 static const struct server_options options = {
+    .adapters = {.roots = roots, .root_count = 1},
     .host = "127.0.0.1",
     .http = {.header_bytes = 8192,
              .body_bytes = 1 << 20,
@@ -211,9 +214,33 @@ static void test_server_faults_lists(void **state)
     fail_each("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 }
 
+static void test_server_faults_adapters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        const char *body;
+    } rows[] = {
+        {"/v1/adapters", "{\"name\":\"new\",\"path\":\"villain\",\"pinned\":true}"},
+        {"/v1/adapters", "{\"name\":\"mix\",\"blend\":[{\"name\":\"elf\",\"weight\":0.5}]}"},
+        {"/v1/adapters/check", "{\"path\":\"villain\"}"},
+        {"/v1/load_lora_adapter",
+         "{\"lora_name\":\"v\",\"lora_path\":\"villain\",\"load_inplace\":true}"},
+        {"/lora-adapters", "[{\"id\":0,\"scale\":0}]"},
+    };
+    static char text[1024];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        make_post(text, sizeof text, rows[i].path, rows[i].body);
+        fail_each(text);
+    }
+    fail_each("GET /v1/adapters HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    fail_each("GET /v1/adapters/elf HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_server_faults_adapters),
         cmocka_unit_test(test_server_faults_chat),
         cmocka_unit_test(test_server_faults_stream),
         cmocka_unit_test(test_server_faults_lists),
