@@ -41,7 +41,7 @@ size_t cuda_image_edit_bytes(const struct backend_plan *p)
     return (size_t)p->outs_max * EDITS_A_ROW * sizeof(struct sample_edit);
 }
 
-size_t cuda_image_bytes(const struct backend_plan *p)
+size_t cuda_image_bytes(const struct backend_plan *p, int vocab)
 {
     struct cuda_bucket all = {.rows = cuda_bucket_rows(p->rows_max),
                               .outs = cuda_bucket_rows(p->outs_max)};
@@ -49,7 +49,8 @@ size_t cuda_image_bytes(const struct backend_plan *p)
     struct cuda_image image;
     place(p, &all, &c, &image);
     CHECK(!c.overflow);
-    return c.used + cuda_image_edit_bytes(p);
+    size_t mask = ((size_t)vocab + 31) / 32 * sizeof(uint32_t);
+    return c.used + (size_t)p->seqs_max * mask + cuda_image_edit_bytes(p);
 }
 
 void cuda_image_place(const struct backend_plan *p, const struct cuda_bucket *k, void *base,

@@ -1,6 +1,6 @@
 /* cuda_image: one step's arrays as one piece of memory: packed in pinned host memory, sent with one
  * copy, read by the kernels through step_dev. The places of the arrays depend on the step's bucket
- * only; what varies most, pages and edits, comes last and is sent as far as it is filled. */
+ * only; what varies most, pages, masks and edits, comes last and is sent as far as it is filled. */
 #ifndef CHORUS_CUDA_CUDA_IMAGE_H
 #define CHORUS_CUDA_CUDA_IMAGE_H
 
@@ -23,11 +23,11 @@ struct cuda_image {
     struct lora_piece *pieces[VIEW_COUNT];
     struct sample_dev *samples; /* [O] */
     size_t tail_at;             /* bytes before the tail */
-    int32_t *tail;              /* pages [S, P] at most, then edits */
+    int32_t *tail;              /* pages [S, P] at most, then masks, then edits */
 };
 
 /* The most a step can need: what device and pinned memory are sized for. */
-size_t cuda_image_bytes(const struct backend_plan *p);
+size_t cuda_image_bytes(const struct backend_plan *p, int vocab);
 /* Bytes of the tail that edits may take, at least. */
 size_t cuda_image_edit_bytes(const struct backend_plan *p);
 

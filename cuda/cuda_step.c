@@ -29,8 +29,9 @@
 static enum status init_flight(struct cuda_backend *c, struct cuda_flight *f, struct err *e)
 {
     size_t outs = (size_t)c->plan.outs_max;
-    enum status st = cuda_error(cudaMallocHost((void **)&f->pinned, cuda_image_bytes(&c->plan)),
-                                "pinned memory for steps", e);
+    enum status st = cuda_error(
+        cudaMallocHost((void **)&f->pinned, cuda_image_bytes(&c->plan, c->w.shape.vocab)),
+        "pinned memory for steps", e);
     if (st == STATUS_OK)
         st = cuda_error(cudaMallocHost((void **)&f->results, outs * sizeof *f->results),
                         "pinned memory for results", e);
@@ -88,7 +89,8 @@ static void aim(struct cuda_backend *c, const struct cuda_bucket *k)
                                  .single = device.single,
                                  .piece = device.piece,
                                  .samples = device.samples,
-                                 .edits = (struct sample_edit *)device.tail};
+                                 .edits = (struct sample_edit *)device.tail,
+                                 .masks = (const uint32_t *)device.tail};
 }
 
 /* One pass of this bucket over an image of no rows: loads the code that such steps run, and finds
@@ -214,22 +216,39 @@ static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct b
     return k;
 }
 
+/* Rows with a mask, as far as there is room for them: each sequence draws one token. */
+static int masks_of(const struct batch *b, int most)
+{
+    int count = 0;
+    for (int o = 0; o < b->out_count && count < most; o++)
+        count += b->out[o].mask != NULL;
+    return count;
+}
+
 /* What output rows ask for, behind the `used` bytes of the image; returns the bytes in use then. */
 static size_t pack_samples(struct cuda_backend *c, struct cuda_flight *f,
                            const struct cuda_image *host, size_t used)
 {
+    size_t words = ((size_t)c->w.shape.vocab + 31) / 32;
+    size_t mask_at = (used - host->tail_at) / sizeof(uint32_t);
+    int masks = masks_of(f->batch, c->plan.seqs_max);
     size_t at =
-        (used - host->tail_at + sizeof(struct sample_edit) - 1) / sizeof(struct sample_edit);
-    size_t room = cuda_image_bytes(&c->plan) - host->tail_at;
+        ((mask_at + (size_t)masks * words) * sizeof(uint32_t) + sizeof(struct sample_edit) - 1) /
+        sizeof(struct sample_edit);
+    size_t room = cuda_image_bytes(&c->plan, c->w.shape.vocab) - host->tail_at;
     struct sample_stage stage = {
         .rows = host->samples,
         .edits = (struct sample_edit *)host->tail + at,
         .edits_max = (int)(room / sizeof(struct sample_edit) - at),
+        .masks = (uint32_t *)host->tail + mask_at,
+        .masks_max = masks,
         .places = c->places,
     };
     sample_rows_fill(&stage, f->batch->out, f->batch->out_count, c->w.shape.vocab);
-    for (int o = 0; o < f->batch->out_count; o++)
+    for (int o = 0; o < f->batch->out_count; o++) {
         host->samples[o].edit_begin += (int32_t)at;
+        host->samples[o].mask += host->samples[o].mask >= 0 ? (int32_t)mask_at : 0;
+    }
     f->host_count = stage.host_count;
     f->samples = host->samples;
     return host->tail_at + (at + (size_t)stage.edit_count) * sizeof(struct sample_edit);

@@ -83,7 +83,7 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.embeds = cuda_carve(&c, slots, sizeof *w.embeds);
     w.results = cuda_carve(&c, outs, sizeof *w.results);
     w.next_token = cuda_carve(&c, outs, sizeof *w.next_token);
-    w.image = cuda_carve(&c, 1, cuda_image_bytes(p));
+    w.image = cuda_carve(&c, 1, cuda_image_bytes(p, s->vocab));
     if (ways.library && rows > BUCKET_ROWS_GRAPH)
         place_many(s, &c, rows, &w);
     *out = w;

@@ -41,7 +41,7 @@ struct sample_dev {
     int32_t forced;                 /* >= 0: score this token */
     int32_t logprobs;               /* -1: none; <= LIMIT_TOP_LOGPROBS */
     int32_t edit_begin, edit_count; /* into edits: any order, each token once */
-    int32_t mask;                   /* index of a mask row, -1: none */
+    int32_t mask;                   /* first word of the row's mask, -1: none */
     int32_t plain;                  /* no bias, ban, mask or penalty is asked for */
     int32_t host;                   /* skipped here: neither result nor next_token is written */
     int32_t pad;
@@ -56,7 +56,7 @@ struct sample_args {
     int vocab;
     const struct sample_dev *rows;   /* [O] */
     const struct sample_edit *edits; /* NULL: no row has any */
-    const uint32_t *masks;           /* [masks, ceil(vocab / 32)]; NULL: no row has one */
+    const uint32_t *masks;           /* ceil(vocab / 32) words each; NULL: no row has one */
     float *scratch;                  /* [outs_max, cuda_sample_scratch(vocab)], 16-byte aligned */
     struct sample_result *results;   /* [O] */
     int32_t *next_token;             /* [O] the drawn tokens again, for the next step; NULL: none */

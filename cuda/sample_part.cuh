@@ -43,8 +43,7 @@ static __device__ __forceinline__ void clean_part(float x[EACH])
 /* What is not allowed becomes -inf. */
 static __device__ __forceinline__ void mask_part(const struct row *r, int begin, float x[EACH])
 {
-    int words = (r->j.vocab + 31) / 32;
-    const uint32_t *mask = r->j.masks + (size_t)r->p.mask * (size_t)words;
+    const uint32_t *mask = r->j.masks + r->p.mask;
 #pragma unroll
     for (int i = 0; i < EACH; i += 4) {
         int id = id_of(begin, i);

@@ -100,8 +100,8 @@ static bool add_mask(struct sample_stage *s, const struct sample_row *r, struct 
         return true;
     if (s->mask_count >= s->masks_max)
         return false;
-    d->mask = s->mask_count++;
-    memcpy(s->masks + (size_t)d->mask * words, r->mask, words * sizeof *s->masks);
+    d->mask = (int32_t)((size_t)s->mask_count++ * words);
+    memcpy(s->masks + d->mask, r->mask, words * sizeof *s->masks);
     return true;
 }
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "cuda/cuda_state.h"
 #include "cuda/quantise_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
@@ -568,6 +569,80 @@ static void test_cuda_backend_follows(void **state)
     free_world(&w);
 }
 
+/* Rows with a mask, with a mask and penalties, and plain ones in one step: drawn on the device, as
+ * sample_logits draws them from the step's logits. */
+static void test_cuda_backend_masks(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    struct world w = make_world(ARCH_LLAMA, DTYPE_BF16);
+    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = "none"});
+    const struct backend_ops *op = d.b->ops;
+    int words = (d.vocab + 31) / 32;
+    uint32_t *masks = calloc((size_t)(ROWS * words), sizeof *masks);
+    float *logits = calloc((size_t)d.vocab, sizeof *logits);
+    float *scratch = calloc(sample_scratch_floats(d.vocab), sizeof *scratch);
+    assert_true(masks && logits && scratch);
+    struct fixture_rng rng = {5};
+    int32_t position[ROWS] = {0}, kv_len[ROWS], seq[ROWS], page[ROWS], begin[ROWS + 1];
+    struct sample_params params[ROWS];
+    struct sample_row out[ROWS];
+    struct sample_result got[ROWS], want;
+    struct err e = {0};
+    for (int o = 0; o < ROWS; o++) {
+        kv_len[o] = 1;
+        seq[o] = begin[o] = o;
+        page[o] = 2 * o + 1;
+        for (int i = 0; i < 9; i++) {
+            int id = fixture_below(&rng, d.vocab);
+            masks[o * words + id / 32] |= 1u << id % 32;
+        }
+        params[o] = (struct sample_params){.temperature = o % 2 ? 1.0f : 0.0f,
+                                           .top_p = o == 3 ? 0.9f : 1.0f,
+                                           .typical_p = 1.0f,
+                                           .repetition_penalty = o == 4 ? 1.5f : 1.0f,
+                                           .seed = (uint64_t)o,
+                                           .logprobs = 2};
+        out[o] = (struct sample_row){.params = &params[o],
+                                     .tokens = w.prompt,
+                                     .prompt_count = 1,
+                                     .token_count = 3,
+                                     .mask = o == 2 ? NULL : masks + o * words,
+                                     .forced = -1};
+    }
+    begin[ROWS] = ROWS;
+    struct batch b = {.rows = ROWS,
+                      .seqs = ROWS,
+                      .out_count = ROWS,
+                      .page_stride = 1,
+                      .token = w.prompt,
+                      .position = position,
+                      .seq_of_row = seq,
+                      .row_begin = begin,
+                      .kv_len = kv_len,
+                      .page_table = page,
+                      .out_row = seq,
+                      .out = out};
+    assert_int_equal(op->step_begin(d.b, &b), STATUS_OK);
+    assert_int_equal(cuda_backend_of(d.b)->flights[0].host_count, 0);
+    forward(d.b, d.layers);
+    assert_int_equal(op->step_launch(d.b), STATUS_OK);
+    assert_int_equal(op->step_finish(d.b, got, &e), STATUS_OK);
+    for (int o = 0; o < ROWS; o++) {
+        assert_int_equal(op->read_logits(d.b, o, logits), STATUS_OK);
+        sample_logits(logits, d.vocab, &out[o], scratch, &want);
+        assert_int_equal(got[o].token, want.token);
+        assert_int_equal(got[o].top[1].token, want.top[1].token);
+        if (out[o].mask && !(out[o].mask[got[o].token / 32] >> got[o].token % 32 & 1))
+            fail_msg("row %d drew %d, which its mask forbids", o, got[o].token);
+    }
+    free(masks);
+    free(logits);
+    free(scratch);
+    drive_close(&d);
+    free_world(&w);
+}
+
 /* A slot can be filled again; what an unloaded adapter did is gone; company does not notice. */
 static void test_cuda_backend_adapter_slots(void **state)
 {
@@ -608,6 +683,7 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_equality_mistral),
         cmocka_unit_test(test_cuda_backend_long_context),
         cmocka_unit_test(test_cuda_backend_follows),
+        cmocka_unit_test(test_cuda_backend_masks),
         cmocka_unit_test(test_cuda_backend_adapter_slots),
     };
     log_setup(LOG_LEVEL_WARN, false);
