@@ -172,17 +172,43 @@ static bool has_bit(const uint32_t *mask, int32_t id)
     return mask[id / 32] >> (id % 32) & 1u;
 }
 
-/* Fills the mask of the token after those that were made. *any: some token may come. */
+static bool is_empty(const uint32_t *mask, size_t words)
+{
+    for (size_t i = 0; i < words; i++)
+        if (mask[i] != 0)
+            return false;
+    return true;
+}
+
+/* Too early for an end (min_tokens): those leave the mask, unless nothing else is in it. */
+static void ban_ends(const struct engine *e, struct seq *s)
+{
+    uint8_t had[LIMIT_STOP_TOKENS + MODEL_EOS_MAX] = {0};
+    CHECK(s->end_count <= (int)sizeof had);
+    for (int i = 0; i < s->end_count; i++) {
+        had[i] = has_bit(s->mask, s->ends[i]);
+        s->mask[s->ends[i] / 32] &= ~(1u << (s->ends[i] % 32));
+    }
+    bool empty = is_empty(s->mask, e->trie->mask_words);
+    for (int i = 0; empty && i < s->end_count; i++)
+        s->mask[s->ends[i] / 32] |= (uint32_t)had[i] << (s->ends[i] % 32);
+}
+
+/* Fills the mask of the token after those that were made. *any: some token may come that is text.
+ */
 static enum status next_mask(const struct engine *e, struct seq *s, bool *any)
 {
     enum status st = grammar_state_mask(&s->matched, e->trie, s->mask, any);
-    if (st != STATUS_OK || !grammar_state_can_end(&s->matched))
+    if (st != STATUS_OK)
         return st;
-    for (int i = 0; i < s->end_count; i++) {
+    bool can_end = grammar_state_can_end(&s->matched);
+    for (int i = 0; can_end && i < s->end_count; i++) {
         int32_t id = s->ends[i];
         if (e->trie->node_of[id] == 0)
             s->mask[id / 32] |= 1u << (id % 32);
     }
+    if (seq_made(s) < s->min_new)
+        ban_ends(e, s);
     return STATUS_OK;
 }
 
@@ -194,15 +220,13 @@ static enum status nothing_fits(struct err *err)
 
 enum status engine_grammar_begin(struct engine *e, struct seq *s, struct err *err)
 {
-    bool any = false, end = false;
+    bool any;
     enum status st = grammar_state_init(&s->matched, s->grammar);
     if (st == STATUS_OK)
         st = next_mask(e, s, &any);
     if (st != STATUS_OK)
         return tell(st, err);
-    for (int i = 0; i < s->end_count && s->min_new == 0; i++)
-        end = end || has_bit(s->mask, s->ends[i]);
-    return any || end ? STATUS_OK : nothing_fits(err);
+    return is_empty(s->mask, e->trie->mask_words) ? nothing_fits(err) : STATUS_OK;
 }
 
 enum status engine_grammar_take(struct engine *e, struct seq *s, int32_t token, bool *ended,

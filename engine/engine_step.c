@@ -480,7 +480,7 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
         .score_from = seq_scores(s) ? s->scored : s->prompt_count,
         .params = &s->sampling,
         .banned = s->ends,
-        .banned_count = seq_banned_count(s, seq_made(s) + s->pending),
+        .banned_count = s->grammar ? 0 : seq_banned_count(s, seq_made(s) + s->pending),
         .mask = s->grammar ? s->mask : NULL,
     };
     for (int k = 0; k < s->adapter_count; k++) {

@@ -78,7 +78,7 @@ struct seq {
     /* what the answer must match */
     struct grammar *grammar; /* shared, one reference until the end; NULL: anything */
     struct grammar_state matched;
-    uint32_t *mask; /* [mask_words] of the next token */
+    uint32_t *mask; /* [mask_words] of the next token, bans included */
 
     /* text */
     struct stop stop;

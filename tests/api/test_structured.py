@@ -105,6 +105,13 @@ def test_in_company_as_alone(server):
     assert together == alone
 
 
+def test_kinds_are_told_apart(server):
+    """The same text as two kinds of grammar."""
+    text = 'root ::= "a"'
+    assert ask(server, {"structured_outputs": {"grammar": text}})["choices"][0]["message"]["content"] == "a"
+    assert ask(server, {"structured_outputs": {"regex": text}})["choices"][0]["message"]["content"] == text
+
+
 def test_other_fields_keep_their_meaning(server):
     status, answer = server.post("/tokenize", {"prompt": "blue"})
     blue = answer["tokens"] if "tokens" in answer else answer["ids"]

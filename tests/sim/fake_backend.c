@@ -42,6 +42,11 @@ static bool banned(const struct sample_row *row, int32_t token)
     return false;
 }
 
+static bool masked(const struct sample_row *row, int32_t token)
+{
+    return row->mask && !(row->mask[token / 32] >> (token % 32) & 1u);
+}
+
 static float score(uint64_t h, int32_t token)
 {
     return -(float)(mix(h, (uint64_t)(uint32_t)token) >> 40) / 1048576.0f;
@@ -55,7 +60,7 @@ static void answer(uint64_t all, uint64_t tokens, int count, const struct sample
     out->token = row->forced;
     for (; row->forced < 0; draw = mix(draw, 1)) {
         out->token = (int32_t)(draw % FAKE_VOCAB);
-        if (!banned(row, out->token))
+        if (!banned(row, out->token) && !masked(row, out->token))
             break;
     }
     if (row->params->logprobs < 0)
@@ -210,7 +215,7 @@ static void check_outs(const struct fake_backend *f, const struct batch *t)
         CHECK(t->out[o].token_count == t->position[t->out_row[o]] + 1);
         CHECK(t->out[o].prompt_count <= t->out[o].token_count);
         if (t->token[t->out_row[o]] < 0)
-            CHECK(t->out[o].forced < 0 && can_follow(NULL, t->out[o].params));
+            CHECK(t->out[o].forced < 0 && !t->out[o].mask && can_follow(NULL, t->out[o].params));
     }
 }
 

@@ -81,6 +81,16 @@ static void end(const void *ctx, void *state, struct strbuf *out)
         strbuf_append(out, "\xef\xbf\xbd", 3);
 }
 
+static const char *text_bytes(const void *ctx, int32_t id, size_t *n)
+{
+    static char text[FAKE_VOCAB][LONG_BYTES + 3];
+    (void)ctx;
+    *n = id < SPECIAL_COUNT ? 0 : token_text(id, text[id]);
+    return *n > 0 ? text[id] : NULL;
+}
+
+const struct token_source fake_tokens = {text_bytes, NULL};
+
 const struct engine_detok fake_detok = {
     .state_bytes = sizeof(struct state),
     .text_max = 3 * LONG_BYTES,

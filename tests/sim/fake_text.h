@@ -6,5 +6,7 @@
 #include "engine/engine_parts.h"
 
 extern const struct engine_detok fake_detok;
+/* The same tokens for grammars: all but the specials. */
+extern const struct token_source fake_tokens;
 
 #endif

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/grammar/grammar_state.h"
+#include "engine/grammar/token_trie.h"
 #include "tests/sim/fake_text.h"
 
 /* Tests make allocations of the engine fail by number; the oracle's own are not among them. */
@@ -45,7 +47,52 @@ struct reader {
     int max_new;
     size_t from; /* text before is not searched */
     char detok[64];
+    struct grammar_state matched;
 };
+
+static const struct token_trie *trie(void)
+{
+    static struct token_trie *t;
+    if (!t)
+        CHECK(token_trie_create(FAKE_VOCAB, &fake_tokens, &t) == STATUS_OK);
+    return t;
+}
+
+static bool is_end(const struct engine_request *r, int32_t token)
+{
+    return in_list(r->stop_tokens, r->stop_token_count, token) ||
+           (!r->ignore_eos && (token == FAKE_EOS || token == FAKE_EOS_2));
+}
+
+/* What the grammar allows next; false: no text does. */
+static bool allowed(const struct reader *w, int made, bool *may)
+{
+    bool text = false, others = false;
+    for (int32_t id = 0; id < FAKE_VOCAB; id++) {
+        struct grammar_state copy;
+        grammar_state_copy(&copy, &w->matched);
+        may[id] = grammar_state_accept_token(&copy, trie(), id) == STATUS_OK;
+        grammar_state_deinit(&copy);
+        text = text || may[id];
+        if (is_end(w->r, id) && trie()->node_of[id] == 0)
+            may[id] = grammar_state_can_end(&w->matched);
+        others = others || (may[id] && !is_end(w->r, id));
+    }
+    for (int32_t id = 0; id < FAKE_VOCAB && made < w->r->min_tokens && others; id++)
+        may[id] = may[id] && !is_end(w->r, id);
+    return text;
+}
+
+/* The newest token in the grammar. True: nothing may follow. */
+static bool match(struct reader *w, int32_t token, bool full)
+{
+    bool may[FAKE_VOCAB];
+    if (!w->r->grammar || is_end(w->r, token))
+        return false;
+    CHECK(grammar_state_accept_token(&w->matched, trie(), token) == STATUS_OK);
+    return grammar_state_must_end(&w->matched) ||
+           (!full && !allowed(w, 0, may) && grammar_state_can_end(&w->matched));
+}
 
 /* Reads the newest token. True: the answer is complete. */
 static bool read_token(struct reader *w, struct oracle *o)
@@ -54,7 +101,8 @@ static bool read_token(struct reader *w, struct oracle *o)
     int32_t token = o->tokens[o->count - 1].token;
     bool by_request = in_list(r->stop_tokens, r->stop_token_count, token);
     bool by_model = !r->ignore_eos && (token == FAKE_EOS || token == FAKE_EOS_2);
-    bool ended = by_request || by_model, full = o->count == w->max_new;
+    bool full = o->count == w->max_new;
+    bool ended = match(w, token, full) || by_request || by_model;
     size_t seen = o->text.len;
     if (by_request ? r->include_stop : by_model ? r->keep_special : true)
         fake_detok.push(NULL, w->detok, token, &o->text);
@@ -96,11 +144,24 @@ void oracle_answer(const struct engine_request *r, uint64_t identity, int max_ne
         }
         fake_history_add(&h, r->prompt[i]);
     }
+    if (r->grammar)
+        CHECK(grammar_state_init(&reader.matched, r->grammar) == STATUS_OK);
     do {
-        row.banned_count = o->count < r->min_tokens ? banned_count : 0;
+        uint32_t mask[FAKE_VOCAB / 32] = {0};
+        bool may[FAKE_VOCAB];
+        row.banned_count = o->count < r->min_tokens && !r->grammar ? banned_count : 0;
+        if (r->grammar) {
+            allowed(&reader, o->count, may);
+            for (int32_t id = 0; id < FAKE_VOCAB; id++) {
+                mask[id / 32] |= (uint32_t)may[id] << id % 32;
+                o->masked = o->masked || !may[id];
+            }
+            row.mask = mask;
+        }
         fake_next(&h, &row, &o->tokens[o->count]);
         fake_history_add(&h, o->tokens[o->count++].token);
     } while (!read_token(&reader, o));
+    grammar_state_deinit(&reader.matched);
 }
 
 void oracle_deinit(struct oracle *o)

@@ -1,5 +1,5 @@
 /* oracle: what a request is answered when it is alone, by the shortest road: no pages, no batch, no
- * automaton; stop strings by plain search over the whole text. */
+ * automaton; stop strings by plain search over the whole text; a grammar by trying every token. */
 #ifndef CHORUS_TESTS_SIM_ORACLE_H
 #define CHORUS_TESTS_SIM_ORACLE_H
 
@@ -13,6 +13,7 @@ struct oracle {
     struct sample_result *prompt; /* owned, [prompt_count - 1] scores of prompt tokens 1 .. */
     struct strbuf text;           /* what the reader sees in the end */
     enum engine_finish finish;
+    bool masked; /* some draw had tokens that the grammar did not allow */
 };
 
 /* `identity` of the request's adapters; max_new tokens at most. */

@@ -36,6 +36,7 @@ void rig_open(struct rig *rig, const struct engine_options *opt)
                                  .eos_count = FAKE_EOS_COUNT,
                                  .backend = &rig->f->base,
                                  .detok = fake_detok,
+                                 .tokens = fake_tokens,
                                  .adapters = fake_adapters};
     if (engine_create(opt, &parts, &rig->e, &err) != STATUS_OK)
         fail_msg("%s", err.msg);

@@ -19,6 +19,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/engine_internal.h"
+#include "engine/grammar/gbnf.h"
 #include "tests/sim/fake_backend.h"
 #include "tests/sim/fake_text.h"
 #include "tests/sim/oracle.h"
@@ -72,6 +73,17 @@ static bool chance(int percent)
 
 /* ---- the world ---- */
 
+/* Each can go on, or end, after any token of the vocabulary that it takes. */
+static const char *const grammar_texts[] = {
+    "root ::= [abc]* \"\\n\"",
+    "root ::= \"a\"{3,40}",
+    "root ::= ([abc ] | \"\\u00e9\" | \"\\u20ac\")*",
+    "root ::= \"a\" root? \"\\n\" | \"\\u00e9\"",
+    "root ::= root \"a\" | [ab] | \" \" root",
+};
+
+enum { GRAMMARS = sizeof grammar_texts / sizeof grammar_texts[0] };
+
 enum pace { PACE_EAGER, PACE_SLOW, PACE_STALLED };
 
 struct client {
@@ -102,6 +114,7 @@ struct coverage {
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
     uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
+    uint64_t grammars, grammar_ends;
 };
 
 static struct coverage seen;
@@ -114,6 +127,7 @@ struct world {
     struct client clients[CLIENTS];
     char paths[NAMES][32]; /* "" : no such adapter */
     int path_serial;
+    struct grammar *grammars[GRAMMARS];
     int names;          /* of NAMES in use */
     int submit_percent; /* of the events */
     int adapter_percent;
@@ -137,6 +151,17 @@ static int64_t fake_now(void *ctx)
 {
     struct world *w = ctx;
     return w->now_ns += 1000;
+}
+
+static struct grammar *compile(const char *text)
+{
+    struct grammar_builder *b = NULL;
+    struct grammar *g = NULL;
+    struct err err;
+    EXPECT(grammar_builder_create(&b) == STATUS_OK);
+    EXPECT(grammar_build_finish(b, gbnf_read(b, text, strlen(text)), &g, &err) == STATUS_OK);
+    grammar_builder_destroy(b);
+    return g;
 }
 
 static struct world *world_open(void)
@@ -169,10 +194,13 @@ static struct world *world_open(void)
                                  .eos_count = FAKE_EOS_COUNT,
                                  .backend = &w->f->base,
                                  .detok = fake_detok,
+                                 .tokens = fake_tokens,
                                  .adapters = fake_adapters,
                                  .now_ns = fake_now,
                                  .now_ctx = w};
     EXPECT(engine_create(&w->opt, &parts, &w->e, &err) == STATUS_OK);
+    for (int i = 0; i < GRAMMARS; i++)
+        w->grammars[i] = compile(grammar_texts[i]);
     if (chance(15)) {
         w->f->fault = (enum fake_fault)between(FAKE_FAULT_LOAD, FAKE_FAULT_FINISH);
         w->f->fault_in = between(1, w->f->fault == FAKE_FAULT_LOAD ? 8 : 300);
@@ -311,6 +339,7 @@ static bool choose_request(struct world *w, struct client *c)
     c->r.cache_salt = chance(80) ? NULL : chance(50) ? "x" : "y";
     choose_prompt(w, c);
     choose_ends(c);
+    c->r.grammar = chance(80) ? NULL : w->grammars[below(GRAMMARS)];
     return choose_adapters(w, c);
 }
 
@@ -385,6 +414,7 @@ static void event_submit(struct world *w)
         c->generations[k] = resolved[k].generation;
     seen.accepted++;
     seen.blends += c->r.adapter_count > 1;
+    seen.grammars += c->oracle.masked;
 }
 
 static void event_cancel(struct world *w)
@@ -425,6 +455,7 @@ static void hear_end(struct world *w, struct client *c, const struct engine_even
         EXPECT(c->prompt_events == (c->r.prompt_logprobs ? c->r.prompt_count - 1 : 0));
         EXPECT(u->completion_tokens == c->tokens);
         seen.done++;
+        seen.grammar_ends += c->r.grammar && ev->finish == ENGINE_FINISH_STOP;
     } else if (ev->kind == ENGINE_EVENT_CANCELLED) {
         EXPECT(c->cancelled);
         seen.cancelled++;
@@ -629,13 +660,16 @@ static bool event_turn(struct world *w)
         evictions += w->e->store.slots[i].adapter != NULL;
     uint64_t allocations = mem_alloc_count(), preemptions = w->e->now.preemptions;
     w->now_ns += between(1, 20) * 1000000;
-    bool flying = w->e->flight_count > 0;
+    bool flying = w->e->flight_count > 0, grammar = false;
+    for (int i = 0; i < n; i++)
+        grammar = grammar || before[i].seq->grammar;
     const struct engine_flight *f =
         &w->e->flights[(w->e->flight_oldest + w->e->flight_count) % w->e->flight_max];
     engine_turn(w->e);
     bool worked = f->count > 0;
     w->step += worked;
-    EXPECT(mem_alloc_count() == allocations);
+    /* What a grammar meets for the first time is the only thing that takes memory. */
+    EXPECT(mem_alloc_count() == allocations || grammar);
     note_faults(w);
     seen.preemptions += w->e->now.preemptions - preemptions;
     look_after(w, before, n, flying && !worked);
@@ -755,6 +789,8 @@ static uint64_t run_history(uint64_t seed, int events)
     engine_close(w->e);
     EXPECT(fake_adapters_alive() == 0);
     uint64_t hash = w->trace;
+    for (int i = 0; i < GRAMMARS; i++)
+        grammar_unref(w->grammars[i]);
     free(w);
     return hash;
 }
@@ -793,6 +829,8 @@ static int print_coverage(void)
         {"blocked by paused", seen.blocked},
         {"steps ahead", seen.ahead},
         {"rows of unknown tokens", seen.followed},
+        {"held to a grammar", seen.grammars},
+        {"ended by a grammar", seen.grammar_ends},
         {"rows for nothing", seen.useless},
     };
     int missing = 0;
