@@ -23,8 +23,7 @@
 #include "engine/model/model.h"
 #include "engine/sched/batch.h"
 
-/* Steps that may be in flight at once: one, and with backend_ops.can_follow one launched behind it.
- */
+/* Steps that may be in flight at once: one, and with can_follow one launched behind it. */
 #define BACKEND_FLIGHTS 2
 
 /* See backend_ops.rows_best. */
@@ -54,6 +53,13 @@ struct backend_options {
     bool deterministic;     /* card: a row's last bits never depend on the size of its step */
 };
 
+/* An adapter as the device wants it, in host memory; implementations begin their own struct with
+ * it.
+ */
+struct backend_image {
+    size_t bytes; /* of host memory, all in all */
+};
+
 struct backend; /* owned by the engine; each implementation begins its own struct with `const struct
                    backend_ops *ops` */
 
@@ -67,14 +73,31 @@ struct backend_ops {
                               struct err *e);
     void (*close)(struct backend *b);
 
-    /* Makes `l` usable in segments as `slot` (0 <= slot < slots_max, empty); copies what it needs.
-     */
+    /* Makes `l` usable in segments as `slot` (0 <= slot < slots_max, empty); copies it. */
     enum status (*adapter_load)(struct backend *b, int slot, const struct lora *l, struct err *e);
     /* The slot is empty again. No step that uses it is in flight. */
     void (*adapter_unload)(struct backend *b, int slot);
+    /* Device bytes that `l` takes, and how many there are for adapters: what is in slots fits while
+     * the sum of theirs does. Any thread. NULL: slots are the only bound. */
+    size_t (*adapter_bytes)(const struct backend *b, const struct lora *l);
+    size_t (*adapter_room)(const struct backend *b);
 
-    /* One step: step_begin, the pass (forward.c), step_launch, then step_finish waits and fills
-     * results [O]. */
+    /* adapter_load in parts, so that no step waits for one; all five NULL: adapter_load is all
+     * there is. Pack: any thread, beside everything; *out ends with image_free. */
+    enum status (*adapter_pack)(const struct backend *b, const struct lora *l,
+                                struct backend_image **out, struct err *e);
+    void (*image_free)(struct backend_image *image);
+    /* Engine thread, nothing in flight or being uploaded: room for the image in an empty slot. */
+    enum status (*adapter_place)(struct backend *b, int slot, const struct backend_image *image,
+                                 struct err *e);
+    /* Any one thread, beside steps; the slot stays. The bytes are on the device when it returns. */
+    enum status (*adapter_upload)(struct backend *b, int slot, const struct backend_image *image,
+                                  struct err *e);
+    /* Engine thread, nothing in flight: segments may use the slot from the next step on. */
+    enum status (*adapter_commit)(struct backend *b, int slot, const struct backend_image *image,
+                                  struct err *e);
+
+    /* One step: step_begin, the pass (forward.c), step_launch; step_finish waits for results. */
     enum status (*step_begin)(struct backend *b, const struct batch *batch);
     /* NULL: a step is finished before the next one begins. Otherwise one step may be launched while
      * another is in flight (steps run, and are finished, in the order of their launches; batches
@@ -85,14 +108,13 @@ struct backend_ops {
      * loaded and unloaded only while nothing is in flight. */
     bool (*can_follow)(struct backend *b, const struct sample_params *p);
     void (*embed)(struct backend *b); /* x[T, M] = E[token] (+ LoRA) */
-    void (*attn_in)(
-        struct backend *b,
-        int layer); /* q, k, v of norm(x) (+ LoRA, bias); q/k norm; RoPE; k, v to pages */
+    /* q, k, v of norm(x) (+ LoRA, bias); q/k norm; RoPE; k, v to pages */
+    void (*attn_in)(struct backend *b, int layer);
     void (*attend)(struct backend *b,
                    int layer); /* a[T, H*D] = causal attention of q over the sequence's pages */
     void (*attn_out)(struct backend *b, int layer); /* x += o(a) (+ LoRA, bias) */
-    void (*mlp_in)(struct backend *b,
-                   int layer); /* h[T, F] = silu(gate(norm(x))) * up(norm(x)) (+ LoRA) */
+    /* h[T, F] = silu(gate(norm(x))) * up(norm(x)) (+ LoRA) */
+    void (*mlp_in)(struct backend *b, int layer);
     void (*mlp_out)(struct backend *b, int layer); /* x += down(h) (+ LoRA) */
     void (*head)(struct backend *b);               /* logits[O, V] of norm(x[out_row]) (+ LoRA) */
     void (*sample)(struct backend *b);             /* results[O] */
@@ -100,16 +122,13 @@ struct backend_ops {
     /* results [O] of the launched step. STATUS_DEVICE_LOST is final. */
     enum status (*step_finish)(struct backend *b, struct sample_result *results, struct err *e);
 
-    /* Tests and prompt scoring: copies logits of output row o, [V] fp32, of the last finished step.
-     */
+    /* Tests and prompt scoring: logits of output row o, [V] fp32, of the last finished step. */
     enum status (*read_logits)(struct backend *b, int o, float *logits);
-    /* Lowers plan->pages to what the device's memory has room for; STATUS_NO_MEMORY, with a
-     * sentence that says what would fit, when that is fewer than pages_min. NULL: the caller goes
-     * by the machine's memory. */
+    /* Lowers plan->pages to what the device has room for; STATUS_NO_MEMORY says what would fit when
+     * that is fewer than pages_min. NULL: the caller goes by the machine's memory. */
     enum status (*fit_pages)(struct backend *b, const struct model *m, struct backend_plan *plan,
                              int pages_min, struct err *e);
-    /* Rows of a step from which on more bring nothing: what a server that is not told otherwise
-     * plans. NULL: BACKEND_ROWS. */
+    /* Rows of a step from which on more bring nothing, the default. NULL: BACKEND_ROWS. */
     int (*rows_best)(const struct backend *b);
     /* Bytes one KV page takes over all layers. */
     size_t (*page_bytes)(const struct model_shape *s);

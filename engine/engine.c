@@ -173,6 +173,35 @@ static enum status out_of_memory(struct err *err)
     return err_set(err, STATUS_NO_MEMORY, NULL, "Out of memory for the engine.");
 }
 
+static void adapters_changed(void *ctx)
+{
+    engine_signal(ctx);
+}
+
+/* The backend is loaded: it knows its room. */
+static enum status open_store(struct engine *e)
+{
+    const struct engine_parts *p = &e->parts;
+    struct adapter_store_options opt = {
+        .source = p->adapters,
+        .base = p->model,
+        .backend = p->backend,
+        .slots_max = e->opt.slots_max,
+        .host_budget = e->opt.host_adapter_bytes,
+        .changed = adapters_changed,
+        .changed_ctx = e,
+    };
+    if (p->backend->ops->adapter_room)
+        e->limits.room = p->backend->ops->adapter_room(p->backend);
+    enum status st = adapter_store_init(&e->store, &opt);
+    if (st != STATUS_OK || !p->threaded)
+        return st;
+    st = adapter_loader_start(&e->loader, &e->store);
+    if (st != STATUS_OK)
+        adapter_store_deinit(&e->store);
+    return st;
+}
+
 static void log_opened(const struct engine *e)
 {
     const struct engine_options *o = &e->opt;
@@ -214,8 +243,7 @@ enum status engine_create(const struct engine_options *opt, const struct engine_
     st = parts->backend->ops->model_load(parts->backend, parts->model, &plan, &progress, err);
     if (st != STATUS_OK)
         goto free_engine;
-    st = adapter_store_init(&e->store, &parts->adapters, parts->model, parts->backend,
-                            opt->slots_max);
+    st = open_store(e);
     if (st != STATUS_OK) {
         out_of_memory(err);
         goto free_engine;
@@ -234,6 +262,7 @@ enum status engine_create(const struct engine_options *opt, const struct engine_
     return STATUS_OK;
 
 deinit_store:
+    adapter_loader_stop(&e->loader);
     adapter_store_deinit(&e->store);
 free_engine:
     free_arrays(e);
@@ -268,6 +297,7 @@ void engine_close(struct engine *e)
             seq_destroy(e->slots[i].seq);
     CHECK(kv_pool_held(&e->pool) == 0);
     kv_pool_check(&e->pool);
+    adapter_loader_stop(&e->loader);
     adapter_store_deinit(&e->store);
     e->parts.backend->ops->close(e->parts.backend);
     if (e->parts.release)

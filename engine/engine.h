@@ -43,6 +43,9 @@ struct engine_options {
     int queue_max;        /* requests beyond seqs_max that are accepted; one more is STATUS_BUSY */
     int wait_bound_steps; /* steps from the first in which a later request is admitted before a
                              waiting one, until none is any more */
+    int adapter_turn_steps; /* where more adapters are asked for at once than there are slots: steps
+                               an adapter keeps its slot, times its share, before its requests make
+                               way; 0 = 128 */
     bool prefix_cache;
     void (*notify)(
         void *ctx); /* some outbox went from empty to not empty; called from the engine thread */

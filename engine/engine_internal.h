@@ -2,7 +2,8 @@
  *
  * engine_open.c reads files and gathers the parts, engine.c builds an engine from parts and runs
  * its thread, engine_step.c is the step loop's phases, engine_submit.c the door for requests,
- * engine_adapters.c the door for adapters, engine_size.c how large everything is.
+ * engine_adapters.c the door for adapters, engine_load.c what the loop asks of their host tier,
+ * engine_size.c how large everything is.
  *
  * Locking: `lock` covers the fields below it and the reader's side of each sequence. The engine
  * thread holds it to look (drain) and to tell (emit), never during a step. The adapter store has a
@@ -13,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "engine/adapter/adapter_loader.h"
 #include "engine/adapter/adapter_store.h"
 #include "engine/backend.h"
 #include "engine/base/strbuf.h"
@@ -74,6 +76,7 @@ struct engine {
     struct engine_stats now;       /* counters; copied to `stats` at the end of a turn */
 
     struct adapter_store store;
+    struct adapter_loader loader;
 
     struct token_trie *trie;       /* owned; NULL: parts.tokens has none */
     struct grammar_cache grammars; /* has a lock of its own */
@@ -119,6 +122,9 @@ WARN_UNUSED enum status engine_grammar_begin(struct engine *e, struct seq *s, st
 /* After `token` was added: s->mask is for the next one, or *ended: the answer is complete. */
 WARN_UNUSED enum status engine_grammar_take(struct engine *e, struct seq *s, int32_t token,
                                             bool *ended, struct err *err);
+
+/* Asks for the adapters of all who wait; true: some could not be read, see seq.unloadable. */
+bool engine_load_ask(struct engine *e);
 
 /* Resolves options and the model's facts into sizes. */
 WARN_UNUSED enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err);

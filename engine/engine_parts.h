@@ -41,7 +41,9 @@ struct engine_parts {
     void *now_ctx;
     void (*release)(void *ctx);
     void *release_ctx;
-    bool threaded; /* false: the caller drives engine_turn */
+    bool threaded;      /* false: the caller drives engine_turn */
+    bool loads_by_hand; /* with threaded false: and adapter loads, by engine_load_turn; else a turn
+                           begins with one */
 };
 
 /* Builds an engine from parts and, if threaded, starts its thread. */
@@ -50,4 +52,7 @@ WARN_UNUSED enum status engine_create(const struct engine_options *opt,
                                       struct err *err);
 /* One turn of the loop; false: there was nothing to do. Only where parts.threaded is false. */
 bool engine_turn(struct engine *e);
+/* Moves one adapter that is on its way; false: there is none. Only where parts.loads_by_hand. */
+bool engine_load_turn(struct engine *e);
+
 #endif

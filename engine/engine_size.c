@@ -15,6 +15,8 @@
 #define SCORE_ROWS 32
 /* A context that nobody asked for is halved down to this where memory is short. */
 #define CTX_LEAST 1024
+/* A swap costs a load and the recomputation of a page; this many steps make that small. */
+#define ADAPTER_TURN_STEPS 128
 
 size_t engine_memory_available(void)
 {
@@ -51,6 +53,8 @@ static enum status check_options(const struct engine_options *o, struct err *err
         return bad_option(err, "queue", o->queue_max, 1, LIMIT_QUEUE_MAX);
     if (o->wait_bound_steps < 0)
         return bad_option(err, "wait-bound", o->wait_bound_steps, 0, INT32_MAX);
+    if (o->adapter_turn_steps < 0)
+        return bad_option(err, "adapter-turn", o->adapter_turn_steps, 0, INT32_MAX);
     if (o->kv_pages < 0 || o->kv_pages > LIMIT_KV_PAGES)
         return bad_option(err, "kv-pages", o->kv_pages, 0, LIMIT_KV_PAGES);
     return STATUS_OK;
@@ -172,6 +176,11 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
         .score_max = plan->outs_max - plan->seqs_max,
         .wait_bound_steps = o->wait_bound_steps,
         .slots_max = o->slots_max,
+        .turn_steps = o->adapter_turn_steps > 0 ? o->adapter_turn_steps : ADAPTER_TURN_STEPS,
+        .room = SIZE_MAX,
+        .slow_loads = e->parts.backend->ops->adapter_pack != NULL,
     };
+    if (o->host_adapter_bytes == 0)
+        o->host_adapter_bytes = e->parts.memory_bytes > 0 ? e->parts.memory_bytes / 4 : SIZE_MAX;
     return STATUS_OK;
 }

@@ -16,6 +16,8 @@
 
 #include <string.h>
 
+#include "engine/adapter/adapter_host.h"
+#include "engine/adapter/adapter_slots.h"
 #include "engine/base/log.h"
 #include "engine/model/forward.h"
 
@@ -72,7 +74,7 @@ static void give_back_device(struct engine *e, struct seq *s)
     s->computed = 0;
     for (int i = 0; i < s->adapter_count; i++)
         if (s->adapters[i].slot >= 0) {
-            adapter_store_unuse(&e->store, s->adapters[i].slot);
+            adapter_slots_unuse(&e->store, s->adapters[i].slot);
             s->adapters[i].slot = -1;
         }
 }
@@ -164,7 +166,7 @@ static void lose(struct engine *e, enum status st, const char *phase, const stru
     e->lost = st;
     err_set(&e->lost_err, st, NULL, "%s (%s)", msg, phase);
     LOG_ERROR(LOG_WHAT("device lost"), LOG_STR("phase", phase), LOG_STR("why", msg));
-    adapter_store_device_lost(&e->store);
+    adapter_slots_lost(&e->store);
     pthread_mutex_lock(&e->lock);
     e->refuse_lost = true;
     pthread_mutex_unlock(&e->lock);
@@ -210,6 +212,35 @@ static void begin_grammars(struct engine *e)
     }
 }
 
+/* Whose adapter could not be loaded is told so; the next request for it tries again. */
+static void end_unloadable(struct engine *e)
+{
+    if (!engine_load_ask(e))
+        return;
+    for (int i = e->waiting_count - 1; i >= 0; i--) {
+        struct seq *s = e->waiting[i];
+        struct err err = {0};
+        if (!s->unloadable)
+            continue;
+        adapter_host_error(&e->store, &s->set, &err);
+        end_with_error(e, s, &err);
+    }
+    adapter_host_forgive(&e->store);
+}
+
+/* What the loader has sent can be used from now on. */
+static void finish_upload(struct engine *e)
+{
+    struct err err = {0};
+    bool done;
+    if (e->flight_count > 0 || e->lost != STATUS_OK || !adapter_slots_busy(&e->store, &done) ||
+        !done)
+        return;
+    enum status st = adapter_slots_finish(&e->store, &err);
+    if (st == STATUS_DEVICE_LOST)
+        lose(e, st, "adapter_load", &err);
+}
+
 static void drain(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
@@ -236,10 +267,12 @@ static void drain(struct engine *e)
         fail_all(e, &err);
         e->closed = true;
     }
+    finish_upload(e);
     if (e->lost != STATUS_OK)
         fail_all(e, &e->lost_err);
+    end_unloadable(e);
     if (e->flight_count == 0)
-        adapter_store_sweep(&e->store);
+        adapter_slots_sweep(&e->store);
 }
 
 /* ---- schedule: who takes part in this step ---- */
@@ -273,11 +306,15 @@ static void summarise(const struct engine *e, const struct seq *s, struct sched_
         .pages = s->page_count,
         .rows_cap = rows_cap(e, s),
         .passed_steps = s->passed_steps,
+        .slot_steps = s->slot_steps,
+        .loadable = s->loadable,
         .scores = seq_scores(s),
         .adapter_count = s->adapter_count,
     };
-    for (int i = 0; i < s->adapter_count; i++)
+    for (int i = 0; i < s->adapter_count; i++) {
         q->adapters[i] = s->adapters[i].adapter->generation;
+        q->bytes[i] = s->adapters[i].adapter->facts.device_bytes;
+    }
 }
 
 /* The oldest waiting sequences that could run now, with what the prefix cache has for them. */
@@ -286,7 +323,7 @@ static void fill_window(struct engine *e)
     e->window_count = 0;
     for (int i = 0; i < e->waiting_count && e->window_count < LIMIT_SCHED_WINDOW; i++) {
         struct seq *s = e->waiting[i];
-        if (s->room < e->room_need)
+        if (s->room < e->room_need || !s->at_hand)
             continue;
         struct sched_seq *q = &e->sched_waiting[e->window_count];
         summarise(e, s, q);
@@ -305,6 +342,32 @@ static bool somebody_paused(const struct engine *e)
     return false;
 }
 
+static void summarise_slot(struct engine *e, int i)
+{
+    const struct adapter_slot *slot = &e->store.slots[i];
+    const struct adapter *a = slot->adapter;
+    e->sched_slots[i] = (struct sched_slot){.refs = slot->refs, .used = slot->used, .share = 1};
+    if (!a)
+        return;
+    e->sched_slots[i].adapter = a->generation;
+    e->sched_slots[i].bytes = a->facts.device_bytes;
+    e->sched_slots[i].held_steps = e->now.steps - slot->since;
+    e->sched_slots[i].worked_steps = e->now.steps - slot->since;
+    e->sched_slots[i].share = a->share;
+    e->sched_slots[i].pinned = a->pinned && a->named;
+    e->sched_slots[i].loading = slot->loading;
+}
+
+/* The slowest user counts. */
+static void summarise_work(struct engine *e, const struct seq *s)
+{
+    uint64_t worked = s->turn_step > 0 ? e->now.steps - s->turn_step : 0;
+    for (int i = 0; i < s->adapter_count; i++) {
+        struct sched_slot *slot = &e->sched_slots[s->adapters[i].slot];
+        slot->worked_steps = worked < slot->worked_steps ? worked : slot->worked_steps;
+    }
+}
+
 static void plan(struct engine *e, bool admit)
 {
     e->window_count = 0;
@@ -312,14 +375,10 @@ static void plan(struct engine *e, bool admit)
         summarise(e, e->running[i], &e->sched_running[i]);
     if (admit && (e->running_count < e->opt.seqs_max || somebody_paused(e)))
         fill_window(e);
-    for (int i = 0; i < e->opt.slots_max; i++) {
-        const struct adapter_slot *slot = &e->store.slots[i];
-        e->sched_slots[i] = (struct sched_slot){
-            .adapter = slot->adapter ? slot->adapter->generation : 0,
-            .refs = slot->refs,
-            .used = slot->used,
-        };
-    }
+    for (int i = 0; i < e->opt.slots_max; i++)
+        summarise_slot(e, i);
+    for (int i = 0; i < e->running_count; i++)
+        summarise_work(e, e->running[i]);
     struct sched_in in = {
         .running = e->sched_running,
         .running_count = e->running_count,
@@ -337,28 +396,53 @@ static void preempt(struct engine *e, struct seq *s)
     list_remove(e->running, &e->running_count, s);
     give_back_device(e, s);
     s->state = SEQ_PREEMPTED;
+    s->at_hand =
+        true; /* they are still in their slots; what leaves is asked for in the next turn */
+    s->loadable = 0;
     list_insert(e->waiting, &e->waiting_count, s);
     e->now.preemptions++;
 }
 
-/* Loads the adapters that the plan wants resident. False: somebody's could not be loaded and it was
- * told so; plan again. */
+/* Everybody who uses the slot makes way for somebody who has waited for one. */
+static void close_slot(struct engine *e, int slot)
+{
+    for (int i = e->running_count - 1; i >= 0; i--) {
+        struct seq *s = e->running[i];
+        bool uses = false;
+        for (int k = 0; k < s->adapter_count; k++)
+            uses = uses || s->adapters[k].slot == slot;
+        if (uses)
+            preempt(e, s);
+    }
+    CHECK(e->store.slots[slot].refs == 0);
+}
+
+static enum status load(struct engine *e, struct adapter *a, int slot, struct err *err)
+{
+    if (e->limits.slow_loads)
+        return adapter_slots_begin(&e->store, a, slot, e->now.steps, err);
+    return adapter_slots_load(&e->store, a, slot, e->now.steps, err);
+}
+
+/* Loads the adapters that the plan wants, or begins to. False: somebody's could not be loaded and
+ * it was told so; plan again. */
 static bool bring_in_adapters(struct engine *e)
 {
+    for (int i = 0; i < e->plan.evict_count; i++)
+        adapter_slots_evict(&e->store, e->plan.evict[i]);
     for (int i = 0; i < e->plan.load_count; i++) {
         const struct sched_load *l = &e->plan.load[i];
         struct seq *s = e->window[l->seq];
+        struct adapter *a = s->adapters[l->adapter].adapter;
         struct err err = {0};
-        enum status st =
-            adapter_store_load(&e->store, s->adapters[l->adapter].adapter, l->slot, &err);
+        enum status st = load(e, a, l->slot, &err);
         if (st == STATUS_OK)
             continue;
         if (st == STATUS_DEVICE_LOST) {
             lose(e, st, "adapter_load", &err);
         } else {
             if (err.code != st)
-                err_set(&err, st, "adapter", "Adapter '%s' could not be loaded.",
-                        s->adapters[l->adapter].adapter->name);
+                err_set(&err, st, "adapter", "Adapter '%s' could not be loaded.", a->name);
             end_with_error(e, s, &err);
         }
         return false;
@@ -378,6 +462,10 @@ static void count_overtaken(struct engine *e)
             e->window[i]->passed_steps = 0;
         else if (e->plan.overtaken[i] && e->window[i]->passed_steps == 0)
             e->window[i]->passed_steps = 1;
+    for (int i = 0; i < e->window_count; i++) {
+        bool waits = e->plan.starved[i] || e->plan.loading[i];
+        e->window[i]->slot_steps = e->plan.taken[i] ? 0 : e->window[i]->slot_steps + waits;
+    }
 }
 
 /* The pages that the cache has are pinned for all who are admitted before any page is taken for
@@ -401,9 +489,10 @@ static void admit(struct engine *e, struct seq *s, int64_t now_ns)
     list_remove(e->waiting, &e->waiting_count, s);
     list_insert(e->running, &e->running_count, s);
     s->state = SEQ_RUNNING;
+    s->turn_step = 0;
     for (int i = 0; i < s->adapter_count; i++) {
         s->adapters[i].slot =
-            adapter_store_use(&e->store, s->adapters[i].adapter, e->now.steps + 1);
+            adapter_slots_use(&e->store, s->adapters[i].adapter, e->now.steps + 1);
         CHECK(s->adapters[i].slot >= 0);
     }
     if (s->scheduled_ns)
@@ -438,17 +527,21 @@ static void carry_out(struct engine *e, struct engine_flight *f)
 /* Fills f->seqs. True: something was preempted, so that the next turn may find more to do. */
 static bool schedule(struct engine *e, struct engine_flight *f)
 {
+    bool admit_new = true, settled = false, uploaded = false;
     f->begin_ns = engine_now(e);
     f->count = 0;
-    bool admit_new = true, settled = false;
+    if (e->flight_count > 0 && adapter_slots_busy(&e->store, &uploaded) && uploaded)
+        return false; /* what was sent becomes usable while nothing is in flight */
     while (!settled && e->lost == STATUS_OK) {
         plan(e, admit_new);
-        bool needs_idle = e->plan.preempt >= 0 || e->plan.load_count > 0;
+        bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0 || e->plan.load_count > 0;
         if (needs_idle && e->flight_count > 0)
             return false;
         if (e->plan.preempt >= 0) {
             preempt(e, e->running[e->plan.preempt]);
             admit_new = false;
+        } else if (e->plan.close >= 0) {
+            close_slot(e, e->plan.close);
         } else {
             settled = bring_in_adapters(e);
         }
@@ -556,6 +649,8 @@ static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engi
     s->tokens[s->count++] = token;
     s->text_len = 0;
     s->last_token_ns = engine_now(e);
+    if (s->turn_step == 0)
+        s->turn_step = e->now.steps + 1;
     if (!s->first_token_ns)
         s->first_token_ns = s->last_token_ns;
     e->now.tokens_out++;
@@ -706,6 +801,8 @@ static void check(struct engine *e)
 
 bool engine_turn(struct engine *e)
 {
+    if (!e->parts.threaded && !e->parts.loads_by_hand)
+        (void)engine_load_turn(e);
     drain(e);
     struct engine_flight *f = flight_at(e, e->flight_count);
     bool again = schedule(e, f), step = f->count > 0;
@@ -725,6 +822,7 @@ bool engine_turn(struct engine *e)
 void engine_check(struct engine *e)
 {
     kv_pool_check(&e->pool);
+    adapter_host_check(&e->store);
     int refs = 0, held = 0;
     for (int i = 0; i < e->pool.total; i++)
         refs += e->pool.refs[i];

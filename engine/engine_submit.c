@@ -173,6 +173,20 @@ static void hold(struct seq *s, const struct adapter *a)
     s->holds[s->hold_count++] = a->generation;
 }
 
+/* Each of them fits the device; all at once may not. */
+static enum status check_room(const struct engine *e, const struct seq *s, struct err *err)
+{
+    size_t left = e->limits.room, bytes = 0;
+    for (int i = 0; i < s->adapter_count; i++)
+        bytes += s->adapters[i].adapter->facts.device_bytes;
+    if (bytes <= left)
+        return STATUS_OK;
+    return err_set(err, STATUS_NO_MEMORY, "adapter",
+                   "The request's adapters take %.1f MiB of the device's memory at once; %.1f MiB "
+                   "are there for adapters.",
+                   (double)bytes / (1 << 20), (double)left / (1 << 20));
+}
+
 /* generations [adapter_count]: what the request's names led to. */
 static enum status acquire_adapters(struct engine *e, const struct engine_request *r, struct seq *s,
                                     uint64_t *generations, struct err *err)
@@ -189,8 +203,9 @@ static enum status acquire_adapters(struct engine *e, const struct engine_reques
     }
     for (int i = 0; i < s->set.blend_count; i++)
         hold(s, s->set.blends[i]);
-    return s->adapter_count <= e->opt.slots_max ? STATUS_OK
-                                                : too_many_adapters(e, s->adapter_count, err);
+    if (s->adapter_count > e->opt.slots_max)
+        return too_many_adapters(e, s->adapter_count, err);
+    return check_room(e, s, err);
 }
 
 /* With the lock held: gives the sequence its id and its place in the inbox. */

@@ -4,6 +4,7 @@
 #define CHORUS_ADAPTER_ADAPTER_H
 
 #include "engine/adapter/lora.h"
+#include "engine/backend.h"
 #include "engine/engine_adapter_data.h"
 
 #define ADAPTER_PATH_BYTES 512
@@ -18,6 +19,8 @@ struct adapter_facts {
     size_t bytes;
     float scale_min;
     float scale_max;
+    size_t host_bytes;   /* that it takes in host memory, about */
+    size_t device_bytes; /* 0: it takes a slot only */
 };
 
 /* What requests did with it; the name's, see engine_adapter_info. */
@@ -30,8 +33,8 @@ struct adapter_counts {
 struct adapter {
     char name[LIMIT_NAME_BYTES + 1];
     char path[ADAPTER_PATH_BYTES];
+    size_t root_len;     /* of `path` is the root that is not left, 0: none */
     uint64_t generation; /* >= 1 */
-    struct lora *lora;   /* owned, immutable; NULL: a blend */
     struct adapter_facts facts;
     int part_count; /* of a blend */
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
@@ -39,9 +42,23 @@ struct adapter {
     int share;
     int users;
     bool named; /* its name still leads here */
-    int slot;   /* device slot or -1 */
     int64_t last_used_unix_s;
     struct adapter_counts counts;
+
+    /* host tier: one of the two, or none; owned, immutable */
+    struct lora *lora;           /* where the backend does not pack */
+    struct backend_image *image; /* where it does */
+    size_t held_bytes;           /* counted for it in host_used */
+    uint64_t host_tick;          /* larger is more recent */
+    bool reading;                /* somebody makes its host form; nobody else touches it */
+    uint64_t want;               /* the store's want_turn: somebody waits for it */
+    uint64_t want_order;         /* the oldest of them */
+    enum status failed;          /* of the last reading, until everybody was told */
+    struct err failed_err;
+
+    /* device tier */
+    int slot;    /* device slot or -1 */
+    bool usable; /* it is in its slot; false: on its way */
 };
 
 /* What a request's names lead to. */

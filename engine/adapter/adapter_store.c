@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/adapter/adapter_host.h"
+#include "engine/adapter/adapter_slots.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
@@ -19,50 +21,52 @@ static bool init_lock(struct adapter_store *s)
         ok = pthread_cond_init(&s->released, &attr) == 0;
         pthread_condattr_destroy(&attr);
     }
-    if (!ok)
-        pthread_mutex_destroy(&s->lock);
-    return ok;
+    if (ok && pthread_cond_init(&s->work, NULL) == 0)
+        return true;
+    if (ok)
+        pthread_cond_destroy(&s->released);
+    pthread_mutex_destroy(&s->lock);
+    return false;
 }
 
-enum status adapter_store_init(struct adapter_store *s, const struct adapter_source *source,
-                               const struct model *base, struct backend *backend, int slots_max)
+enum status adapter_store_init(struct adapter_store *s, const struct adapter_store_options *opt)
 {
-    CHECK(slots_max >= 1 && slots_max <= LIMIT_ADAPTER_SLOTS);
+    CHECK(opt->slots_max >= 1 && opt->slots_max <= LIMIT_ADAPTER_SLOTS);
     memset(s, 0, sizeof *s);
     if (!init_lock(s))
         return STATUS_NO_MEMORY;
-    s->source = *source;
-    s->base = base;
-    s->backend = backend;
-    s->slots_max = slots_max;
+    s->source = opt->source;
+    s->base = opt->base;
+    s->backend = opt->backend;
+    s->packs = opt->backend->ops->adapter_pack != NULL;
+    s->slots_max = opt->slots_max;
+    s->host_budget = opt->host_budget;
+    s->changed = opt->changed;
+    s->changed_ctx = opt->changed_ctx;
+    s->want_turn = 1;
     return STATUS_OK;
 }
 
-static void free_adapter(struct adapter_store *s, struct adapter *a)
+void adapter_store_free(struct adapter_store *s, struct adapter *a)
 {
+    if (!a)
+        return;
     if (a->lora)
         s->source.free(a->lora);
+    if (a->image)
+        s->backend->ops->image_free(a->image);
     mem_free(a);
-}
-
-static void empty_slot(struct adapter_store *s, int slot)
-{
-    CHECK(s->slots[slot].adapter && s->slots[slot].refs == 0);
-    if (s->backend)
-        s->backend->ops->adapter_unload(s->backend, slot);
-    s->slots[slot] = (struct adapter_slot){0};
 }
 
 void adapter_store_deinit(struct adapter_store *s)
 {
-    for (int i = 0; i < s->slots_max; i++)
-        if (s->slots[i].adapter)
-            empty_slot(s, i);
+    adapter_slots_clear(s);
     for (size_t i = 0; i < s->count; i++) {
-        CHECK(s->list[i]->users == 0);
-        free_adapter(s, s->list[i]);
+        CHECK(s->list[i]->users == 0 && !s->list[i]->reading);
+        adapter_store_free(s, s->list[i]);
     }
     mem_free(s->list);
+    pthread_cond_destroy(&s->work);
     pthread_cond_destroy(&s->released);
     pthread_mutex_destroy(&s->lock);
     memset(s, 0, sizeof *s);
@@ -136,11 +140,9 @@ static void hand_on_counts(struct adapter_store *s, const struct adapter *gone)
         add_counts(&now->counts, &gone->counts);
 }
 
-/* Takes a generation that nobody can reach off the list. Returns it when the caller shall free it,
- * NULL when it is still used or sits in a slot (then the engine thread's sweep does it). */
-static struct adapter *retire(struct adapter_store *s, struct adapter *a)
+struct adapter *adapter_store_retire(struct adapter_store *s, struct adapter *a)
 {
-    if (a->named || a->users > 0)
+    if (a->named || a->users > 0 || a->reading)
         return NULL;
     if (a->slot >= 0) {
         s->sweep = true;
@@ -148,6 +150,7 @@ static struct adapter *retire(struct adapter_store *s, struct adapter *a)
     }
     unlist(s, a);
     hand_on_counts(s, a);
+    s->host_used -= a->held_bytes;
     return a;
 }
 
@@ -167,7 +170,7 @@ static enum status publish(struct adapter_store *s, struct adapter *a, struct ad
     s->count++;
     if (before) {
         before->named = false;
-        *old = retire(s, before);
+        *old = adapter_store_retire(s, before);
     }
     return STATUS_OK;
 }
@@ -189,11 +192,12 @@ static enum status add(struct adapter_store *s, struct adapter *a, uint64_t *gen
     pthread_mutex_lock(&s->lock);
     enum status st = publish(s, a, &old, e);
     uint64_t made = a->generation;
-    pthread_mutex_unlock(&s->lock);
-    if (old)
-        free_adapter(s, old);
     if (st != STATUS_OK)
-        free_adapter(s, a);
+        s->host_used -= a->held_bytes;
+    pthread_mutex_unlock(&s->lock);
+    adapter_store_free(s, old);
+    if (st != STATUS_OK)
+        adapter_store_free(s, a);
     else
         *generation = made;
     return st;
@@ -240,6 +244,27 @@ enum status adapter_source_open(const struct adapter_source *source, const char 
     return source->open_beneath(root, path, base, out, e);
 }
 
+/* What `a` takes, and whether the device could ever hold it. */
+static enum status size_up(const struct adapter_store *s, const struct lora *lora,
+                           struct adapter *a, struct err *e)
+{
+    const struct backend_ops *ops = s->backend->ops;
+    adapter_facts_of(lora, s->base->shape.layers, &a->facts);
+    a->facts.host_bytes = lora->bytes;
+    if (!ops->adapter_bytes)
+        return STATUS_OK;
+    size_t bytes = ops->adapter_bytes(s->backend, lora), room = ops->adapter_room(s->backend);
+    a->facts.device_bytes = bytes;
+    if (s->packs)
+        a->facts.host_bytes = bytes;
+    if (bytes <= room)
+        return STATUS_OK;
+    return err_set(e, STATUS_NO_MEMORY, "adapter",
+                   "Adapter '%s' takes %.1f MiB of the device's memory; %.1f MiB are there for "
+                   "adapters.",
+                   a->name, (double)bytes / (1 << 20), (double)room / (1 << 20));
+}
+
 enum status adapter_store_put(struct adapter_store *s, const struct engine_adapter_spec *spec,
                               uint64_t *generation, struct err *e)
 {
@@ -256,11 +281,18 @@ enum status adapter_store_put(struct adapter_store *s, const struct engine_adapt
         return STATUS_NO_MEMORY;
     }
     memcpy(a->path, path, strlen(path));
-    a->lora = lora;
+    a->root_len = spec->root ? strlen(spec->root) : 0;
     a->pinned = spec->pinned;
     a->share = spec->share > 0 ? spec->share : 1;
-    adapter_facts_of(lora, s->base->shape.layers, &a->facts);
-    return add(s, a, generation, e);
+    st = size_up(s, lora, a, e);
+    if (st == STATUS_OK)
+        st = adapter_host_keep(s, a, lora, e);
+    else
+        s->source.free(lora);
+    if (st == STATUS_OK)
+        return add(s, a, generation, e);
+    adapter_store_free(s, a);
+    return st;
 }
 
 static enum status not_found(const char *name, struct err *e)
@@ -311,11 +343,10 @@ enum status adapter_store_remove(struct adapter_store *s, const char *name, uint
     uint64_t had = a ? a->generation : 0;
     if (a) {
         a->named = false;
-        gone = retire(s, a);
+        gone = adapter_store_retire(s, a);
     }
     pthread_mutex_unlock(&s->lock);
-    if (gone)
-        free_adapter(s, gone);
+    adapter_store_free(s, gone);
     if (!had)
         return not_found(name, e);
     *generation = had;
@@ -408,8 +439,8 @@ enum status adapter_store_acquire(struct adapter_store *s, const struct engine_a
         st = resolve(s, &uses[i], &set, &generations[i], e);
     for (int i = 0; i < set.count && st == STATUS_OK; i++) {
         take(set.parts[i], now_s);
-        set.parts[i]->counts.hits += set.parts[i]->slot >= 0;
-        set.parts[i]->counts.misses += set.parts[i]->slot < 0;
+        set.parts[i]->counts.hits += set.parts[i]->usable;
+        set.parts[i]->counts.misses += !set.parts[i]->usable;
     }
     for (int i = 0; i < set.blend_count && st == STATUS_OK; i++)
         take(set.blends[i], now_s);
@@ -429,7 +460,7 @@ static struct adapter *give_back(struct adapter_store *s, struct adapter *a, int
         add_counts(&a->counts, did);
     if (--a->users == 0)
         pthread_cond_broadcast(&s->released);
-    return retire(s, a);
+    return adapter_store_retire(s, a);
 }
 
 void adapter_store_release(struct adapter_store *s, const struct adapter_set *set,
@@ -447,13 +478,14 @@ void adapter_store_release(struct adapter_store *s, const struct adapter_set *se
         gone[n++] = give_back(s, set->blends[i], now_s, did);
     pthread_mutex_unlock(&s->lock);
     for (int i = 0; i < n; i++)
-        if (gone[i])
-            free_adapter(s, gone[i]);
+        adapter_store_free(s, gone[i]);
 }
 
 static enum engine_adapter_tier tier_of_part(const struct adapter *a)
 {
-    return a->slot >= 0 ? ENGINE_TIER_DEVICE : ENGINE_TIER_HOST;
+    if (a->slot >= 0 && a->usable)
+        return ENGINE_TIER_DEVICE;
+    return a->lora || a->image ? ENGINE_TIER_HOST : ENGINE_TIER_DISK;
 }
 
 /* With the lock held. A blend is where the farthest of its parts is. */
@@ -490,6 +522,7 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
         .share = a->share,
         .users = a->users,
         .resident = tier_of(s, a) == ENGINE_TIER_DEVICE,
+        .loading = a->reading || (a->slot >= 0 && !a->usable),
         .draining = !a->named,
         .last_used_unix_s = a->last_used_unix_s,
         .requests = c->requests,
@@ -519,77 +552,4 @@ int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out,
         fill_info(s, s->list[i], &out[i]);
     pthread_mutex_unlock(&s->lock);
     return count;
-}
-
-/* `slot` of a generation is read by other threads, so it changes under the lock. */
-static void set_slot(struct adapter_store *s, struct adapter *a, int slot, int64_t load_ns)
-{
-    pthread_mutex_lock(&s->lock);
-    a->counts.loads += slot >= 0;
-    a->counts.load_ns += load_ns;
-    a->counts.evictions += slot < 0;
-    a->slot = slot;
-    struct adapter *gone = retire(s, a);
-    pthread_mutex_unlock(&s->lock);
-    if (gone)
-        free_adapter(s, gone);
-}
-
-enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int slot, struct err *e)
-{
-    struct adapter *before = s->slots[slot].adapter;
-    if (before) {
-        empty_slot(s, slot);
-        set_slot(s, before, -1, 0);
-    }
-    int64_t begin_ns = clock_now_ns();
-    enum status st = s->backend->ops->adapter_load(s->backend, slot, a->lora, e);
-    if (st != STATUS_OK)
-        return st;
-    s->slots[slot] = (struct adapter_slot){.adapter = a};
-    set_slot(s, a, slot, clock_now_ns() - begin_ns);
-    return STATUS_OK;
-}
-
-int adapter_store_use(struct adapter_store *s, const struct adapter *a, uint64_t used)
-{
-    for (int i = 0; i < s->slots_max; i++) {
-        if (s->slots[i].adapter != a)
-            continue;
-        s->slots[i].refs++;
-        s->slots[i].used = used;
-        return i;
-    }
-    return -1;
-}
-
-void adapter_store_unuse(struct adapter_store *s, int slot)
-{
-    CHECK(s->slots[slot].refs > 0);
-    s->slots[slot].refs--;
-}
-
-void adapter_store_sweep(struct adapter_store *s)
-{
-    pthread_mutex_lock(&s->lock);
-    bool sweep = s->sweep;
-    s->sweep = false;
-    pthread_mutex_unlock(&s->lock);
-    for (int i = 0; sweep && i < s->slots_max; i++) {
-        struct adapter *a = s->slots[i].adapter;
-        if (!a)
-            continue;
-        pthread_mutex_lock(&s->lock);
-        bool dead = !a->named && a->users == 0;
-        pthread_mutex_unlock(&s->lock);
-        if (!dead)
-            continue;
-        empty_slot(s, i);
-        set_slot(s, a, -1, 0);
-    }
-}
-
-void adapter_store_device_lost(struct adapter_store *s)
-{
-    s->backend = NULL;
 }

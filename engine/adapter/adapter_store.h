@@ -1,14 +1,14 @@
-/* adapter_store: names, generations and places of adapters.
+/* adapter_store: names and generations of adapters, and the state that their tiers share.
  *
  * A name points to a generation; a generation is immutable, and its number is never used again.
  * Adding under an existing name makes a new generation; the old one drains: it is no longer found,
- * and it goes when its last user does. A user is a request between acquire and release. Two tiers
- * for now: host memory (every generation that lives) and the device's slots.
+ * and it goes when its last user does. A user is a request between acquire and release.
  *
- * Threads: the part above the line is safe from any thread; one mutex covers the list and the
- * counters of every generation and is never held while files are read or the device works. The part
- * below the line is the engine thread's, between steps: slots are its alone, and only it frees what
- * is in one.
+ * Where the bytes are: always on disk; in host memory as far as the budget goes (adapter_host.h);
+ * in a slot of the device (adapter_slots.h); adapter_loader.h has the threads that move them.
+ *
+ * Threads: everything here is safe from any thread. One mutex covers the list, the host tier and
+ * what changes of a generation; it is never held while files are read or the device works.
  */
 #ifndef CHORUS_ADAPTER_ADAPTER_STORE_H
 #define CHORUS_ADAPTER_ADAPTER_STORE_H
@@ -40,34 +40,74 @@ struct adapter_slot {
     struct adapter *adapter; /* NULL: empty */
     int refs;                /* running sequences that use it */
     uint64_t used;           /* larger is more recent */
+    uint64_t since;          /* step in which it was filled */
+    bool loading;            /* not there yet: nobody may use it */
+};
+
+/* What is on its way into a slot; one at a time. */
+enum adapter_upload_state { UPLOAD_NONE, UPLOAD_ASKED, UPLOAD_RUNS, UPLOAD_DONE };
+struct adapter_upload {
+    enum adapter_upload_state state;
+    struct adapter *adapter; /* borrowed; what is in a slot lives */
+    int slot;
+    int64_t begin_ns;
+    enum status status;
+    struct err err;
 };
 
 struct adapter_store {
     pthread_mutex_t lock;
+    pthread_cond_t released; /* CLOCK_MONOTONIC; a generation lost its last user */
+    pthread_cond_t work;     /* the loader has something to do, or to end */
+    struct adapter_source source;
+    const struct model *base; /* borrowed */
+    struct backend *backend;  /* borrowed; any thread, its operations say which */
+    bool packs;               /* the host form is an image */
+
+    /* under the lock */
     struct adapter **list; /* owned, by name, then generation */
     size_t count;
     size_t cap;
     uint64_t last_generation;
-    pthread_cond_t released; /* CLOCK_MONOTONIC; a generation lost its last user */
-    bool sweep;              /* some generation in a slot has neither name nor users */
-    struct adapter_source source;
-    const struct model *base; /* borrowed */
+    bool sweep; /* some generation in a slot has neither name nor users */
+    size_t host_budget;
+    size_t host_used; /* sum of held_bytes */
+    uint64_t host_clock;
+    uint64_t want_turn; /* adapters whose `want` is this are wanted now */
+    size_t want_left;   /* of the budget, for the rest of this turn */
+    bool want_any;
+    bool want_full;
+    bool any_failed;
+    struct adapter_upload upload;
+    bool ending;
+    void (*changed)(void *ctx); /* an adapter became ready or failed; called from a loader thread */
+    void *changed_ctx;
+
     /* engine thread */
-    struct backend *backend; /* borrowed; NULL: the device is lost */
+    bool lost; /* the device is */
     struct adapter_slot slots[LIMIT_ADAPTER_SLOTS];
     int slots_max;
 };
 
+struct adapter_store_options {
+    struct adapter_source source;
+    const struct model *base; /* borrowed */
+    struct backend *backend;  /* borrowed */
+    int slots_max;
+    size_t host_budget;         /* bytes of host memory for adapters that nobody waits for */
+    void (*changed)(void *ctx); /* may be NULL */
+    void *changed_ctx;
+};
+
 WARN_UNUSED enum status adapter_store_init(struct adapter_store *s,
-                                           const struct adapter_source *source,
-                                           const struct model *base, struct backend *backend,
-                                           int slots_max);
+                                           const struct adapter_store_options *opt);
 /* Unloads and frees everything. No users are left. */
 void adapter_store_deinit(struct adapter_store *s);
 
 /* Reads the directory (slow), then publishes it under `name` at once. STATUS_INVALID for a bad
- * name, STATUS_LIMIT for one adapter too many, and whatever the source says; then nothing has
- * changed. With a root the directory is `path` of it and never leaves it (lora_open_beneath). */
+ * name, STATUS_LIMIT for one adapter too many, STATUS_NO_MEMORY for one that the device can never
+ * hold, and whatever the source says; then nothing has changed. With a root the directory is `path`
+ * of it and never leaves it (lora_open_beneath). */
 WARN_UNUSED enum status adapter_store_put(struct adapter_store *s,
                                           const struct engine_adapter_spec *spec,
                                           uint64_t *generation, struct err *e);
@@ -94,19 +134,13 @@ void adapter_store_release(struct adapter_store *s, const struct adapter_set *se
 int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out, int max);
 /* [A-Za-z0-9._-]{1,64} */
 bool adapter_store_name_ok(const char *name);
-/* ---- engine thread, between steps ---- */
 
-/* Puts a generation into a slot; whoever is there (without refs) leaves first. On failure the slot
- * is empty. */
-WARN_UNUSED enum status adapter_store_load(struct adapter_store *s, struct adapter *a, int slot,
-                                           struct err *e);
-/* The slot of a resident generation, with one reference more; `used` orders evictions. -1: it is in
- * none. */
-int adapter_store_use(struct adapter_store *s, const struct adapter *a, uint64_t used);
-void adapter_store_unuse(struct adapter_store *s, int slot);
-/* Frees generations that nobody can use any more. */
-void adapter_store_sweep(struct adapter_store *s);
-/* The device is gone: its slots are not touched again. */
-void adapter_store_device_lost(struct adapter_store *s);
+/* ---- for the tiers, with the lock held ---- */
+
+/* Takes a generation that nobody can reach off the list. Returns it when the caller shall free it
+ * after unlocking, NULL when it is used, being read or in a slot. */
+struct adapter *adapter_store_retire(struct adapter_store *s, struct adapter *a);
+/* Without the lock; NULL is allowed. */
+void adapter_store_free(struct adapter_store *s, struct adapter *a);
 
 #endif

@@ -36,7 +36,12 @@ struct seq {
     uint64_t id;
     uint64_t order; /* of arrival */
     enum seq_state state;
-    int passed_steps; /* waiting: steps since it was first overtaken */
+    int passed_steps;   /* waiting: steps since it was first overtaken */
+    int slot_steps;     /* waiting: steps in which it lacked nothing but its adapters in slots */
+    uint64_t turn_step; /* running: step of its first token after admission, 0: not yet */
+    bool unloadable;    /* waiting: an adapter of it could not be read */
+    bool at_hand;       /* waiting: its adapters are in slots, or (bit i of loadable) can be put */
+    unsigned loadable;  /* into some */
 
     /* the request */
     const char *request_id;
@@ -55,8 +60,7 @@ struct seq {
     uint64_t holds[2 * LIMIT_ADAPTERS_PER_REQUEST]; /* [hold_count] generations in it, to the end */
     int hold_count;
     int32_t *ends; /* [end_count] ids that end the answer: stop tokens, then eos unless ignored */
-    int end_count;
-    int stop_token_count; /* of these the request's own */
+    int end_count, stop_token_count; /* the latter of these are the request's own */
 
     /* tokens and their KV */
     int32_t *tokens; /* [prompt_count + max_new] */

@@ -128,6 +128,13 @@ static uint64_t identity_of(const uint8_t sha256[SHA256_BYTES])
     return v | 1;
 }
 
+static bool has_room(const struct fake_backend *f, size_t bytes)
+{
+    for (int i = 0; i < f->plan.slots_max; i++)
+        bytes += f->slot_bytes[i];
+    return f->room == 0 || bytes <= f->room;
+}
+
 static enum status adapter_load(struct backend *b, int slot, const struct lora *l, struct err *e)
 {
     struct fake_backend *f = self(b);
@@ -135,6 +142,8 @@ static enum status adapter_load(struct backend *b, int slot, const struct lora *
     CHECK(slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
     if (fails(f, FAKE_FAULT_LOAD))
         return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    CHECK(has_room(f, l->bytes)); /* the engine keeps to what it was told */
+    f->slot_bytes[slot] = l->bytes;
     f->slots[slot] = identity_of(l->sha256);
     return STATUS_OK;
 }
@@ -142,8 +151,118 @@ static enum status adapter_load(struct backend *b, int slot, const struct lora *
 static void adapter_unload(struct backend *b, int slot)
 {
     struct fake_backend *f = self(b);
-    CHECK(!f->begun && f->flights == 0 && f->slots[slot] != 0);
+    CHECK(!f->begun && f->flights == 0 && (f->slots[slot] != 0 || f->placed[slot].identity != 0));
     f->slots[slot] = 0;
+    f->placed[slot].identity = 0;
+    f->slot_bytes[slot] = 0;
+}
+
+/* ---- loads in parts ---- */
+
+struct fake_image {
+    struct backend_image base;
+    uint64_t identity;
+};
+
+static atomic_int images;
+
+static size_t adapter_bytes(const struct backend *b, const struct lora *l)
+{
+    (void)b;
+    return l->bytes;
+}
+
+static size_t adapter_room(const struct backend *b)
+{
+    return ((const struct fake_backend *)b)->room;
+}
+
+static enum status adapter_pack(const struct backend *b, const struct lora *l,
+                                struct backend_image **out, struct err *e)
+{
+    (void)b;
+    struct fake_image *image = mem_calloc(1, sizeof *image);
+    if (!image)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
+    image->base.bytes = l->bytes;
+    image->identity = identity_of(l->sha256);
+    images++;
+    *out = &image->base;
+    return STATUS_OK;
+}
+
+static void image_free(struct backend_image *image)
+{
+    images--;
+    memset(image, 0xee, sizeof(struct fake_image));
+    mem_free(image);
+}
+
+static enum status adapter_place(struct backend *b, int slot, const struct backend_image *image,
+                                 struct err *e)
+{
+    struct fake_backend *f = self(b);
+    const struct fake_image *in = (const struct fake_image *)image;
+    CHECK(!f->begun && f->flights == 0);
+    CHECK(slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
+    for (int i = 0; i < f->plan.slots_max; i++)
+        CHECK(f->placed[i].identity == 0);
+    if (fails(f, FAKE_FAULT_LOAD))
+        return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    CHECK(has_room(f, image->bytes));
+    f->slot_bytes[slot] = image->bytes;
+    f->placed[slot].identity = in->identity;
+    f->placed[slot].sent = false;
+    return STATUS_OK;
+}
+
+static enum status adapter_upload(struct backend *b, int slot, const struct backend_image *image,
+                                  struct err *e)
+{
+    struct fake_backend *f = self(b);
+    const struct fake_image *in = (const struct fake_image *)image;
+    CHECK(f->placed[slot].identity == in->identity && !f->placed[slot].sent);
+    if (f->load_delay_us) {
+        struct timespec pause = {.tv_nsec = f->load_delay_us * 1000L};
+        nanosleep(&pause, NULL);
+    }
+    if (fails(f, FAKE_FAULT_LOAD))
+        return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    f->placed[slot].sent = true;
+    return STATUS_OK;
+}
+
+static enum status adapter_commit(struct backend *b, int slot, const struct backend_image *image,
+                                  struct err *e)
+{
+    struct fake_backend *f = self(b);
+    const struct fake_image *in = (const struct fake_image *)image;
+    CHECK(!f->begun && f->flights == 0);
+    CHECK(f->placed[slot].identity == in->identity && f->placed[slot].sent);
+    if (fails(f, FAKE_FAULT_LOAD))
+        return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    f->slots[slot] = f->placed[slot].identity;
+    f->placed[slot].identity = 0;
+    return STATUS_OK;
+}
+
+int fake_images_alive(void)
+{
+    return images;
+}
+
+void fake_backend_set_room(struct fake_backend *f, size_t room, bool in_parts)
+{
+    f->room = room;
+    f->ops.adapter_bytes = adapter_bytes;
+    f->ops.adapter_room = adapter_room;
+    if (!in_parts)
+        return;
+    f->ops.adapter_pack = adapter_pack;
+    f->ops.image_free = image_free;
+    f->ops.adapter_place = adapter_place;
+    f->ops.adapter_upload = adapter_upload;
+    f->ops.adapter_commit = adapter_commit;
 }
 
 static void check_rows(const struct fake_backend *f, const struct batch *t)
@@ -411,7 +530,20 @@ void fake_model_init(struct model *m, int ctx_max)
 
 /* ---- adapters ---- */
 
-static atomic_int alive;
+static atomic_int alive, opened, open_delay_us;
+
+size_t fake_bytes_of(const char *path)
+{
+    uint64_t h = 7;
+    for (; *path; path++)
+        h = mix(h, (uint64_t)(unsigned char)*path);
+    return 50 + h % 101;
+}
+
+void fake_adapters_delay(int us)
+{
+    open_delay_us = us;
+}
 
 static void sha_of(const char *path, uint8_t sha[SHA256_BYTES])
 {
@@ -424,12 +556,18 @@ static enum status open_lora(const char *dir, const struct model *base, struct l
     (void)base;
     if (strncmp(dir, "bad", 3) == 0)
         return err_set(e, STATUS_BAD_FILE, "tensor", "fake: it does not bind");
+    if (open_delay_us) {
+        struct timespec pause = {.tv_nsec = open_delay_us * 1000L};
+        nanosleep(&pause, NULL);
+    }
     struct lora *l = mem_calloc(1, sizeof *l);
     if (!l)
         return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
     sha_of(dir, l->sha256);
+    if (strncmp(dir, "shifty", 6) == 0)
+        l->sha256[9] ^= (uint8_t)(opened++ % 255 + 1); /* not what its identity is made of */
     l->rank_max = 8;
-    l->bytes = 100;
+    l->bytes = fake_bytes_of(dir);
     alive++;
     *out = l;
     return STATUS_OK;

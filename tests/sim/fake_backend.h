@@ -41,8 +41,16 @@ struct fake_backend {
     int *page_owner;         /* owned, [pages] scratch: who may write the page in this step */
     uint64_t *row_history;   /* owned, [rows_max] hash of all tokens up to the row */
     uint64_t slots[LIMIT_ADAPTER_SLOTS]; /* identity, 0: empty */
-    const struct batch *batch;           /* begun last */
-    struct sample_result *results;       /* owned, [BACKEND_FLIGHTS, outs_max] a ring */
+    struct {
+        uint64_t identity;
+        size_t bytes;
+        bool sent;
+    } placed[LIMIT_ADAPTER_SLOTS]; /* loads in parts: on its way, identity 0: not */
+    size_t room;                   /* for adapters */
+    size_t slot_bytes[LIMIT_ADAPTER_SLOTS];
+    int load_delay_us;             /* of each upload */
+    const struct batch *batch;     /* begun last */
+    struct sample_result *results; /* owned, [BACKEND_FLIGHTS, outs_max] a ring */
     const struct batch *flying[BACKEND_FLIGHTS];
     int oldest;        /* of the ring */
     int flights;       /* launched, not finished */
@@ -57,11 +65,21 @@ struct fake_backend {
 
 /* ahead: steps may be launched before the last one is finished. */
 struct fake_backend *fake_backend_open(bool ahead);
+/* From here on adapters take their bytes of `room`; in_parts: they are loaded in parts. Before
+ * engine_create. */
+void fake_backend_set_room(struct fake_backend *f, size_t room, bool in_parts);
 extern const int32_t fake_eos[FAKE_EOS_COUNT];
 /* A model for it: 2 layers, FAKE_VOCAB tokens. */
 void fake_model_init(struct model *m, int ctx_max);
-/* Adapters whose bytes are their path; a path that begins with "bad" is refused. */
+/* Adapters whose bytes are their path; a path that begins with "bad" is refused, and one that
+ * begins with "shifty" has other bytes each time it is opened. */
 extern const struct adapter_source fake_adapters;
+/* Microseconds that opening takes, for tests with threads. */
+void fake_adapters_delay(int us);
+/* lora.bytes of this path: 50 to 150. */
+size_t fake_bytes_of(const char *path);
+/* Images packed and not freed. */
+int fake_images_alive(void);
 /* Adapters opened and not freed. */
 int fake_adapters_alive(void);
 /* What fake_next needs of an adapter with this path. */

@@ -90,6 +90,8 @@ struct client {
     bool busy;
     bool cancelled;
     bool ended;
+    bool shifty;  /* an adapter's files have changed: reading them again must fail */
+    size_t bytes; /* of its adapters */
     enum pace pace;
     uint64_t id;
     struct engine_request r;
@@ -112,6 +114,7 @@ struct client {
 struct coverage {
     uint64_t accepted, done, cancelled, failed, refused_busy, refused_length, refused_adapter;
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
+    uint64_t disk_reads, uploads, shifty, too_large;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
     uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
     uint64_t grammars, grammar_ends;
@@ -184,11 +187,15 @@ static struct world *world_open(void)
         .queue_max = between(1, 20),
         .wait_bound_steps = chance(20) ? 0 : between(1, 20),
         .prefix_cache = chance(85),
+        .host_adapter_bytes = chance(50) ? SIZE_MAX : (size_t)between(1, 500),
+        .adapter_turn_steps = chance(50) ? 0 : between(1, 40),
     };
     w->names = between(1, NAMES);
     w->submit_percent = between(2, 20);
     w->adapter_percent = between(0, 6);
     w->f = fake_backend_open(chance(60));
+    if (chance(70))
+        fake_backend_set_room(w->f, chance(50) ? SIZE_MAX : (size_t)between(150, 600), chance(70));
     struct engine_parts parts = {.model = &w->model,
                                  .eos = fake_eos,
                                  .eos_count = FAKE_EOS_COUNT,
@@ -197,7 +204,8 @@ static struct world *world_open(void)
                                  .tokens = fake_tokens,
                                  .adapters = fake_adapters,
                                  .now_ns = fake_now,
-                                 .now_ctx = w};
+                                 .now_ctx = w,
+                                 .loads_by_hand = true};
     EXPECT(engine_create(&w->opt, &parts, &w->e, &err) == STATUS_OK);
     for (int i = 0; i < GRAMMARS; i++)
         w->grammars[i] = compile(grammar_texts[i]);
@@ -225,7 +233,10 @@ static void event_adapter_add(struct world *w)
     bool bad = chance(10), no_memory = chance(10), had = w->paths[i][0];
     adapter_name(i, name, sizeof name);
     /* Old bytes come back under another name or generation now and then. */
-    snprintf(path, sizeof path, "%s%d", bad ? "bad" : "bytes",
+    snprintf(path, sizeof path, "%s%d",
+             bad         ? "bad"
+             : chance(5) ? "shifty"
+                         : "bytes",
              chance(30) ? below(5) : w->path_serial++);
     if (no_memory)
         mem_fail_at(between(1, 3));
@@ -300,6 +311,8 @@ static bool choose_adapters(struct world *w, struct client *c)
         adapter_name(k, u->name, sizeof u->name);
         u->weight = weights[chance(70) ? 0 : below(3)];
         known = known && w->paths[k][0];
+        c->shifty = c->shifty || strncmp(w->paths[k], "shifty", 6) == 0;
+        c->bytes += fake_bytes_of(w->paths[k]);
         c->identity = fake_identity_add(c->identity, fake_identity_of(w->paths[k]), u->weight);
     }
     return known;
@@ -376,12 +389,15 @@ static void expect_submit_status(struct world *w, struct client *c, bool known, 
     } else if (st == STATUS_BUSY) {
         EXPECT(live_count(w) >= w->opt.seqs_max + w->opt.queue_max);
         seen.refused_busy++;
-    } else if (st == STATUS_NO_MEMORY) {
+    } else if (st == STATUS_NO_MEMORY && (c->bytes <= w->e->limits.room || !known)) {
         EXPECT(no_memory);
         seen.no_memory++;
     } else if (!known) {
         EXPECT(st == STATUS_ADAPTER_NOT_FOUND);
         seen.refused_adapter++;
+    } else if (c->bytes > w->e->limits.room) {
+        EXPECT(st == STATUS_NO_MEMORY);
+        seen.too_large++;
     } else {
         EXPECT(st == STATUS_OK);
     }
@@ -461,7 +477,9 @@ static void hear_end(struct world *w, struct client *c, const struct engine_even
         seen.cancelled++;
     } else {
         /* Draining refuses only who has not begun. */
-        EXPECT(w->lost || w->load_failed ||
+        bool shifted = c->shifty && ev->err.code == STATUS_CONFLICT;
+        seen.shifty += shifted;
+        EXPECT(w->lost || w->load_failed || shifted ||
                (w->draining && u->queue_ns == 0 && u->completion_tokens == 0));
         seen.failed++;
     }
@@ -578,6 +596,15 @@ static void look_after(struct world *w, const struct before *b, int n, bool wait
     }
 }
 
+/* Those wait for an adapter: other bounds are theirs. */
+static bool waits_for_adapter(const struct engine *e, const struct seq *s)
+{
+    for (int i = 0; i < e->window_count; i++)
+        if (e->window[i] == s)
+            return e->plan.starved[i] || e->plan.loading[i];
+    return !s->at_hand;
+}
+
 /* From the first step in which a later one was admitted instead of it, a waiting request may be
  * overtaken in wait_bound_steps steps. Who is paused does not wait for us. */
 static void check_overtaking(struct world *w)
@@ -586,13 +613,14 @@ static void check_overtaking(struct world *w)
     uint64_t youngest = 0;
     for (int i = 0; i < e->plan.admit_count; i++) {
         const struct seq *s = e->window[e->plan.admit[i]];
-        youngest = s->order > youngest ? s->order : youngest;
+        bool turn = e->plan.admit[i] == e->plan.turn;
+        youngest = s->order > youngest && !turn ? s->order : youngest;
         client_of(w, s->id)->overtaken_at = 0;
     }
     for (int i = 0; i < e->waiting_count; i++) {
         const struct seq *s = e->waiting[i];
         struct client *c = client_of(w, s->id);
-        if (s->room < e->room_need || s->order > youngest)
+        if (s->room < e->room_need || s->order > youngest || waits_for_adapter(e, s))
             continue;
         if (c->overtaken_at == 0)
             c->overtaken_at = w->step;
@@ -628,8 +656,11 @@ static void check_paused_yield(struct world *w, const struct engine_flight *f)
     bool paused = false, blocked = false;
     for (int i = 0; i < e->running_count; i++)
         paused = paused || e->running[i]->room < e->room_need;
-    for (int i = 0; i < e->waiting_count && !blocked; i++)
-        blocked = e->waiting[i]->room >= e->room_need;
+    if (e->window_count > 0) /* a load of its own is not what a paused one could give */
+        blocked = !e->plan.loading[0];
+    else
+        for (int i = 0; i < e->waiting_count && !blocked; i++)
+            blocked = e->waiting[i]->room >= e->room_need && e->waiting[i]->at_hand;
     w->blocked_turns =
         paused && blocked && f->batch.batch.rows < w->opt.rows_max && e->plan.admit_count == 0
             ? w->blocked_turns + 1
@@ -645,7 +676,7 @@ static void note_faults(struct world *w)
     if (w->f->fault == FAKE_FAULT_LOAD && w->f->fault_status != STATUS_DEVICE_LOST) {
         seen.load_failures += !w->load_failed;
         w->load_failed = true;
-    } else {
+    } else if (w->e->lost != STATUS_OK) { /* of an upload the engine hears when it looks */
         seen.device_losses += !w->lost;
         w->lost = true;
     }
@@ -672,7 +703,8 @@ static bool event_turn(struct world *w)
     EXPECT(mem_alloc_count() == allocations || grammar);
     note_faults(w);
     seen.preemptions += w->e->now.preemptions - preemptions;
-    look_after(w, before, n, flying && !worked);
+    /* Somebody may have been preempted and admitted again in one turn. */
+    look_after(w, before, n, (flying && !worked) || w->e->now.preemptions != preemptions);
     seen.ahead += w->e->flight_count > 0 && flying;
     if (worked && !w->lost) {
         check_overtaking(w);
@@ -693,12 +725,12 @@ static void check_users(struct world *w)
     for (int i = 0; i < n; i++) {
         named += !info[i].draining;
         users += info[i].users;
-        EXPECT(!info[i].draining || info[i].users > 0 || info[i].resident);
+        EXPECT(!info[i].draining || info[i].users > 0 || info[i].resident || info[i].loading);
         EXPECT(i == 0 || strcmp(info[i - 1].name, info[i].name) <= 0);
     }
     for (int i = 0; i < NAMES; i++)
         named -= w->paths[i][0] != '\0';
-    EXPECT(named == 0 && n == fake_adapters_alive());
+    EXPECT(named == 0 && n >= fake_adapters_alive() + fake_images_alive());
     for (int i = 0; i < w->e->running_count; i++)
         held += w->e->running[i]->adapter_count;
     for (int i = 0; i < w->e->waiting_count; i++)
@@ -722,6 +754,17 @@ static void check_all(struct world *w)
 
 /* ---- histories ---- */
 
+/* The loader moves an adapter, or two. */
+static void event_load(struct world *w)
+{
+    bool upload = w->e->store.upload.state == UPLOAD_ASKED;
+    if (!engine_load_turn(w->e))
+        return;
+    note_faults(w);
+    seen.uploads += upload;
+    seen.disk_reads += !upload;
+}
+
 static void one_event(struct world *w)
 {
     int what = below(100);
@@ -733,6 +776,8 @@ static void one_event(struct world *w)
         event_cancel(w);
     else if (what < 25)
         event_read(w);
+    else if (what < 40)
+        event_load(w);
     else
         event_turn(w);
 }
@@ -745,10 +790,15 @@ static void run_down(struct world *w)
     for (int turns = 0; live_count(w) > 0; turns++) {
         EXPECT(turns < 40000);
         event_turn(w);
+        if (chance(50))
+            event_load(w);
         event_read(w);
         check_all(w);
     }
     event_turn(w);
+    while (engine_load_turn(w->e)) /* for nobody */
+        event_turn(w);
+    EXPECT(w->lost || w->e->store.host_used <= w->opt.host_adapter_bytes);
     EXPECT(kv_pool_held(&w->e->pool) == 0);
     for (int i = 0; i < CLIENTS; i++)
         EXPECT(!w->clients[i].busy);
@@ -787,7 +837,7 @@ static uint64_t run_history(uint64_t seed, int events)
     seen.followed += w->f->followed;
     abandon(w);
     engine_close(w->e);
-    EXPECT(fake_adapters_alive() == 0);
+    EXPECT(fake_adapters_alive() + fake_images_alive() == 0);
     uint64_t hash = w->trace;
     for (int i = 0; i < GRAMMARS; i++)
         grammar_unref(w->grammars[i]);
@@ -820,6 +870,10 @@ static int print_coverage(void)
         {"chunked", seen.chunked},
         {"cached tokens", seen.cached_tokens},
         {"preemptions", seen.preemptions},
+        {"read again", seen.disk_reads},
+        {"uploads", seen.uploads},
+        {"changed files", seen.shifty},
+        {"too large", seen.too_large},
         {"pauses", seen.pauses},
         {"overtakes", seen.overtakes},
         {"evictions", seen.evictions},

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "engine/adapter/adapter_slots.h"
 #include "engine/adapter/adapter_store.h"
 #include "engine/base/mem.h"
 #include "tests/sim/fake_backend.h"
@@ -31,8 +32,12 @@ static void rig_init(struct rig *r, int slots)
     assert_non_null(r->f);
     assert_int_equal(r->f->base.ops->model_load(&r->f->base, &r->model, &plan, NULL, &r->err),
                      STATUS_OK);
-    assert_int_equal(adapter_store_init(&r->s, &fake_adapters, &r->model, &r->f->base, slots),
-                     STATUS_OK);
+    struct adapter_store_options opt = {.source = fake_adapters,
+                                        .base = &r->model,
+                                        .backend = &r->f->base,
+                                        .slots_max = slots,
+                                        .host_budget = SIZE_MAX};
+    assert_int_equal(adapter_store_init(&r->s, &opt), STATUS_OK);
 }
 
 static void rig_deinit(struct rig *r)
@@ -167,15 +172,15 @@ static void test_adapter_store_slots(void **state)
     add(&r, "a", "a");
     add(&r, "b", "b");
     struct adapter *a = acquire(&r, "a"), *b = acquire(&r, "b");
-    assert_int_equal(adapter_store_use(&r.s, a, 1), -1);
-    assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_OK);
-    assert_int_equal(adapter_store_use(&r.s, a, 5), 0);
+    assert_int_equal(adapter_slots_use(&r.s, a, 1), -1);
+    assert_int_equal(adapter_slots_load(&r.s, a, 0, 1, &r.err), STATUS_OK);
+    assert_int_equal(adapter_slots_use(&r.s, a, 5), 0);
     assert_int_equal(r.s.slots[0].refs, 1);
     assert_int_equal(r.s.slots[0].used, 5);
     assert_int_equal(adapter_store_list(&r.s, info, 4), 2);
     assert_true(info[0].resident && !info[1].resident);
-    adapter_store_unuse(&r.s, 0);
-    assert_int_equal(adapter_store_load(&r.s, b, 0, &r.err), STATUS_OK); /* a leaves */
+    adapter_slots_unuse(&r.s, 0);
+    assert_int_equal(adapter_slots_load(&r.s, b, 0, 1, &r.err), STATUS_OK); /* a leaves */
     assert_int_equal(a->slot, -1);
     assert_int_equal(b->slot, 0);
     assert_true(r.f->slots[0] == fake_identity_of("b"));
@@ -184,7 +189,7 @@ static void test_adapter_store_slots(void **state)
     release(&r, b);
     add(&r, "b", "b2");
     assert_int_equal(fake_adapters_alive(), 3);
-    adapter_store_sweep(&r.s);
+    adapter_slots_sweep(&r.s);
     assert_int_equal(fake_adapters_alive(), 2);
     assert_true(r.f->slots[0] == 0);
     release(&r, a);
@@ -200,13 +205,13 @@ static void test_adapter_store_evicts_a_dead_generation(void **state)
     add(&r, "a", "a");
     add(&r, "b", "b");
     struct adapter *a = acquire(&r, "a"), *b = acquire(&r, "b");
-    assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_OK);
+    assert_int_equal(adapter_slots_load(&r.s, a, 0, 1, &r.err), STATUS_OK);
     assert_int_equal(removed(&r, "a"), STATUS_OK);
     release(&r, a);
     assert_int_equal(fake_adapters_alive(), 2);
-    assert_int_equal(adapter_store_load(&r.s, b, 0, &r.err), STATUS_OK);
+    assert_int_equal(adapter_slots_load(&r.s, b, 0, 1, &r.err), STATUS_OK);
     assert_int_equal(fake_adapters_alive(), 1);
-    adapter_store_sweep(&r.s);
+    adapter_slots_sweep(&r.s);
     release(&r, b);
     rig_deinit(&r);
 }
@@ -221,10 +226,10 @@ static void test_adapter_store_load_failure_leaves_the_slot_empty(void **state)
     r.f->fault = FAKE_FAULT_LOAD;
     r.f->fault_in = 1;
     r.f->fault_status = STATUS_NO_MEMORY;
-    assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_NO_MEMORY);
+    assert_int_equal(adapter_slots_load(&r.s, a, 0, 1, &r.err), STATUS_NO_MEMORY);
     assert_null(r.s.slots[0].adapter);
     assert_int_equal(a->slot, -1);
-    assert_int_equal(adapter_store_load(&r.s, a, 0, &r.err), STATUS_OK);
+    assert_int_equal(adapter_slots_load(&r.s, a, 0, 1, &r.err), STATUS_OK);
     release(&r, a);
     rig_deinit(&r);
 }
