@@ -87,6 +87,9 @@ static const struct option_def table[] = {
         "of a card's memory: a share of what is free, or bytes like 6GiB"),
     STR("lora-arena", ENGINE, lora_arena, "auto", "BYTES|auto",
         "of a card's memory for adapters; auto: from adapter-slots and what is free"),
+    STR("adapter-memory", ENGINE, adapter_memory, "auto", "BYTES|auto",
+        "of the host's memory for adapters, the rest is read again when asked for; auto: a "
+        "quarter"),
     BOOL("plain-launches", ENGINE, plain_launches, "false",
          "launch on a card as cards before sm_90 do"),
     BOOL("deterministic", ENGINE, deterministic, "false",

@@ -50,8 +50,9 @@ struct options {
     int64_t device;
     char *quant;
     char *head_quant;
-    char *gpu_memory; /* a share of free memory or bytes: options_memory */
-    char *lora_arena; /* bytes or "auto": options_bytes */
+    char *gpu_memory;     /* a share of free memory or bytes: options_memory */
+    char *lora_arena;     /* bytes or "auto": options_bytes */
+    char *adapter_memory; /* the same */
     bool plain_launches;
     bool deterministic;
     int64_t ctx;

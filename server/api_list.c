@@ -31,7 +31,10 @@ static void put_model(struct strbuf *b, const struct server *s, const char *id,
     put_string(b, id);
     strbuf_printf(b, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"chorus\",\"root\":",
                   (long long)s->started_unix_s);
-    put_string(b, adapter ? adapter->path : s->info.model_dir);
+    if (adapter && !adapter->path[0])
+        strbuf_puts(b, "null"); /* a blend */
+    else
+        put_string(b, adapter ? adapter->path : s->info.model_dir);
     strbuf_puts(b, ",\"parent\":");
     if (adapter)
         put_string(b, s->base_names[0]);

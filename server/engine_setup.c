@@ -115,7 +115,7 @@ static enum status add_named(struct engine *engine, const char *item, struct err
     return st == STATUS_OK ? st : err_prefix(e, "adapter %s", name);
 }
 
-static enum status card_memory(const struct options *o, struct engine_options *opt, struct err *e)
+static enum status memory_of(const struct options *o, struct engine_options *opt, struct err *e)
 {
     if (!options_memory(o->gpu_memory, &opt->gpu_memory_share, &opt->gpu_memory_bytes))
         return err_set(e, STATUS_INVALID, "gpu-memory",
@@ -124,6 +124,11 @@ static enum status card_memory(const struct options *o, struct engine_options *o
     if (strcmp(o->lora_arena, "auto") != 0 && !options_bytes(o->lora_arena, &opt->lora_arena_bytes))
         return err_set(e, STATUS_INVALID, "lora-arena",
                        "lora-arena: \"%.64s\" is neither auto nor bytes like 2GiB", o->lora_arena);
+    if (strcmp(o->adapter_memory, "auto") != 0 &&
+        !options_bytes(o->adapter_memory, &opt->host_adapter_bytes))
+        return err_set(e, STATUS_INVALID, "adapter-memory",
+                       "adapter-memory: \"%.64s\" is neither auto nor bytes like 2GiB",
+                       o->adapter_memory);
     return STATUS_OK;
 }
 
@@ -158,7 +163,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .progress = show_progress,
         .progress_ctx = &shown,
     };
-    enum status st = card_memory(o, &opt, e);
+    enum status st = memory_of(o, &opt, e);
     if (st != STATUS_OK)
         return st;
     struct engine *engine;

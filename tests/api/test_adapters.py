@@ -863,3 +863,30 @@ def test_metrics_of_what_waits(fake):
     assert sorted(waiting.split(",")) == ["summary", "villain"] and 'running_lora_adapters="villain"' in labels
     for t in threads:
         t.join()
+
+
+def test_who_asks_may_leave(live):
+    """CAN-6: a client that leaves while its adapter is read changes nothing for others; what it asked for is done once or not at all."""
+    live.wait_metric("chorus_requests_running", 0)
+    wait_for(lambda: live.descriptors() == live.descriptors())
+    idle = live.descriptors()
+    body = json.dumps({"name": "left", "path": "villain"}).encode()
+    head = f"POST /v1/adapters HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    for i in range(20):
+        with live.connect() as s:
+            s.sendall(head + body)
+            time.sleep(0.001 * (i % 4))
+    live.wait_metric("chorus_connections", 1)
+    wait_for(lambda: live.get("/v1/adapters/left")[1].get("status") == "ready")
+    assert say(live, adapter="left") == say(live, adapter="villain") and delete(live, "left")[0] == 200
+    # One that waits for a removal's users leaves too.
+    stream = threading.Thread(target=lambda: live.stream("/v1/chat/completions", {"model": "left2", "messages": ASK, "max_tokens": 600, "ignore_eos": True}, timeout=60))
+    assert live.post("/v1/adapters", {"name": "left2", "path": "villain"})[0] == 200
+    stream.start()
+    wait_for(lambda: live.get("/v1/adapters/left2")[1]["users"] == 1)
+    with live.connect() as s:
+        s.sendall(b"DELETE /v1/adapters/left2 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        wait_for(lambda: "left2" not in names(live))
+    stream.join()
+    live.wait_metric("chorus_connections", 1)
+    assert live.descriptors() <= idle + 1
