@@ -12,9 +12,11 @@
  * V are read once for all heads of the group. 4 warps with 16 MT vectors each (MT = 2, and 1 beyond
  * 128 columns); the loop goes over BN tokens from an absolute multiple of BN on.
  *
- * Shared memory: q' of the tile, one tile of K, one of V, rows padded by 16 bytes (ldmatrix hits 8
- * different bank groups): 68 KiB at D = 128. K of the next tokens is copied while this tile's
- * weights are applied, V while its scores are computed.
+ * Shared memory: q' of the tile, two tiles of K and of V, rows padded by 16 bytes (ldmatrix hits 8
+ * different bank groups): 102 KiB at D = 128, two blocks on an SM of sm_80 and sm_90. The next
+ * tokens are copied while these are worked on. Where a card has less, one tile of each, 68 KiB: K
+ * of the next tokens is copied while weights are applied, V while scores are computed; the same
+ * bits. Page numbers are read two tiles ahead.
  *
  * Precondition: D a multiple of 8, <= 256; keys and values of all positions up to the rows' own are
  * stored. Bytes: 4 D a token for each tile behind it; flops 4 D a (row, head, token).
@@ -47,13 +49,15 @@ struct prefill_tile {
     int pages;     /* index of the sequence's first page */
 };
 
-template <int KS, int MT, int BN> struct prefill_smem {
+template <int KS, int MT, int BN, int STAGES> struct prefill_smem {
     static constexpr int ROW = 32 * KS + 16; /* bytes */
     static constexpr int VECTORS = 16 * WARPS * MT;
     static constexpr int Q = 0;
     static constexpr int K = VECTORS * ROW;
     static constexpr int V = K + BN * ROW;
-    static constexpr int BYTES = V + BN * ROW;
+    static constexpr int STAGE = 2 * BN * ROW;       /* from one K to the next */
+    static constexpr int PAGES = K + STAGES * STAGE; /* of four tiles, a ring */
+    static constexpr int BYTES = PAGES + 4 * (BN / PAGE) * 4;
 };
 
 static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
@@ -98,11 +102,11 @@ static __device__ __forceinline__ uint16_t *vector_at(const struct prefill_call 
     return (uint16_t *)c.a.out + (size_t)row * c.a.out_stride + head * c.a.head_dim;
 }
 
-template <int KS, int MT, int BN>
+template <int KS, int MT, int BN, int STAGES>
 static __device__ __forceinline__ void copy_q(const struct prefill_call &c,
                                               const struct prefill_tile &t, uint8_t *smem)
 {
-    using at = prefill_smem<KS, MT, BN>;
+    using at = prefill_smem<KS, MT, BN, STAGES>;
 #pragma unroll 4
     for (int i = (int)threadIdx.x; i < at::VECTORS * 2 * KS; i += THREADS) {
         int v = i / (2 * KS), column = i % (2 * KS) * 8;
@@ -112,12 +116,30 @@ static __device__ __forceinline__ void copy_q(const struct prefill_call &c,
     }
 }
 
+/* The page number that this thread looks up of the tile of tokens [base, base + BN); 0 where it has
+ * none to look up, or none of its tokens is seen. */
+template <int BN>
+static __device__ __forceinline__ int find_page(const struct prefill_call &c,
+                                                const struct prefill_tile &t, int base)
+{
+    int token = base + (int)threadIdx.x * PAGE;
+    bool ok = threadIdx.x < BN / PAGE && token < t.high;
+    return ok ? c.s.pages[t.pages + token / PAGE] : 0;
+}
+
+/* To its place in the ring, where copy_kv finds it behind a barrier. */
+template <int BN> static __device__ __forceinline__ void keep_page(int *pages, int base, int page)
+{
+    if (threadIdx.x < BN / PAGE)
+        pages[base / BN % 4 * (BN / PAGE) + (int)threadIdx.x] = page;
+}
+
 /* Tokens [base, base + BN) of K (side 0) or V (1), zeros where no vector of the tile sees them. A
  * thread copies 16 bytes of every LINES-th token. */
 template <int KS, int BN>
 static __device__ __forceinline__ void copy_kv(const struct prefill_call &c,
-                                               const struct prefill_tile &t, int side, int base,
-                                               uint8_t *to)
+                                               const struct prefill_tile &t, const int *pages,
+                                               int side, int base, uint8_t *to)
 {
     constexpr int ROW = 32 * KS + 16, ACROSS = KS > 8 ? 32 : KS > 4 ? 16 : KS > 2 ? 8 : 4;
     constexpr int LINES = THREADS / ACROSS;
@@ -125,6 +147,7 @@ static __device__ __forceinline__ void copy_kv(const struct prefill_call &c,
     if (column >= 16 * KS)
         return;
     const uint16_t *kv = (const uint16_t *)c.a.kv + column;
+    pages += base / BN % 4 * (BN / PAGE);
     to += line * ROW + column * 2;
 #pragma unroll 2
     for (int n = 0; n < BN / LINES; n++) {
@@ -132,8 +155,8 @@ static __device__ __forceinline__ void copy_kv(const struct prefill_call &c,
         bool ok = token >= t.low && token < t.high && column < d;
         const uint16_t *from = (const uint16_t *)c.a.kv;
         if (ok) {
-            size_t block = ((size_t)c.s.pages[t.pages + token / PAGE] * 2 + (size_t)side) *
-                           (size_t)c.a.kv_heads;
+            size_t block =
+                ((size_t)pages[(token - base) / PAGE] * 2 + (size_t)side) * (size_t)c.a.kv_heads;
             from = kv + ((block + blockIdx.x) * PAGE + (size_t)(token % PAGE)) * (size_t)d;
         }
         ptx_cp_async16_or_zero(to + n * LINES * ROW, from, ok);
@@ -220,6 +243,8 @@ static __device__ __forceinline__ void soften(const float (&s)[MT][BN / 8][4],
                                               float (&o)[MT][2 * KS][4], float (&most)[MT][2],
                                               float (&sum)[MT][2])
 {
+    float keep[MT][2];
+    bool same = true;
 #pragma unroll
     for (int i = 0; i < 2 * MT; i++) {
         int m = i / 2, r = i % 2;
@@ -230,21 +255,27 @@ static __device__ __forceinline__ void soften(const float (&s)[MT][BN / 8][4],
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
         float from = top == -INFINITY ? 0.0f : top; /* nothing seen yet: all weights are 0 */
-        float keep = ptx_exp2(most[m][r] - from), add = 0.0f;
+        keep[m][r] = ptx_exp2(most[m][r] - from);
+        same = same && most[m][r] == top;
         most[m][r] = top;
+        float add = 0.0f;
 #pragma unroll
         for (int n = 0; n < BN / 8; n++) {
             float x = ptx_exp2(s[m][n][2 * r] - from), y = ptx_exp2(s[m][n][2 * r + 1] - from);
             add += x + y;
             p[m][n / 2][n % 2 * 2 + r] = pack_bf16(x, y);
         }
-        sum[m][r] = fmaf(sum[m][r], keep, add);
+        sum[m][r] = fmaf(sum[m][r], keep[m][r], add);
+    }
+    if (__all_sync(0xffffffffu, same)) /* all factors are 1, or of sums that are 0 */
+        return;
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++)
 #pragma unroll
         for (int n = 0; n < 2 * KS; n++) {
-            o[m][n][2 * r] *= keep;
-            o[m][n][2 * r + 1] *= keep;
+            o[i / 2][n][2 * (i % 2)] *= keep[i / 2][i % 2];
+            o[i / 2][n][2 * (i % 2) + 1] *= keep[i / 2][i % 2];
         }
-    }
 }
 
 /* a = o / sum through the warp's part of q' in shared memory, which only it reads. */
@@ -278,11 +309,69 @@ static __device__ __forceinline__ void store(const struct prefill_call &c,
     }
 }
 
-template <int KS, int MT, int BN>
+/* The tiles of tokens of a block, one after the other. */
+template <int KS, int MT, int BN, int STAGES>
+static __device__ __forceinline__ void attend_tiles(const struct prefill_call &c,
+                                                    const struct prefill_tile &t, uint8_t *smem,
+                                                    float (&o)[MT][2 * KS][4], float (&sum)[MT][2])
+{
+    using at = prefill_smem<KS, MT, BN, STAGES>;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int begin = t.low / BN * BN, first_pos = t.position + t.first / c.group;
+    int *pages = (int *)(smem + at::PAGES);
+    const uint8_t *q = smem + at::Q + warp * 16 * MT * at::ROW;
+    float most[MT][2];
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++)
+        most[i / 2][i % 2] = -INFINITY;
+    copy_q<KS, MT, BN, STAGES>(c, t, smem);
+    keep_page<BN>(pages, begin, find_page<BN>(c, t, begin));
+    keep_page<BN>(pages, begin + BN, find_page<BN>(c, t, begin + BN));
+    __syncthreads(); /* page numbers, before tokens are copied */
+    copy_kv<KS, BN>(c, t, pages, 0, begin, smem + at::K);
+    if (STAGES == 2)
+        copy_kv<KS, BN>(c, t, pages, 1, begin, smem + at::V);
+    ptx_cp_async_commit();
+    int stage = 0;
+    for (int base = begin; base < t.high; base += BN) {
+        const uint8_t *k = smem + at::K + stage * at::STAGE, *v = smem + at::V + stage * at::STAGE;
+        if (STAGES == 2)
+            stage ^= 1;
+        uint8_t *next = smem + stage * at::STAGE;
+        int page = find_page<BN>(c, t, base + 2 * BN);
+        ptx_cp_async_wait<0>();
+        __syncthreads(); /* two stages: K and V are there, all warps are done with the others; one:
+                            K is there, all warps are done with V */
+        if (STAGES == 1)
+            copy_kv<KS, BN>(c, t, pages, 1, base, smem + at::V);
+        if (STAGES == 2 && base + BN < t.high) {
+            copy_kv<KS, BN>(c, t, pages, 0, base + BN, next + at::K);
+            copy_kv<KS, BN>(c, t, pages, 1, base + BN, next + at::V);
+        }
+        ptx_cp_async_commit();
+        keep_page<BN>(pages, base + 2 * BN, page);
+        float s[MT][BN / 8][4] = {};
+        score<KS, MT, BN>(s, q, k, lane);
+        if (base + BN - 1 > first_pos || (c.a.window > 0 && base < t.high - c.a.window))
+            mask<MT, BN>(c, t, s, base);
+        uint32_t p[MT][BN / 16][4];
+        soften<KS, MT, BN>(s, p, o, most, sum);
+        if (STAGES == 1) {
+            ptx_cp_async_wait<0>();
+            __syncthreads(); /* V is there; all warps are done with K */
+            if (base + BN < t.high)
+                copy_kv<KS, BN>(c, t, pages, 0, base + BN, smem + at::K);
+            ptx_cp_async_commit();
+        }
+        weigh<KS, MT, BN>(o, p, v, lane);
+    }
+}
+
+template <int KS, int MT, int BN, int STAGES>
 __global__ __launch_bounds__(THREADS,
                              2) void k_attend_prefill(const __grid_constant__ struct prefill_call c)
 {
-    using at = prefill_smem<KS, MT, BN>;
+    using at = prefill_smem<KS, MT, BN, STAGES>;
     DYN_SMEM(smem);
     ptx_pdl_trigger();
     struct prefill_tile t;
@@ -292,45 +381,17 @@ __global__ __launch_bounds__(THREADS,
                              */
         return;
     }
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
-    int begin = t.low / BN * BN;
-    uint8_t *q = smem + at::Q + warp * 16 * MT * at::ROW;
     ptx_pdl_wait(); /* q', and the keys and values of the step's rows */
-    copy_q<KS, MT, BN>(c, t, smem);
-    copy_kv<KS, BN>(c, t, 0, begin, smem + at::K);
-    ptx_cp_async_commit();
-
-    float o[MT][2 * KS][4] = {}, most[MT][2], sum[MT][2] = {};
-#pragma unroll
-    for (int i = 0; i < 2 * MT; i++)
-        most[i / 2][i % 2] = -INFINITY;
-    int first_pos = t.position + t.first / c.group;
-    for (int base = begin; base < t.high; base += BN) {
-        ptx_cp_async_wait<0>();
-        __syncthreads(); /* K is there; all warps are done with V */
-        copy_kv<KS, BN>(c, t, 1, base, smem + at::V);
-        ptx_cp_async_commit();
-        float s[MT][BN / 8][4] = {};
-        score<KS, MT, BN>(s, q, smem + at::K, lane);
-        if (base + BN - 1 > first_pos || (c.a.window > 0 && base < t.high - c.a.window))
-            mask<MT, BN>(c, t, s, base);
-        uint32_t p[MT][BN / 16][4];
-        soften<KS, MT, BN>(s, p, o, most, sum);
-        ptx_cp_async_wait<0>();
-        __syncthreads(); /* V is there; all warps are done with K */
-        if (base + BN < t.high)
-            copy_kv<KS, BN>(c, t, 0, base + BN, smem + at::K);
-        ptx_cp_async_commit();
-        weigh<KS, MT, BN>(o, p, smem + at::V, lane);
-    }
+    float o[MT][2 * KS][4] = {}, sum[MT][2] = {};
+    attend_tiles<KS, MT, BN, STAGES>(c, t, smem, o, sum);
     find_tile(c, (int)blockIdx.y, at::VECTORS, &t); /* again: the loop is short of registers */
-    store<KS, MT, BN>(c, t, q, o, sum);
+    store<KS, MT, BN>(c, t, smem + at::Q + (int)threadIdx.x / 32 * 16 * MT * at::ROW, o, sum);
 }
 
-template <int KS, int MT, int BN>
-static enum status launch_tiles(const struct prefill_call &c, cudaStream_t s)
+template <int KS, int MT, int BN, int STAGES>
+static enum status launch_stages(const struct prefill_call &c, cudaStream_t s)
 {
-    using at = prefill_smem<KS, MT, BN>;
+    using at = prefill_smem<KS, MT, BN, STAGES>;
     /* Each piece may leave one tile that is not full. */
     size_t tiles = ((size_t)c.a.rows_max * (size_t)c.group + at::VECTORS - 1) / at::VECTORS +
                    (size_t)c.a.pieces_max;
@@ -338,7 +399,19 @@ static enum status launch_tiles(const struct prefill_call &c, cudaStream_t s)
         return STATUS_UNSUPPORTED;
     return launch(
         {dim3((unsigned)c.a.kv_heads, (unsigned)tiles, 1), THREADS, at::BYTES, c.a.dependent != 0},
-        s, k_attend_prefill<KS, MT, BN>, c);
+        s, k_attend_prefill<KS, MT, BN, STAGES>, c);
+}
+
+/* What the card has room for; found out once. Engine thread. */
+template <int KS, int MT, int BN>
+static enum status launch_tiles(const struct prefill_call &c, cudaStream_t s)
+{
+    static bool small;
+    enum status st = small ? STATUS_UNSUPPORTED : launch_stages<KS, MT, BN, 2>(c, s);
+    if (st != STATUS_UNSUPPORTED)
+        return st;
+    small = true;
+    return launch_stages<KS, MT, BN, 1>(c, s);
 }
 
 bool cuda_attend_prefill_takes(int head_dim)
