@@ -193,7 +193,7 @@ FAULTS = [
      "                       j->request.thinking);", "                       false);",
      "api/test_reasoning.py::test_prompt_that_opens_the_thought"),
     ("what is said before the end of a stream that splits", "server/api_generate.c",
-     "        reasoning_end(&c->reasoning, &c->thought, &c->text);\n", "        (void)c;\n",
+     "        reasoning_end(&c->reasoning, &c->thought, said_of(c));\n", "        (void)c;\n",
      "api/test_reasoning.py::test_split"),
 
     # ---- the model ----
