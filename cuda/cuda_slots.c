@@ -9,6 +9,23 @@
 
 #define MIB(bytes) ((double)(bytes) / (1 << 20))
 
+/* Pointers in a packed image's tables count from here. */
+#define PACK_BASE ((uint64_t)1 << 32)
+
+struct slot_image {
+    struct backend_image base; /* first */
+    struct lora_stack *table;  /* owned, [STACK_COUNT(L)] with pointers from PACK_BASE on */
+    struct lora_embed embed;   /* likewise */
+    uint8_t *dora;             /* owned, [STACK_COUNT(L)] cuda_adapter_dora */
+    uint8_t *bytes;            /* owned, [byte_count] */
+    size_t byte_count;         /* 0: the adapter changes nothing */
+};
+
+static const struct slot_image *slot_image_of(const struct backend_image *image)
+{
+    return (const struct slot_image *)image;
+}
+
 static int stacks_of(const struct cuda_backend *c)
 {
     return STACK_COUNT(c->w.shape.layers);
@@ -47,11 +64,13 @@ enum status cuda_slots_init(struct cuda_backend *c, struct err *e)
     s->gain = mem_calloc(slots, sizeof *s->gain);
     if (!s->table || !s->embeds || !s->gain)
         return err_set(e, STATUS_NO_MEMORY, "model", "out of memory for the adapter tables");
-    return STATUS_OK; /* the workspace was zeroed: the device's tables are empty too */
+    return cuda_send_init(&s->send,
+                          e); /* the workspace was zeroed: the device's tables are empty too */
 }
 
 void cuda_slots_deinit(struct cuda_backend *c)
 {
+    cuda_send_deinit(&c->slots.send);
     mem_free(c->slots.table);
     mem_free(c->slots.embeds);
     mem_free(c->slots.gain);
@@ -97,10 +116,11 @@ static enum status make_room(struct cuda_backend *c, int slot, size_t bytes, siz
 }
 
 /* Turns the magnitudes in the image into gains; any order of stacks. */
-static enum status make_gains(struct cuda_backend *c, int slot, const struct lora *l, struct err *e)
+static enum status make_gains(struct cuda_backend *c, int slot, const struct slot_image *image,
+                              struct err *e)
 {
     for (int stack = 0; stack < stacks_of(c); stack++) {
-        unsigned modules = cuda_adapter_dora(l, &c->w.shape, stack);
+        unsigned modules = image->dora[stack];
         if (!modules)
             continue;
         struct stack_shape shape;
@@ -118,30 +138,6 @@ static enum status make_gains(struct cuda_backend *c, int slot, const struct lor
     return STATUS_OK;
 }
 
-/* Packs the adapter and sends it to its place. */
-static enum status fill(struct cuda_backend *c, int slot, const struct lora *l, size_t bytes,
-                        size_t offset, struct err *e)
-{
-    char *place = (char *)c->arena_mem + offset;
-    uint8_t *image = mem_alloc_aligned(bytes);
-    if (!image)
-        return err_set(e, STATUS_NO_MEMORY, "adapter", "out of memory while packing an adapter");
-    enum status st = cuda_adapter_pack(l, &c->w.shape, image, (uint64_t)(uintptr_t)place,
-                                       table_of(c, slot), c->slots.embeds + slot, e);
-    if (st == STATUS_OK)
-        st = cuda_backend_check(
-            c, cudaMemcpyAsync(place, image, bytes, cudaMemcpyHostToDevice, c->stream),
-            "adapter_load", e);
-    if (st == STATUS_OK)
-        st = make_gains(c, slot, l, e);
-    if (st == STATUS_OK)
-        st = send_tables(c, slot, e);
-    /* The image is read until the stream has come here. */
-    enum status last = cuda_backend_check(c, cudaStreamSynchronize(c->stream), "adapter_load", e);
-    mem_free(image);
-    return st == STATUS_OK ? last : st;
-}
-
 static void forget(struct cuda_backend *c, int slot)
 {
     memset(table_of(c, slot), 0, (size_t)stacks_of(c) * sizeof *c->slots.table);
@@ -150,21 +146,127 @@ static void forget(struct cuda_backend *c, int slot)
     lora_arena_drop(&c->slots.arena, slot);
 }
 
-enum status cuda_slots_load(struct backend *b, int slot, const struct lora *l, struct err *e)
+size_t cuda_slots_bytes(const struct backend *b, const struct lora *l)
+{
+    return lora_arena_cost(cuda_adapter_bytes(l, &((const struct cuda_backend *)b)->w.shape));
+}
+
+size_t cuda_slots_room(const struct backend *b)
+{
+    return ((const struct cuda_backend *)b)->slots.arena.bytes;
+}
+
+/* ---- loading, in its parts ---- */
+
+void cuda_slots_image_free(struct backend_image *image)
+{
+    struct slot_image *i = (struct slot_image *)image;
+    mem_free(i->table);
+    mem_free(i->dora);
+    mem_free(i->bytes);
+    mem_free(i);
+}
+
+static bool make_image(struct slot_image *i, size_t stacks)
+{
+    i->table = mem_calloc(stacks, sizeof *i->table);
+    i->dora = mem_calloc(stacks, sizeof *i->dora);
+    i->bytes = i->byte_count > 0 ? mem_alloc_aligned(i->byte_count) : NULL;
+    return i->table && i->dora && (i->bytes || i->byte_count == 0);
+}
+
+enum status cuda_slots_pack(const struct backend *b, const struct lora *l,
+                            struct backend_image **out, struct err *e)
+{
+    const struct cuda_backend *c = (const struct cuda_backend *)b;
+    size_t stacks = (size_t)stacks_of(c);
+    enum status st = STATUS_OK;
+    struct slot_image *i = mem_calloc(1, sizeof *i);
+    if (!i)
+        return err_set(e, STATUS_NO_MEMORY, "adapter", "out of memory while packing an adapter");
+    i->byte_count = cuda_adapter_bytes(l, &c->w.shape);
+    i->base.bytes = sizeof *i + stacks * (sizeof *i->table + 1) + i->byte_count;
+    if (!make_image(i, stacks))
+        st = err_set(e, STATUS_NO_MEMORY, "adapter", "out of memory while packing an adapter");
+    for (size_t k = 0; k < stacks && st == STATUS_OK; k++)
+        i->dora[k] = (uint8_t)cuda_adapter_dora(l, &c->w.shape, (int)k);
+    if (st == STATUS_OK && i->byte_count > 0)
+        st = cuda_adapter_pack(l, &c->w.shape, i->bytes, PACK_BASE, i->table, &i->embed, e);
+    if (st == STATUS_OK)
+        *out = &i->base;
+    else
+        cuda_slots_image_free(&i->base);
+    return st;
+}
+
+enum status cuda_slots_place(struct backend *b, int slot, const struct backend_image *image,
+                             struct err *e)
 {
     struct cuda_backend *c = cuda_backend_of(b);
+    const struct slot_image *i = slot_image_of(image);
     CHECK(slot >= 0 && slot < c->plan.slots_max && c->flight_count == 0);
     if (c->lost != STATUS_OK)
         return err_set(e, c->lost, NULL, "%s", c->lost_err.msg);
-    size_t bytes = cuda_adapter_bytes(l, &c->w.shape), offset;
-    if (bytes == 0)
+    if (i->byte_count == 0)
         return STATUS_OK; /* it changes nothing: the empty slot is the adapter */
-    enum status st = make_room(c, slot, bytes, &offset, e);
-    if (st != STATUS_OK)
-        return st;
-    st = fill(c, slot, l, bytes, offset, e);
+    enum status st = make_room(c, slot, i->byte_count, &c->slots.sending_at, e);
+    if (st == STATUS_OK)
+        st = cuda_send_after(&c->slots.send, c->stream, e);
     if (st != STATUS_OK)
         forget(c, slot);
+    return st;
+}
+
+enum status cuda_slots_upload(struct backend *b, int slot, const struct backend_image *image,
+                              struct err *e)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    const struct slot_image *i = slot_image_of(image);
+    CHECK(slot >= 0 && slot < c->plan.slots_max);
+    if (i->byte_count == 0)
+        return STATUS_OK;
+    return cuda_send_bytes(&c->slots.send, c->device, (char *)c->arena_mem + c->slots.sending_at,
+                           i->bytes, i->byte_count, e);
+}
+
+enum status cuda_slots_commit(struct backend *b, int slot, const struct backend_image *image,
+                              struct err *e)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    const struct slot_image *i = slot_image_of(image);
+    CHECK(slot >= 0 && slot < c->plan.slots_max && c->flight_count == 0);
+    if (c->lost != STATUS_OK)
+        return err_set(e, c->lost, NULL, "%s", c->lost_err.msg);
+    if (i->byte_count == 0)
+        return STATUS_OK;
+    uint64_t place = (uint64_t)(uintptr_t)((char *)c->arena_mem + c->slots.sending_at);
+    memcpy(table_of(c, slot), i->table, (size_t)stacks_of(c) * sizeof *i->table);
+    c->slots.embeds[slot] = i->embed;
+    cuda_adapter_rebase(table_of(c, slot), stacks_of(c), c->slots.embeds + slot, PACK_BASE, place);
+    enum status st = make_gains(c, slot, i, e);
+    return st == STATUS_OK ? send_tables(c, slot, e) : st;
+}
+
+/* ---- and at once ---- */
+
+enum status cuda_slots_load(struct backend *b, int slot, const struct lora *l, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    struct backend_image *image = NULL;
+    if (c->lost != STATUS_OK)
+        return err_set(e, c->lost, NULL, "%s", c->lost_err.msg);
+    enum status st = cuda_slots_pack(b, l, &image, e);
+    if (st != STATUS_OK)
+        return st;
+    st = cuda_slots_place(b, slot, image, e);
+    if (st == STATUS_OK) {
+        st = cuda_slots_upload(b, slot, image, e);
+        if (st == STATUS_OK)
+            st = cuda_slots_commit(b, slot, image, e);
+        if (st != STATUS_OK)
+            forget(c, slot);
+    }
+    cuda_slots_image_free(image);
     return st;
 }
 

@@ -1,5 +1,6 @@
 /* cuda_slots: adapters on the device: their images in the arena, and the tables that the kernels
- * read. Loading packs on the calling thread; copies and tables go into the stream of the steps. */
+ * read. An image is packed and sent by the loader's threads (cuda_send); moves within the arena,
+ * DoRA's gains and the tables go into the stream of the steps. */
 #ifndef CHORUS_CUDA_CUDA_SLOTS_H
 #define CHORUS_CUDA_CUDA_SLOTS_H
 
@@ -11,6 +12,17 @@ void cuda_slots_deinit(struct cuda_backend *c);
 
 /* See backend.h. STATUS_NO_MEMORY: the arena has no room. No step is in flight. */
 enum status cuda_slots_load(struct backend *b, int slot, const struct lora *l, struct err *e);
+size_t cuda_slots_bytes(const struct backend *b, const struct lora *l);
+size_t cuda_slots_room(const struct backend *b);
+enum status cuda_slots_pack(const struct backend *b, const struct lora *l,
+                            struct backend_image **out, struct err *e);
+void cuda_slots_image_free(struct backend_image *image);
+enum status cuda_slots_place(struct backend *b, int slot, const struct backend_image *image,
+                             struct err *e);
+enum status cuda_slots_upload(struct backend *b, int slot, const struct backend_image *image,
+                              struct err *e);
+enum status cuda_slots_commit(struct backend *b, int slot, const struct backend_image *image,
+                              struct err *e);
 void cuda_slots_unload(struct backend *b, int slot);
 
 #endif

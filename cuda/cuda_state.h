@@ -12,6 +12,7 @@
 #include "cuda/cuda_graphs.h"
 #include "cuda/cuda_many.h"
 #include "cuda/cuda_memory.h"
+#include "cuda/cuda_send.h"
 #include "cuda/cuda_weights.h"
 #include "cuda/cuda_workspace.h"
 #include "cuda/lora_arena.h"
@@ -23,6 +24,8 @@ struct cuda_slots {
     struct lora_stack *table;  /* owned, [slots, STACK_COUNT(L)] as on the device */
     struct lora_embed *embeds; /* owned, [slots] as on the device */
     uint8_t *gain;             /* owned, [slots]: 1 where the adapter has DoRA */
+    struct cuda_send send;
+    size_t sending_at; /* where in the arena the slot being uploaded lies: set by place */
 };
 
 /* What the pass is recorded for, from step_begin to step_launch. */
