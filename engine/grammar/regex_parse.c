@@ -11,6 +11,8 @@
 
 #define GROUPS_MAX 100   /* inside each other: the parser's own recursion */
 #define COUNT_MAX  65535 /* of {m,n} */
+/* Beside an atom: it is a lookahead, what follows must be in that language too. */
+#define LOOK (UINT32_C(1) << 31)
 
 struct parser {
     struct regular *r;
@@ -20,6 +22,8 @@ struct parser {
     size_t atoms_count, atoms_cap;
     struct regular_range *ranges; /* of the class that is being read */
     size_t ranges_count, ranges_cap;
+    uint32_t after; /* what follows the pattern in the text */
+    bool begun;     /* in a lookahead right behind ^: another ^ holds there */
     enum status failed;
     struct err *e;
 };
@@ -285,7 +289,7 @@ static uint32_t group(struct parser *p, int depth)
         return bad(p, STATUS_LIMIT, "groups too deep in each other");
     if (eat(p, "?")) {
         if (at(p, "=") || at(p, "!"))
-            return refuse(p, "a lookahead");
+            return refuse(p, "a lookahead inside a group");
         if (at(p, "<=") || at(p, "<!"))
             return refuse(p, "a lookbehind");
         if (at(p, "P=") || at(p, "P>"))
@@ -315,7 +319,7 @@ static uint32_t atom(struct parser *p, int depth)
     if (eat(p, "."))
         return set_of(p, breaks, COUNT(breaks), true);
     if (eat(p, "^"))
-        return REGULAR_BEGIN;
+        return p->begun ? REGULAR_EMPTY : REGULAR_BEGIN;
     if (eat(p, "$"))
         return REGULAR_END;
     if (at(p, "*") || at(p, "+") || at(p, "?"))
@@ -385,20 +389,42 @@ static uint32_t quantified(struct parser *p, int depth)
     return a;
 }
 
+/* (?=...) or (?!...) outside of groups: all that follows must, or must not, begin so. */
+static uint32_t lookahead(struct parser *p, size_t base)
+{
+    bool negative = p->s[p->i + 2] == '!', outer = p->begun;
+    p->i += 3;
+    p->begun = p->atoms_count > base;
+    for (size_t i = base; i < p->atoms_count; i++)
+        p->begun = p->begun && (p->atoms[i] == REGULAR_BEGIN || (p->atoms[i] & LOOK));
+    uint32_t inside = alternatives(p, 1);
+    p->begun = outer;
+    if (p->failed == STATUS_OK && !eat(p, ")"))
+        return bad(p, STATUS_INVALID, "a group without its end");
+    if (at(p, "*") || at(p, "+") || at(p, "?") || at(p, "{"))
+        return refuse(p, "a lookahead that is repeated");
+    inside = regular_cat(p->r, inside, REGULAR_ALL);
+    return (negative ? regular_not(p->r, inside) : inside) | LOOK;
+}
+
+/* Outside of groups the pattern's own end belongs to it, since a lookahead reads on there. */
 static uint32_t sequence(struct parser *p, int depth)
 {
     size_t base = p->atoms_count;
-    uint32_t out = REGULAR_EMPTY;
+    uint32_t out = depth ? REGULAR_EMPTY : p->after;
     while (more(p) && !at(p, "|") && !at(p, ")")) {
-        uint32_t a = quantified(p, depth);
+        bool look = depth == 0 && (at(p, "(?=") || at(p, "(?!"));
+        uint32_t a = look ? lookahead(p, base) : quantified(p, depth);
         if (!VEC_RESERVE(p->atoms, p->atoms_cap, p->atoms_count + 1)) {
             p->failed = err_set(p->e, STATUS_NO_MEMORY, NULL, "out of memory");
             return REGULAR_NONE;
         }
         p->atoms[p->atoms_count++] = a;
     }
-    while (p->atoms_count > base)
-        out = regular_cat(p->r, p->atoms[--p->atoms_count], out);
+    while (p->atoms_count > base) {
+        uint32_t a = p->atoms[--p->atoms_count];
+        out = a & LOOK ? regular_and(p->r, a & ~LOOK, out) : regular_cat(p->r, a, out);
+    }
     return out;
 }
 
@@ -419,6 +445,10 @@ enum status regex_parse(struct regular *r, const char *pattern, size_t n, bool w
                        LIMIT_PATTERN_BYTES);
     if (!utf8_is_valid(pattern, n))
         return err_set(e, STATUS_INVALID, NULL, "the pattern is not UTF-8");
+    /* The text around a match, with its mark unless the pattern took it. */
+    uint32_t text = whole ? REGULAR_EMPTY : REGULAR_TEXT;
+    uint32_t before = regular_or(r, REGULAR_EMPTY, regular_cat(r, REGULAR_BEGIN, text));
+    p.after = regular_or(r, REGULAR_EMPTY, regular_cat(r, text, REGULAR_END));
     uint32_t body = alternatives(&p, 0);
     if (p.failed == STATUS_OK && p.i < n)
         bad(&p, STATUS_INVALID, "a ) without its group");
@@ -426,11 +456,7 @@ enum status regex_parse(struct regular *r, const char *pattern, size_t n, bool w
     mem_free(p.ranges);
     if (p.failed != STATUS_OK)
         return p.failed;
-    /* The text around a match, with its mark unless the pattern took it. */
-    uint32_t text = whole ? REGULAR_EMPTY : REGULAR_TEXT;
-    uint32_t before = regular_or(r, REGULAR_EMPTY, regular_cat(r, REGULAR_BEGIN, text));
-    uint32_t after = regular_or(r, REGULAR_EMPTY, regular_cat(r, text, REGULAR_END));
-    uint32_t all = regular_cat(r, before, regular_cat(r, body, after));
+    uint32_t all = regular_cat(r, before, body);
     enum status s = regular_status(r, e);
     if (s == STATUS_OK)
         *out = all;

@@ -2,8 +2,9 @@
  *
  * Classes, escapes (\d \w \s \D \W \S over ASCII, but \s as ECMA; \t \n \r \f \v \0 \xHH \uHHHH
  * \u{...} \cX, \p{L} and the other general categories), groups (capturing, named or not), | * + ?
- * {m,n} (lazy ones too, which are the same language), dot (no line break), anchors anywhere. What
- * looks around, refers back, or sets flags is STATUS_UNSUPPORTED and named.
+ * {m,n} (lazy ones too, which are the same language), dot (no line break), anchors anywhere,
+ * lookaheads outside of groups. What looks around elsewhere, refers back, or sets flags is
+ * STATUS_UNSUPPORTED and named.
  */
 #ifndef CHORUS_GRAMMAR_REGEX_PARSE_H
 #define CHORUS_GRAMMAR_REGEX_PARSE_H
