@@ -1,12 +1,16 @@
 """Calls of tools through the official SDK: the demo model under chat templates of other families, which write calls in their own
 forms. Forced calls are constrained to the tools' schemas; for free ones a structured output makes the model say what a model of
 that family would."""
+import datetime
 import json
 import re
 import shutil
+import typing
+import uuid
 
 import jsonschema
 import openai
+import pydantic
 import pytest
 
 from conftest import DEMO, ROOT, start_real
@@ -194,3 +198,31 @@ def test_tools_without_parameters(server):
     tools = [{"type": "function", "function": {"name": "now"}}]
     status, answer = server.post("/v1/chat/completions", {"messages": ASK, "max_tokens": 50, "tools": tools, "tool_choice": "required", "parallel_tool_calls": False})
     assert status == 200 and answer["choices"][0]["message"]["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}, answer
+
+
+class Stop(pydantic.BaseModel):
+    name: typing.Annotated[str, pydantic.Field(min_length=1, max_length=10)]
+    at: datetime.time
+
+
+class Journey(pydantic.BaseModel):
+    """A journey by rail."""
+    id: uuid.UUID
+    day: datetime.date
+    kind: typing.Literal["fast", "slow"]
+    price: typing.Annotated[float, pydantic.Field(ge=0)]
+    seats: typing.Annotated[int, pydantic.Field(ge=1, le=9)]
+    note: typing.Optional[typing.Annotated[str, pydantic.Field(pattern="^[a-z ]{0,8}$")]]
+    stops: typing.Annotated[list[Stop], pydantic.Field(max_length=2)]
+
+
+def test_pydantic(server):
+    """What the SDK makes of a Pydantic model, as a form and as a tool, comes back as that model."""
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+        for seed in range(5):
+            answer = client.chat.completions.parse(model="", messages=ASK, response_format=Journey, seed=seed, max_tokens=600)
+            assert isinstance(answer.choices[0].message.parsed, Journey), answer
+            answer = client.chat.completions.parse(model="", messages=ASK, tools=[openai.pydantic_function_tool(Journey)], seed=seed, max_tokens=600,
+                                                   tool_choice={"type": "function", "function": {"name": "Journey"}})
+            call = answer.choices[0].message.tool_calls[0].function
+            assert isinstance(call.parsed_arguments, Journey), answer
