@@ -353,7 +353,8 @@ static void answer_removed(struct adapter_op *op, int users, int ended)
                   ",\"generation\":%llu,\"deleted\":true,\"draining\":%s,\"users\":%d,"
                   "\"ended\":%d,\"requests\":[",
                   (unsigned long long)op->generation, users ? "true" : "false", users, ended);
-    api_generate_put_users(op->server, op->generation, USERS_SHOWN, &b);
+    if (users > 0) /* else some may have ended and not been heard yet */
+        api_generate_put_users(op->server, op->generation, USERS_SHOWN, &b);
     strbuf_puts(&b, "]}");
     server_answer_json(op->call, users ? 202 : 200, &b);
 }

@@ -386,7 +386,7 @@ def test_unload_under_streams(live):
     drained = 0
     for i in range(cycles):
         status, gone = delete(live, "busy", {"deadline_ms": 40 * SLOW if i % 2 else 20000})
-        assert status in (200, 202) and gone["deleted"] and (status == 202) == gone["draining"] and len(gone["requests"]) == min(gone["users"], 16), gone
+        assert status in (200, 202) and gone["deleted"] and (status == 202) == gone["draining"] == (gone["users"] > 0) == (len(gone["requests"]) > 0), gone
         assert i % 2 or status == 200, "so long no answer takes"
         drained += status == 202
         status, made = live.post("/v1/adapters", {"name": "busy", "path": "wood-elf" if i % 2 else "villain"})
