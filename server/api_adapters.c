@@ -448,12 +448,22 @@ static enum status read_blend(struct adapter_op *op, struct err *e)
     return STATUS_OK;
 }
 
+/* true: its own, false: none, an object: this one. */
+static enum status read_profile(struct adapter_op *op, struct err *e)
+{
+    const cJSON *v = json_member(op->root, "profile");
+    if (v && !cJSON_IsBool(v) && !cJSON_IsObject(v))
+        return err_set(e, STATUS_INVALID, "profile", "'profile' must be a boolean or an object");
+    op->spec.plain = cJSON_IsFalse(v);
+    op->spec.profile = cJSON_IsObject(v) ? v : NULL;
+    return STATUS_OK;
+}
+
 static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
 {
     const cJSON *root = op->root;
     const char *name = NULL;
     bool replace = true;
-    bool profile = true;
     int64_t share = 1;
     enum status st = json_get_string(root, "name", &name, e);
     if (st == STATUS_OK)
@@ -469,14 +479,13 @@ static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
     if (st == STATUS_OK)
         st = json_get_int(root, "share", 1, SHARE_MAX, &share, e);
     if (st == STATUS_OK)
-        st = json_get_bool(root, "profile", &profile, e);
+        st = read_profile(op, e);
     if (st == STATUS_OK)
         st = json_get_bool(root, "replace", &replace, e);
     if (st == STATUS_OK)
         st = json_get_bool(root, "wait", wait, e);
     op->spec.name = op->name;
     op->spec.keep = !replace;
-    op->spec.plain = !profile;
     op->spec.share = (int)share;
     return st;
 }

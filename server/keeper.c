@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/json.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
@@ -125,13 +126,19 @@ static bool reserve_entry(struct keeper *k)
     return ok;
 }
 
-/* Takes the profile. What was pending is so no more. */
+static void deinit_entry(struct entry *e)
+{
+    profile_unref(e->profile);
+    registry_item_deinit(&e->item);
+}
+
+/* Takes what `e` owns. What was pending is so no more. */
 static void put_entry(struct keeper *k, const struct entry *e)
 {
     pthread_mutex_lock(&k->lock);
     struct entry *at = entry_of(k, e->item.name);
     if (at)
-        profile_unref(at->profile);
+        deinit_entry(at);
     else
         at = &k->entries[k->entry_count++];
     *at = *e;
@@ -144,7 +151,7 @@ static void drop_entry(struct keeper *k, const char *name)
     pthread_mutex_lock(&k->lock);
     struct entry *at = entry_of(k, name);
     if (at) {
-        profile_unref(at->profile);
+        deinit_entry(at);
         *at = k->entries[--k->entry_count];
     }
     for (int i = k->scale_count - 1; i >= 0; i--) {
@@ -263,20 +270,46 @@ static void keep(struct keeper *k)
         LOG_WARN(LOG_WHAT("what was registered will not survive a restart"), LOG_STR("why", e.msg));
 }
 
-/* Adds to the engine what lies at to->path of to->root, with its profile. On STATUS_OK put_entry
- * has to follow. */
+static enum status load_profile(struct keeper *k, const char *root, const char *path,
+                                struct entry *made, struct err *e)
+{
+    cJSON *given = NULL;
+    const char *text = made->item.profile;
+    enum status st = STATUS_OK;
+    if (text)
+        st = json_parse(text, strlen(text), &json_default_limits, &given, e);
+    if (st == STATUS_OK)
+        st = profile_load(root, path, given, k->text, &k->defaults, &made->profile, e);
+    cJSON_Delete(given);
+    return st;
+}
+
+static enum status blend(struct keeper *k, struct entry *made, struct err *e)
+{
+    const struct registry_item *it = &made->item;
+    struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST] = {0};
+    for (int i = 0; i < it->part_count; i++) {
+        memcpy(parts[i].name, it->parts[i].name, sizeof parts[i].name);
+        parts[i].weight = it->parts[i].weight;
+    }
+    return engine_adapter_blend(k->engine, it->name, parts, it->part_count, &made->generation, e);
+}
+
+/* Adds to the engine what lies at to->path of to->root, or a blend, with its profile. On STATUS_OK
+ * put_entry has to follow. */
 static enum status publish(struct keeper *k, const struct engine_adapter_spec *to,
                            struct entry *made, struct err *e)
 {
     enum status st = STATUS_OK;
     if (!made->item.plain)
-        st = profile_load(to->root, to->path, k->text, &k->defaults, &made->profile, e);
+        st = load_profile(k, to->root, to->path, made, e);
     if (st != STATUS_OK)
         return st;
     pthread_mutex_lock(&k->lock);
     k->pending = made;
     pthread_mutex_unlock(&k->lock);
-    st = engine_adapter_put(k->engine, to, &made->generation, e);
+    st = made->item.part_count > 0 ? blend(k, made, e)
+                                   : engine_adapter_put(k->engine, to, &made->generation, e);
     if (st == STATUS_OK)
         return st;
     pthread_mutex_lock(&k->lock);
@@ -292,16 +325,9 @@ static enum status put(struct keeper *k, struct entry *made, struct err *e)
 {
     struct registry_item *it = &made->item;
     struct engine_adapter_spec to = {.name = it->name, .pinned = it->pinned, .share = it->share};
-    struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST] = {0};
     char path[2 * ADAPTER_PATH_BYTES];
-    if (it->part_count > 0) {
-        for (int i = 0; i < it->part_count; i++) {
-            memcpy(parts[i].name, it->parts[i].name, sizeof parts[i].name);
-            parts[i].weight = it->parts[i].weight;
-        }
-        return engine_adapter_blend(k->engine, it->name, parts, it->part_count, &made->generation,
-                                    e);
-    }
+    if (it->part_count > 0)
+        return publish(k, &to, made, e);
     enum status st = adapter_roots_find(&k->roots, it->path, &to.root, &to.path, e);
     if (st == STATUS_OK)
         st = publish(k, &to, made, e);
@@ -331,13 +357,20 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
     if (spec->path && strlen(spec->path) >= sizeof made.item.path)
         return err_set(e, STATUS_INVALID, "path", "'path' must hold 1 to %d bytes",
                        ADAPTER_PATH_BYTES - 1);
+    if (spec->profile) {
+        made.item.profile = registry_text_of(spec->profile);
+        if (!made.item.profile)
+            return out_of_memory(e);
+    }
     if (spec->path)
         snprintf(made.item.path, sizeof made.item.path, "%s", spec->path);
     enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
         st = put(k, &made, e);
-    if (st != STATUS_OK)
+    if (st != STATUS_OK) {
+        registry_item_deinit(&made.item);
         return st;
+    }
     *generation = made.generation;
     put_entry(k, &made);
     keep(k);
@@ -596,7 +629,7 @@ static enum status adopt(struct keeper *k, struct err *e)
         memcpy(made.item.name, list[i].name, sizeof made.item.name);
         st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
         if (st == STATUS_OK && list[i].path[0])
-            st = profile_load(list[i].path, ".", k->text, &k->defaults, &made.profile, e);
+            st = load_profile(k, list[i].path, ".", &made, e);
         if (st == STATUS_OK)
             put_entry(k, &made);
         else
@@ -607,7 +640,7 @@ static enum status adopt(struct keeper *k, struct err *e)
 }
 
 /* Adds again what a client registered in a former life. */
-static enum status restore(struct keeper *k, const struct registry_item *it, struct err *e)
+static enum status restore(struct keeper *k, struct registry_item *it, struct err *e)
 {
     struct entry made = {.source = KEEPER_CLIENT, .item = *it};
     struct keeper_facts facts;
@@ -626,10 +659,11 @@ static enum status restore(struct keeper *k, const struct registry_item *it, str
         note_failure(k, it->name, &why);
     }
     put_entry(k, &made);
+    it->profile = NULL; /* moved */
     return STATUS_OK;
 }
 
-static enum status restore_all(struct keeper *k, const struct registry_item *items, size_t count,
+static enum status restore_all(struct keeper *k, struct registry_item *items, size_t count,
                                bool blends, struct err *e)
 {
     enum status st = STATUS_OK;
@@ -675,6 +709,8 @@ enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
         folder_scan(k->folder, true);
     if (st == STATUS_OK)
         st = restore_all(k, items, count, true, e); /* of whatever there is by now */
+    for (size_t i = 0; i < count; i++)
+        registry_item_deinit(&items[i]);
     mem_free(items);
     return st;
 }
@@ -715,7 +751,7 @@ void keeper_destroy(struct keeper *k)
     pthread_mutex_destroy(&k->lock);
     adapter_roots_deinit(&k->roots);
     for (size_t i = 0; i < k->entry_count; i++)
-        profile_unref(k->entries[i].profile);
+        deinit_entry(&k->entries[i]);
     mem_free(k->entries);
     mem_free(k);
 }

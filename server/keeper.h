@@ -44,9 +44,10 @@ struct keeper_spec {
     bool pinned;
     int share;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
-    int part_count; /* 0: no blend */
-    bool plain;     /* its profile is left aside */
-    bool keep;      /* an existing name is STATUS_CONFLICT */
+    int part_count;       /* 0: no blend */
+    bool plain;           /* its profile is left aside */
+    const cJSON *profile; /* an object that stands for its profile; NULL: its own */
+    bool keep;            /* an existing name is STATUS_CONFLICT */
 };
 
 struct keeper_facts {

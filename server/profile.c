@@ -33,39 +33,34 @@ void profile_unref(struct profile *p)
     mem_free(p);
 }
 
-/* What is wrong with a field of the file. */
-static enum status bad(const char *field, const char *why, struct err *e)
+/* Where a field stands: in the file, or in what a client gave. */
+static enum status name_field(bool given, const char *within, const char *field, const char *why,
+                              struct err *e)
 {
     char param[ERR_PARAM_MAX];
-    snprintf(param, sizeof param, FILE_NAME ": %.64s", field);
-    return err_set(e, STATUS_BAD_FILE, param, FILE_NAME ": '%.64s' %s", field, why);
+    char text[ERR_MSG_MAX];
+    snprintf(text, sizeof text, "%s", why); /* `field` and `why` may lie in `e` */
+    snprintf(param, sizeof param, "%s%.16s%.48s", given ? "profile." : FILE_NAME ": ", within,
+             field);
+    return err_set(e, given ? STATUS_INVALID : STATUS_BAD_FILE, param, "%s: %.400s", param, text);
 }
 
-/* Puts the file's name before what a getter said. */
-static enum status in_file(enum status st, const char *within, struct err *e)
+/* Puts the place before what a getter said. */
+static enum status in_place(bool given, enum status st, const char *within, struct err *e)
 {
-    char field[ERR_PARAM_MAX];
-    char why[ERR_MSG_MAX];
-    if (st != STATUS_INVALID)
-        return st;
-    snprintf(field, sizeof field, "%s%s", within, e->param);
-    snprintf(why, sizeof why, "%s", e->msg);
-    char param[ERR_PARAM_MAX];
-    snprintf(param, sizeof param, FILE_NAME ": %.64s", field);
-    return err_set(e, STATUS_BAD_FILE, param, FILE_NAME ": %.400s", why);
+    return st == STATUS_INVALID ? name_field(given, within, e->param, e->msg, e) : st;
 }
 
-static enum status read_sampling(const cJSON *list, const struct sample_params *defaults,
-                                 struct profile *p, struct err *e)
+static enum status read_sampling(bool given, const cJSON *list,
+                                 const struct sample_params *defaults, struct profile *p,
+                                 struct err *e)
 {
     int64_t max_tokens = -1;
     if (!cJSON_IsObject(list))
-        return bad("sampling", "must be an object", e);
+        return name_field(given, "", "sampling", "must be an object", e);
     for (const cJSON *m = list->child; m; m = m->next) {
-        char field[ERR_PARAM_MAX];
-        snprintf(field, sizeof field, "sampling.%.48s", m->string);
         if (!api_request_is_sampling(m->string) && strcmp(m->string, "max_tokens") != 0)
-            return bad(field, "is not known", e);
+            return name_field(given, "sampling.", m->string, "is not known", e);
     }
     p->sampling = *defaults;
     p->has_sampling = true;
@@ -73,12 +68,12 @@ static enum status read_sampling(const cJSON *list, const struct sample_params *
     if (st == STATUS_OK)
         st = json_get_int(list, "max_tokens", 1, INT32_MAX, &max_tokens, e);
     p->max_tokens = (int)max_tokens;
-    return in_file(st, "sampling.", e);
+    return in_place(given, st, "sampling.", e);
 }
 
 /* *own: the template to use, NULL for none of its own words; *none: the base's, whatever lies
  * there. */
-static enum status read_json(const cJSON *root, const struct sample_params *defaults,
+static enum status read_json(bool given, const cJSON *root, const struct sample_params *defaults,
                              struct profile *p, const char **own, bool *none, struct err *e)
 {
     const cJSON *template = json_member(root, "chat_template");
@@ -87,16 +82,19 @@ static enum status read_json(const cJSON *root, const struct sample_params *defa
     for (const cJSON *m = root->child; m; m = m->next) {
         if (strcmp(m->string, "system") != 0 && strcmp(m->string, "sampling") != 0 &&
             strcmp(m->string, "chat_template") != 0)
-            return bad(m->string, "is not known", e);
+            return name_field(given, "", m->string, "is not known", e);
     }
-    st = in_file(json_get_string(root, "system", &system, e), "", e);
+    st = in_place(given, json_get_string(root, "system", &system, e), "", e);
     if (st == STATUS_OK && json_member(root, "sampling"))
-        st = read_sampling(json_member(root, "sampling"), defaults, p, e);
+        st = read_sampling(given, json_member(root, "sampling"), defaults, p, e);
     if (st != STATUS_OK)
         return st;
     *none = cJSON_IsFalse(template);
     if (template && !*none && !cJSON_IsString(template))
-        return bad("chat_template", "must be a template, or false for the base's", e);
+        return name_field(given, "", "chat_template", "must be a template, or false for the base's",
+                          e);
+    if (given && cJSON_IsString(template))
+        return name_field(given, "", "chat_template", "a request cannot bring a template", e);
     *own = cJSON_IsString(template) ? template->valuestring : NULL;
     p->system = system && *system ? mem_strdup(system) : NULL;
     return system && *system && !p->system ? out_of_memory(e) : STATUS_OK;
@@ -149,43 +147,52 @@ static enum status read_template(const struct file_root *dir, const struct engin
     return st;
 }
 
-static enum status read_directory(const struct file_root *dir, const struct engine_text *base,
-                                  const struct sample_params *defaults, struct profile *p,
-                                  struct err *e)
+/* `dir` NULL: there is none. */
+static enum status read_all(const struct file_root *dir, const cJSON *given,
+                            const struct engine_text *base, const struct sample_params *defaults,
+                            struct profile *p, struct err *e)
 {
     cJSON *root = NULL;
     const char *own = NULL;
     bool none = false;
-    enum status st = read_object(dir, FILE_NAME, LIMIT_PROFILE_BYTES, &root, e);
-    if (st == STATUS_OK && root)
-        st = read_json(root, defaults, p, &own, &none, e);
-    if (st == STATUS_OK && !none)
+    enum status st = STATUS_OK;
+    if (dir && !given)
+        st = read_object(dir, FILE_NAME, LIMIT_PROFILE_BYTES, &root, e);
+    if (st == STATUS_OK && (given || root))
+        st = read_json(given != NULL, given ? given : root, defaults, p, &own, &none, e);
+    if (st == STATUS_OK && dir && !none)
         st = read_template(dir, base, own, p, e);
     cJSON_Delete(root);
     return st;
 }
 
-enum status profile_load(const char *root, const char *rest, const struct engine_text *base,
-                         const struct sample_params *defaults, struct profile **out, struct err *e)
+/* False: no directory; a single file has none, and what else is wrong others say better. */
+static bool open_directory(const char *root, const char *rest, struct file_root *out)
 {
     struct file_root top;
+    struct err ignored;
+    if (!root || file_root_open(root, true, &top, &ignored) != STATUS_OK)
+        return false;
+    bool found = file_root_open_in(&top, rest, out, &ignored) == STATUS_OK;
+    file_root_close(&top);
+    return found;
+}
+
+enum status profile_load(const char *root, const char *rest, const cJSON *given,
+                         const struct engine_text *base, const struct sample_params *defaults,
+                         struct profile **out, struct err *e)
+{
     struct file_root dir;
     *out = NULL;
-    if (file_root_open(root, true, &top, e) != STATUS_OK)
-        return STATUS_OK; /* a single file has no profile; what else is wrong others say better */
-    enum status st = file_root_open_in(&top, rest, &dir, e);
-    file_root_close(&top);
-    if (st != STATUS_OK)
-        return STATUS_OK;
     struct profile *p = mem_calloc(1, sizeof *p);
-    if (!p) {
-        file_root_close(&dir);
+    if (!p)
         return out_of_memory(e);
-    }
     atomic_init(&p->refs, 1);
     p->max_tokens = -1;
-    st = read_directory(&dir, base, defaults, p, e);
-    file_root_close(&dir);
+    bool found = open_directory(root, rest, &dir);
+    enum status st = read_all(found ? &dir : NULL, given, base, defaults, p, e);
+    if (found)
+        file_root_close(&dir);
     if (st != STATUS_OK || (!p->system && !p->text && !p->has_sampling)) {
         profile_unref(p);
         return st;

@@ -26,9 +26,11 @@ struct profile {
     int max_tokens;                /* -1: it says nothing */
 };
 
-/* Of directory `rest` of `root`, never leaving root. *out NULL: there is none. `base` must outlive
- * it. STATUS_BAD_FILE, STATUS_UNSUPPORTED or STATUS_LIMIT name the field in e->param. */
-WARN_UNUSED enum status profile_load(const char *root, const char *rest,
+/* Of directory `rest` of `root` (NULL: there is no directory), never leaving root. `given`, unless
+ * NULL, stands for the directory's chorus.json; as it came from a client it carries no template.
+ * *out NULL: there is none. `base` must outlive it. STATUS_BAD_FILE, STATUS_INVALID (given),
+ * STATUS_UNSUPPORTED or STATUS_LIMIT name the field in e->param. */
+WARN_UNUSED enum status profile_load(const char *root, const char *rest, const cJSON *given,
                                      const struct engine_text *base,
                                      const struct sample_params *defaults, struct profile **out,
                                      struct err *e);

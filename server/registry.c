@@ -124,6 +124,20 @@ static enum status take(struct registry *r, bool make, struct err *e)
     return STATUS_OK;
 }
 
+void registry_item_deinit(struct registry_item *it)
+{
+    mem_free(it->profile);
+    it->profile = NULL;
+}
+
+char *registry_text_of(const cJSON *v)
+{
+    char *text = cJSON_PrintUnformatted(v);
+    char *copy = text ? mem_strdup(text) : NULL;
+    cJSON_free(text);
+    return copy;
+}
+
 /* ---- reading ---- */
 
 static enum status bad(const char *what, struct err *e)
@@ -173,10 +187,15 @@ static enum status read_item(const cJSON *v, struct registry_item *out, struct e
     }
     if (json_get_bool(v, "pinned", &out->pinned, e) != STATUS_OK)
         return bad("pinned", e);
-    bool profile = true;
-    if (json_get_bool(v, "profile", &profile, e) != STATUS_OK)
+    const cJSON *profile = json_member(v, "profile");
+    if (profile && !cJSON_IsBool(profile) && !cJSON_IsObject(profile))
         return bad("profile", e);
-    out->plain = !profile;
+    out->plain = cJSON_IsFalse(profile);
+    if (cJSON_IsObject(profile)) {
+        out->profile = registry_text_of(profile);
+        if (!out->profile)
+            return out_of_memory(e);
+    }
     if (json_get_int(v, "share", 1, 100, &share, e) != STATUS_OK)
         return bad("share", e);
     out->share = (int)share;
@@ -200,6 +219,8 @@ static enum status read_all(const cJSON *root, struct registry_item **out, size_
     for (const cJSON *v = list->child; v && st == STATUS_OK; v = v->next)
         st = read_item(v, &items[n++], e);
     if (st != STATUS_OK) {
+        for (size_t i = 0; i < n; i++)
+            registry_item_deinit(&items[i]);
         mem_free(items);
         return st;
     }
@@ -266,8 +287,9 @@ static void put_item(struct strbuf *b, const struct registry_item *it)
         }
         strbuf_putc(b, ']');
     }
-    strbuf_printf(b, ",\"pinned\":%s,\"profile\":%s,\"share\":%d}", it->pinned ? "true" : "false",
-                  it->plain ? "false" : "true", it->share);
+    strbuf_printf(b, ",\"pinned\":%s,\"profile\":", it->pinned ? "true" : "false");
+    strbuf_puts(b, it->profile ? it->profile : it->plain ? "false" : "true");
+    strbuf_printf(b, ",\"share\":%d}", it->share);
 }
 
 static bool write_all(int fd, const char *s, size_t n)

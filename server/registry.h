@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <cjson/cJSON.h>
+
 #include "engine/base/status.h"
 #include "engine/engine_adapters.h"
 
@@ -18,7 +20,8 @@ struct registry_item {
     char name[LIMIT_NAME_BYTES + 1];
     char path[512]; /* "": a blend of `parts` */
     bool pinned;
-    bool plain; /* its profile is left aside */
+    bool plain;    /* its profile is left aside */
+    char *profile; /* what stands for its profile, as JSON; owned; NULL: its own */
     int share;
     int part_count;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
@@ -31,8 +34,12 @@ WARN_UNUSED enum status registry_create(const char *dir, const char *model_dir,
                                         struct registry **out, struct err *e);
 /* Writes nothing. NULL is allowed. */
 void registry_destroy(struct registry *r);
-/* What the file says; the caller frees *out. No file: nothing. STATUS_BAD_FILE, STATUS_IO,
- * STATUS_CONFLICT (another server has it), STATUS_NO_MEMORY: from now on nothing is written. */
+/* JSON text of a value; the caller frees it. NULL: out of memory. */
+char *registry_text_of(const cJSON *v);
+void registry_item_deinit(struct registry_item *it);
+/* What the file says; the caller frees *out, and each item's profile. No file: nothing.
+ * STATUS_BAD_FILE, STATUS_IO, STATUS_CONFLICT (another server has it), STATUS_NO_MEMORY: from now
+ * on nothing is written. */
 WARN_UNUSED enum status registry_load(struct registry *r, struct registry_item **out, size_t *count,
                                       struct err *e);
 /* Replaces the file. STATUS_IO, STATUS_CONFLICT, STATUS_NO_MEMORY: it is as before. */

@@ -569,7 +569,7 @@ def test_registered_adapters_survive(tmp_path):
     s = restart(None, tmp_path, *args)
     assert not (tmp_path / "state").exists()
     assert s.post("/v1/adapters", {"name": "a", "path": "villain", "pinned": True, "share": 3})[0] == 200
-    assert s.post("/v1/adapters", {"name": "b", "path": str(tmp_path / "root/summary")})[0] == 200
+    assert s.post("/v1/adapters", {"name": "b", "path": str(tmp_path / "root/summary"), "profile": {"system": "Kept \"too\"."}})[0] == 200
     assert s.post("/v1/adapters", {"name": "ab", "blend": [{"name": "b", "weight": 0.5}, {"name": "a", "weight": 0.25}]})[0] == 200
     assert s.post("/v1/adapters", {"name": "gone", "path": "marketing"})[0] == 200 and delete(s, "gone")[0] == 200
     before = {v: say(s, adapter=v) for v in ("a", "b", "ab")}
@@ -579,6 +579,7 @@ def test_registered_adapters_survive(tmp_path):
     s.stop()
     s = restart(None, tmp_path, *args)
     assert sorted(names(s)) == ["a", "ab", "b"] and before == {v: say(s, adapter=v) for v in ("a", "b", "ab")}
+    assert 'Kept "too".' in prompt_of(s, model="b") and s.get("/v1/adapters/b")[1]["profile"] is True
     for a in s.get("/v1/adapters")[1]["data"]:
         assert all(a[k] == told[a["name"]][k] for k in ("path", "sha256", "pinned", "share", "blend", "source")), a
     # What vanished is one line, stays registered, and is back when it is back.
@@ -685,6 +686,23 @@ def test_profile(live):
     status, made = live.post("/v1/adapters", {"name": "voice", "path": "voice", "profile": False})
     assert status == 200 and made["profile"] is False and prompt_of(live, model="voice") == plain
     assert delete(live, "voice")[0] == 200
+
+
+def test_profile_given_by_a_client(live):
+    """An object stands for the directory's chorus.json, and gives a blend its manners; a template it cannot bring."""
+    with_profile(live.root / "mannered", {"system": "From the file."}, {"chat_template.jinja": TEMPLATE})
+    for profile, wanted in ((None, "FROM THE FILE."), (True, "FROM THE FILE."), ({"system": "Given."}, "GIVEN."), ({"system": "Given.", "chat_template": False}, "Given.")):
+        status, made = live.post("/v1/adapters", {"name": "mannered", "path": "mannered", "profile": profile})
+        assert status == 200 and made["profile"] is True and wanted in prompt_of(live, model="mannered"), profile
+    status, made = live.post("/v1/adapters", {"name": "pair", "blend": [{"name": "villain"}, {"name": "summary", "weight": 0.2}],
+                                              "profile": {"system": "We are two.", "sampling": {"max_tokens": 3}}})
+    assert status == 200 and made["profile"] is True and "We are two." in prompt_of(live, model="pair")
+    assert live.post("/v1/chat/completions", {"model": "pair", "messages": ASK, "ignore_eos": True})[1]["usage"]["completion_tokens"] == 3
+    for bad, param in (({"chat_template": "x"}, "profile.chat_template"), ({"sampling": {"temperature": -1}}, "profile.sampling.temperature"), ({"x": 1}, "profile.x"),
+                       ("yes", "profile"), ([], "profile"), ({"system": {}}, "profile.system")):
+        status, answer = live.post("/v1/adapters", {"name": "pair", "path": "villain", "profile": bad})
+        assert status == 400 and answer["error"]["param"] == param, answer
+    assert delete(live, "pair")[0] == 200 and delete(live, "mannered")[0] == 200
 
 
 def test_profile_templates(live):
