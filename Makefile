@@ -121,7 +121,7 @@ $(patsubst %.c,$(BUILD)/%,$(KTEST_SRC) $(KBENCH_SRC)): $(BUILD)/tests/%: $(BUILD
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS) -lcmocka
 
-$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(GTEST_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
+$(GTEST_SRC:%.c=$(BUILD)/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_CARD) $(GTEST_LIB) $(BUILD)/libchorus.a $(CARD_LIB)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $(filter-out $(CARD_LIB),$^) $(CARD_LINK) $(LDLIBS)
 

@@ -10,6 +10,8 @@
 #   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
 #   first     only the first-token and one-stream figures of bench: a quick look
 #   prefill   prefill_bench on it: prompts against the matrix peak, with and without an adapter, and their parts (PREFILL="--rows 1024")
+#   nodes     node_bench on it: a table of the operations of a decode step, us and GB/s, for 1, 8 and 32 rows (NODES="--rows 64")
+#   lost      a card that fails under running streams: error events, exit code and time of the process (scripts/gpu_lost.py)
 #   demo      scripts/gpu_bench.py on the demo model
 #   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches)
 # Each part has a time limit (LIMIT_parity=200 ...: seconds). OUT (gpu-logs) gets few files: session.tgz with every log and result,
@@ -63,26 +65,37 @@ parity() {
     OUT=$work/parity BIN=$bin scripts/gpu_test.sh ${PARITY:-}
 }
 
-# Few sequences: a sanitizer is hundreds of times slower. Every family, bf16 on one half and int4 on the other.
+# Few sequences: a sanitizer is hundreds of times slower. Every family, bf16 on one half and int4 on the other, all four at once.
+sanitize_one() { # tool, family
+    local quant rc begin few=${SEQUENCES:-6}
+    case $2 in llama | qwen2) quant=int4 ;; *) quant=none ;; esac
+    [ "$1" = racecheck ] && few=${SEQUENCES:-3}
+    begin=$(date +%s)
+    timeout "${LIMIT_one:-55}" compute-sanitizer --tool "$1" --error-exitcode 99 --print-limit 20 "$(program parity)" --quant $quant \
+        --sequences "$few" --draws 0 --adapters "tests/golden/data/$2/adapters" "tests/golden/data/$2/model" steps >"$work/one.$2" 2>&1
+    rc=$?
+    if [ $rc -eq 0 ]; then
+        echo "ok   $1, $2, $quant, $(($(date +%s) - begin)) s: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/one.$2" | tail -1)"
+    else
+        echo "FAIL $1, $2, $quant, $(($(date +%s) - begin)) s: rc $rc"
+        grep -E '=========' "$work/one.$2" | head -14 | cut -c1-200
+    fi
+    return $rc
+}
+
 sanitize() {
-    local tool arch quant rc bad=0
+    local tool arch job bad=0
     command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        local jobs=()
         for arch in ${ARCHS:-llama mistral qwen2 qwen3}; do
-            case $arch in llama | qwen2) quant=int4 ;; *) quant=none ;; esac
-            timeout "${LIMIT_one:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 --print-limit 20 "$(program parity)" \
-                --quant $quant --sequences "${SEQUENCES:-6}" --draws 0 --adapters "tests/golden/data/$arch/adapters" \
-                "tests/golden/data/$arch/model" steps >"$work/one" 2>&1
-            rc=$?
-            cat "$work/one" >>"$work/sanitize.full"
-            if [ $rc -eq 0 ]; then
-                echo "ok   $tool, $arch, $quant: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/one" | tail -1)"
-            else
-                bad=$((bad + 1))
-                echo "FAIL $tool, $arch, $quant: rc $rc"
-                grep -E '=========' "$work/one" | head -14 | cut -c1-200
-            fi
+            sanitize_one "$tool" "$arch" &
+            jobs+=($!)
         done
+        for job in "${jobs[@]}"; do
+            wait "$job" || bad=$((bad + 1))
+        done
+        cat "$work"/one.* >>"$work/sanitize.full"
     done
     [ $bad -eq 0 ]
 }
@@ -132,6 +145,33 @@ prefill() {
     [ -d "$model/adapters/seven" ] && adapters=(--adapters "$model/adapters/seven")
     "$(program prefill_bench)" --quant "$quant" "${adapters[@]}" ${PREFILL:-} "$model"
 }
+nodes() {
+    local set bad=0
+    for set in ${SETS:-none qkv seven}; do
+        local adapters=()
+        [ "$set" = none ] || adapters=(--adapters "$model/adapters/$set")
+        "$(program node_bench)" --quant "$quant" "${adapters[@]}" ${NODES:-} "$model" >"$work/nodes.$set.jsonl" 2>"$work/one" || bad=1
+        tail -3 "$work/one"
+        python3 - "$set" "$work/nodes.$set.jsonl" "$out/nodes.csv" <<'EOF_NODES'
+import csv, json, os, sys
+name, path, table = sys.argv[1:]
+lines = [json.loads(line) for line in open(path, encoding="utf-8") if line.startswith("{")]
+new = not os.path.exists(table)
+with open(table, "a", newline="", encoding="utf-8") as f:
+    w = csv.writer(f)
+    if new:
+        w.writerow("adapters rows context operation calls us mb gbps share".split())
+    for n in lines:
+        if n["part"] == "copy":
+            print(f"{name}: copy {n['gbps']} GB/s")
+            continue
+        w.writerow([name, n["rows"], n["context"], n["name"], n["calls"], n["us"], round(n["bytes"] / 1e6, 3), n["gbps"], n["share"]])
+        print(f"{name:6} {n['rows']:3} rows  {n['name']:14} {n['calls']:3} x {n['us']:9.2f} us {n['bytes'] / 1e6:9.2f} MB {n['gbps']:6} GB/s {n['share']:5.2f} of copy")
+EOF_NODES
+    done
+    return $bad
+}
+lost() { python3 scripts/gpu_lost.py "$(program lost_server)" models/storyteller --quant none; }
 demo() {
     python3 scripts/gpu_bench.py --bin "$bin" --model models/storyteller --quant "$quant" --adapters none \
         --adapters voices=models/storyteller/adapters --streams 1,16 --long 1024 --out "$work/demo" ${BENCH:-}
@@ -150,7 +190,8 @@ limit_of() {
     parity) default=240 ;;
     sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
-    first) default=90 ;;
+    first | lost) default=90 ;;
+    nodes) default=150 ;;
     *) default=300 ;;
     esac
     echo "${!name:-$default}"
@@ -181,7 +222,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | lost | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2

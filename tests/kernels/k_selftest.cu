@@ -164,3 +164,14 @@ enum status cuda_selftest_room(int bytes, cudaStream_t s)
 {
     return launch({dim3(1), 256, (size_t)bytes, false}, s, k_room, bytes);
 }
+
+static __global__ void k_misaligned(uint8_t *x)
+{
+    uint4 v = ptx_load_l2(x + 4);
+    ((uint4 *)x)[1] = v;
+}
+
+enum status cuda_selftest_misaligned(void *x, cudaStream_t s)
+{
+    return launch({dim3(1), 32, 0, false}, s, k_misaligned, (uint8_t *)x);
+}

@@ -40,6 +40,9 @@ WARN_UNUSED enum status cuda_selftest_add(float *x, int n, float add, int depend
 /* A block with `bytes` of shared memory, which it writes and reads. */
 WARN_UNUSED enum status cuda_selftest_room(int bytes, cudaStream_t s);
 
+/* Reads 16 bytes at x + 4 bytes: an error that CUDA keeps, cudaErrorMisalignedAddress. */
+WARN_UNUSED enum status cuda_selftest_misaligned(void *x, cudaStream_t s);
+
 #ifdef __cplusplus
 }
 #endif
