@@ -104,7 +104,9 @@ static void report(struct loader *ld, size_t bytes)
 {
     ld->done += bytes;
     if (ld->progress && ld->progress->fn)
-        ld->progress->fn(ld->progress->ctx, "packing weights", ld->done, ld->m->weight_bytes);
+        ld->progress->fn(ld->progress->ctx, "packing weights",
+                         ld->done < ld->m->weight_bytes ? ld->done : ld->m->weight_bytes - 1,
+                         ld->m->weight_bytes);
 }
 
 static enum source_type source_of(enum dtype d)
@@ -355,7 +357,11 @@ enum status cuda_weights_load(struct cuda_weights *w, const struct model *m, str
     enum status last =
         cuda_error(cudaStreamSynchronize(stream), "loading the model", st == STATUS_OK ? e : NULL);
     cuda_stage_deinit(&stage);
-    return st == STATUS_OK ? last : st;
+    st = st == STATUS_OK ? last : st;
+    /* What was packed is not what the files hold, to the byte. */
+    if (st == STATUS_OK && progress && progress->fn)
+        progress->fn(progress->ctx, "packing weights", m->weight_bytes, m->weight_bytes);
+    return st;
 }
 
 void cuda_weights_deinit(struct cuda_weights *w)

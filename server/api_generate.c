@@ -48,6 +48,7 @@ struct choice {
     size_t call_cap;
     bool call_dropped; /* one more than was asked for is being read */
     int thought_tokens;
+    int decoded;                 /* tokens heard of so far */
     struct answer_token *tokens; /* owned: those with log-probabilities not yet written */
     size_t token_count;
     size_t token_cap;
@@ -612,6 +613,7 @@ static void on_text(struct choice *c, const struct engine_event *ev)
 {
     struct job *j = c->job;
     bool is_token = ev->kind == ENGINE_EVENT_TOKEN;
+    c->decoded += is_token;
     if (is_token && j->call && j->call->first_token_ns == 0)
         j->call->first_token_ns = clock_now_ns();
     if (j->over || j->request.no_output)
@@ -1080,6 +1082,48 @@ void api_generate_put_queued(const struct server *s, struct strbuf *b)
                 strbuf_printf(b, b->len ? ",%s" : "%s", name);
         }
     }
+}
+
+static void put_slot(const struct server *s, const struct choice *c, int id, struct strbuf *b)
+{
+    const struct job *j = c->job;
+    const struct sample_params *p = &j->request.engine.sampling;
+    int most = j->request.engine.max_tokens;
+    strbuf_printf(b, "{\"id\":%d,\"id_task\":%llu,\"n_ctx\":%d,\"speculative\":false,", id,
+                  (unsigned long long)c->engine_id, s->info.ctx_max);
+    strbuf_puts(b, "\"is_processing\":true,\"request_id\":");
+    strbuf_json_string(b, j->id, strlen(j->id));
+    strbuf_puts(b, ",\"adapters\":[");
+    for (int i = 0; i < j->request.engine.adapter_count; i++) {
+        const char *name = j->request.engine.adapters[i].name;
+        strbuf_puts(b, i ? "," : "");
+        strbuf_json_string(b, name, strlen(name));
+    }
+    strbuf_printf(b,
+                  "],\"params\":{\"temperature\":%.7g,\"top_k\":%d,\"top_p\":%.7g,"
+                  "\"min_p\":%.7g,\"typical_p\":%.7g,\"repeat_penalty\":%.7g,"
+                  "\"presence_penalty\":%.7g,\"frequency_penalty\":%.7g,\"n_predict\":%d,"
+                  "\"stream\":%s},\"next_token\":[{\"has_next_token\":true,\"n_remain\":%d,"
+                  "\"n_decoded\":%d}]}",
+                  (double)p->temperature, p->top_k, (double)p->top_p, (double)p->min_p,
+                  (double)p->typical_p, (double)p->repetition_penalty, (double)p->presence_penalty,
+                  (double)p->frequency_penalty, most > 0 ? most : -1,
+                  j->request.stream ? "true" : "false", most > 0 ? most - c->decoded : -1,
+                  c->decoded);
+}
+
+int api_generate_put_slots(const struct server *s, struct strbuf *b)
+{
+    int count = 0;
+    for (const struct job *j = s->jobs; j; j = j->next) {
+        for (int i = 0; i < j->choice_count; i++) {
+            if (!j->choices[i].open)
+                continue;
+            strbuf_puts(b, count ? "," : "");
+            put_slot(s, &j->choices[i], count++, b);
+        }
+    }
+    return count;
 }
 
 int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e)

@@ -36,6 +36,8 @@ void api_generate_cut_all(struct server *s);
 void api_generate_put_users(const struct server *s, uint64_t generation, int max, struct strbuf *b);
 /* Appends the adapters of requests that wait for a seat, comma-separated, each once. */
 void api_generate_put_queued(const struct server *s, struct strbuf *b);
+/* Appends what the engine works on, as objects of llama-server's /slots; returns how many. */
+int api_generate_put_slots(const struct server *s, struct strbuf *b);
 /* Ends all of them with an error; returns how many. */
 int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e);
 /* After the last exchange: forgets the jobs. True while the pool still works on one. */

@@ -128,6 +128,11 @@ void api_list_model(struct call *c, const char *tail)
     }
 }
 
+static int total_slots(const struct server *s)
+{
+    return s->opt->seats ? s->opt->seats : s->info.seqs_max;
+}
+
 /* The members of llama-server's answer that have a meaning here. */
 void api_list_props(struct call *c, const char *tail)
 {
@@ -143,13 +148,30 @@ void api_list_props(struct call *c, const char *tail)
                   "\"n_predict\":-1}},\"total_slots\":%d,\"model_alias\":",
                   s->info.ctx_max, (double)p->temperature, p->top_k, (double)p->top_p,
                   (double)p->min_p, (double)p->typical_p, (double)p->repetition_penalty,
-                  (double)p->presence_penalty, (double)p->frequency_penalty,
-                  s->opt->seats ? s->opt->seats : s->info.seqs_max);
+                  (double)p->presence_penalty, (double)p->frequency_penalty, total_slots(s));
     put_string(&b, s->base_names[0]);
     strbuf_puts(&b, ",\"model_path\":");
     put_string(&b, s->info.model_dir);
     strbuf_puts(&b, ",\"modalities\":{\"vision\":false,\"audio\":false},"
                     "\"build_info\":\"chorus " CHORUS_VERSION "\"}");
+    server_answer_json(c, 200, &b);
+}
+
+/* llama-server's list: a slot for each answer that is being made, then those that are free. */
+void api_list_slots(struct call *c, const char *tail)
+{
+    (void)tail;
+    const struct server *s = c->server;
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_putc(&b, '[');
+    int count = api_generate_put_slots(s, &b), all = total_slots(s);
+    for (int i = count; i < all; i++)
+        strbuf_printf(&b,
+                      "%s{\"id\":%d,\"n_ctx\":%d,\"speculative\":false,"
+                      "\"is_processing\":false}",
+                      i ? "," : "", i, s->info.ctx_max);
+    strbuf_putc(&b, ']');
     server_answer_json(c, 200, &b);
 }
 

@@ -7,6 +7,7 @@ struct call;
 void api_list_models(struct call *c, const char *tail);
 void api_list_model(struct call *c, const char *tail);
 void api_list_props(struct call *c, const char *tail);
+void api_list_slots(struct call *c, const char *tail);
 void api_list_version(struct call *c, const char *tail);
 void api_list_health(struct call *c, const char *tail);
 void api_list_metrics(struct call *c, const char *tail);

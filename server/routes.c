@@ -27,6 +27,7 @@ static const struct route table[] = {
     {ROUTE_APPLY_TEMPLATE, "POST", "/apply-template", false, true, api_text_apply_template},
     {ROUTE_COUNT_TOKENS, "POST", "/v1/messages/count_tokens", false, true, api_text_count_tokens},
     {ROUTE_PROPS, "GET", "/props", false, true, api_list_props},
+    {ROUTE_SLOTS, "GET", "/slots", false, true, api_list_slots},
     {ROUTE_VERSION, "GET", "/version", false, false, api_list_version},
     {ROUTE_HEALTH, "GET", "/health", true, false, api_list_health},
     {ROUTE_METRICS, "GET", "/metrics", false, false, api_list_metrics},

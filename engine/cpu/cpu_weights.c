@@ -54,7 +54,8 @@ static void report(struct loader *ld, size_t bytes)
 {
     ld->done += bytes;
     if (ld->progress && ld->progress->fn)
-        ld->progress->fn(ld->progress->ctx, "packing weights", ld->done, ld->total);
+        ld->progress->fn(ld->progress->ctx, "packing weights",
+                         ld->done < ld->total ? ld->done : ld->total - 1, ld->total);
 }
 
 static void pack_job(void *ctx, int arg, int begin, int end, int thread)
@@ -156,8 +157,11 @@ enum status cpu_weights_load(struct cpu_weights *w, const struct model *m, int p
         st = load_matrix(&ld, &m->lm_head, &w->head);
     for (int l = 0; st == STATUS_OK && l < m->shape.layers; l++)
         st = load_layer(&ld, &m->layers[l], &w->layers[l]);
-    if (st == STATUS_OK)
+    if (st == STATUS_OK) { /* what was packed is not what the files hold, to the byte */
+        if (progress && progress->fn)
+            progress->fn(progress->ctx, "packing weights", ld.total, ld.total);
         return STATUS_OK;
+    }
     cpu_weights_deinit(w);
     return err_set(e, st, "model", "out of memory while packing the weights");
 }

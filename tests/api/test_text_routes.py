@@ -91,6 +91,31 @@ def test_props_and_version(server):
     assert server.get("/version") == (200, {"version": version.removeprefix("chorus ")})
 
 
+def test_slots(fake):
+    """One slot for each answer that is being made, the others free; the names are llama-server's."""
+    s = fake(step_us=20000)
+    status, idle = s.get("/slots")
+    total = s.get("/props")[1]["total_slots"]
+    assert status == 200 and len(idle) == total and not any(slot["is_processing"] for slot in idle)
+    assert [slot["id"] for slot in idle] == list(range(total))
+    body = {"messages": USER, "max_tokens": 50, "temperature": 0.5, "stream": True, "ignore_eos": True}
+    with s.connect() as c:
+        c.sendall(request(body, path="/v1/chat/completions"))
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            busy = [slot for slot in s.get("/slots")[1] if slot["is_processing"]]
+            if busy and busy[0]["next_token"][0]["n_decoded"] > 1:
+                break
+            time.sleep(0.02)
+        assert len(busy) == 1 and busy[0]["id"] == 0 and busy[0]["params"]["temperature"] == 0.5
+        after = busy[0]["next_token"][0]
+        assert 1 < after["n_decoded"] and after["n_decoded"] + after["n_remain"] == 50
+    deadline = time.monotonic() + 20
+    while any(slot["is_processing"] for slot in s.get("/slots")[1]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(slot["is_processing"] for slot in s.get("/slots")[1])
+
+
 def test_leaving_while_the_pool_works(fake):
     """The client is gone before its text is ready, and the server may end meanwhile."""
     s = fake(prepare_us=300000)
