@@ -185,6 +185,17 @@ static enum status missing(const struct binder *b, const struct slot *s, const c
     return err_set(b->e, STATUS_BAD_FILE, name, TENSOR_FILE ": tensor %s is missing", name);
 }
 
+static enum status check_targeted(const struct binder *b, const char *path, const char *tensor)
+{
+    bool targeted;
+    enum status st = lora_config_targets(b->config, path, &targeted, b->e);
+    if (st == STATUS_OK && !targeted)
+        st =
+            err_set(b->e, STATUS_BAD_FILE, tensor,
+                    TENSOR_FILE ": tensor %s: " CONFIG_FILE " does not target this module", tensor);
+    return st;
+}
+
 static enum status check_complete(const struct binder *b, const struct slot *s, int site)
 {
     bool embedding = site == SITE_EMBED(b->layers);
@@ -201,13 +212,7 @@ static enum status check_complete(const struct binder *b, const struct slot *s, 
         return missing(b, s, embedding ? ".lora_embedding_B" : ".lora_B.weight");
     if (b->config->dora && !m)
         return missing(b, s, ".lora_magnitude_vector");
-    bool targeted;
-    enum status st = lora_config_targets(b->config, s->path, &targeted, b->e);
-    if (st == STATUS_OK && !targeted)
-        st = err_set(b->e, STATUS_BAD_FILE, s->tensor[ROLE_A]->name,
-                     TENSOR_FILE ": tensor %s: " CONFIG_FILE " does not target this module",
-                     s->tensor[ROLE_A]->name);
-    return st;
+    return check_targeted(b, s->path, s->tensor[ROLE_A]->name);
 }
 
 #define ANY (-1)
@@ -457,12 +462,7 @@ static enum status look(const struct binder *b, const struct safetensors_tensor 
         return err_set(b->e, STATUS_BAD_FILE, t->name,
                        TENSOR_FILE ": tensor %s: type %s is no float", t->name,
                        safetensors_dtype_name(t->dtype));
-    bool targeted;
-    enum status st = lora_config_targets(b->config, path, &targeted, b->e);
-    if (st == STATUS_OK && !targeted)
-        st = err_set(b->e, STATUS_BAD_FILE, t->name,
-                     TENSOR_FILE ": tensor %s: " CONFIG_FILE " does not target this module",
-                     t->name);
+    enum status st = check_targeted(b, path, t->name);
     return st == STATUS_OK ? look_at_shape(b, t, path, ending->role, site) : st;
 }
 

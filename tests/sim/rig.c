@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "engine/base/clock.h"
 #include "tests/sim/fake_text.h"
 #include "tests/sim/oracle.h"
+
+#define WAIT_NS INT64_C(60000000000)
 
 struct engine_options rig_options(void)
 {
@@ -25,30 +29,43 @@ struct engine_options rig_options(void)
                                    .prefix_cache = true};
 }
 
-void rig_open(struct rig *rig, const struct engine_options *opt)
+static void start(struct rig *rig, const struct engine_options *opt, bool live, size_t room)
 {
     struct err err = {0};
     memset(rig, 0, sizeof *rig);
     fake_model_init(&rig->model, RIG_CTX);
-    rig->f = fake_backend_open(false);
+    rig->f = fake_backend_open(live);
+    if (live)
+        fake_backend_set_room(rig->f, room, true);
     struct engine_parts parts = {.model = &rig->model,
                                  .eos = fake_eos,
                                  .eos_count = FAKE_EOS_COUNT,
                                  .backend = &rig->f->base,
                                  .detok = fake_detok,
-                                 .tokens = fake_tokens,
-                                 .adapters = fake_adapters};
+                                 .adapters = fake_adapters,
+                                 .threaded = live};
     if (engine_create(opt, &parts, &rig->e, &err) != STATUS_OK)
         fail_msg("%s", err.msg);
     for (int i = 0; i < RIG_CTX; i++)
         rig->prompt[i] = 3 + (i * 7 + i / 5) % (FAKE_VOCAB - 3);
 }
 
+void rig_open(struct rig *rig, const struct engine_options *opt)
+{
+    start(rig, opt, false, 0);
+}
+
+void rig_open_live(struct rig *rig, const struct engine_options *opt, size_t room)
+{
+    start(rig, opt, true, room);
+}
+
 void rig_close(struct rig *rig)
 {
-    engine_check(rig->e);
+    if (!rig->e->thread_started)
+        engine_check(rig->e);
     engine_close(rig->e);
-    assert_int_equal(fake_adapters_alive(), 0);
+    assert_int_equal(fake_adapters_alive() + fake_images_alive(), 0);
 }
 
 struct engine_request rig_request(struct rig *rig, int prompt_count, uint64_t seed, int max_tokens)
@@ -114,6 +131,16 @@ void rig_run(struct rig *rig, uint64_t id, struct rig_heard *h)
         engine_turn(rig->e);
         engine_check(rig->e);
         rig_hear(rig, id, h);
+    }
+}
+
+void rig_wait(struct rig *rig, uint64_t id, struct rig_heard *h)
+{
+    int64_t until_ns = clock_now_ns() + WAIT_NS;
+    memset(h, 0, sizeof *h);
+    for (rig_hear(rig, id, h); !h->ended; rig_hear(rig, id, h)) {
+        assert_true(clock_now_ns() < until_ns);
+        usleep(50);
     }
 }
 

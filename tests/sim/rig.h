@@ -24,6 +24,8 @@ struct rig_heard {
 
 struct engine_options rig_options(void);
 void rig_open(struct rig *rig, const struct engine_options *opt);
+/* With a thread of its own, adapters loaded in parts into `room` bytes, two steps in flight. */
+void rig_open_live(struct rig *rig, const struct engine_options *opt, size_t room);
 /* Checks that nothing is left behind. */
 void rig_close(struct rig *rig);
 
@@ -35,6 +37,8 @@ uint64_t rig_submit(struct rig *rig, const struct engine_request *r);
 void rig_hear(struct rig *rig, uint64_t id, struct rig_heard *h);
 /* Turns until the request has ended. */
 void rig_run(struct rig *rig, uint64_t id, struct rig_heard *h);
+/* Waits until the request has ended; for rig_open_live. */
+void rig_wait(struct rig *rig, uint64_t id, struct rig_heard *h);
 /* The answer is what the adapters of `identity` give alone. */
 void rig_expect(const struct engine_request *r, uint64_t identity, const struct rig_heard *h);
 /* What is told of the generation that a name leads to. */
