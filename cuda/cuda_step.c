@@ -157,6 +157,12 @@ static enum status try_large(struct cuda_backend *c, struct err *e)
         }
         st = try_bucket(c, &k, e);
     }
+    /* Which of its kernels a library takes, and loads, depends on the rows. */
+    for (int rows = 4 * BUCKET_ROWS_GRAPH; st == STATUS_OK && rows < most; rows *= 2) {
+        struct cuda_bucket k = {.rows = rows, .outs = 8, .chunks = 1, .adapters = 1};
+        k.pieces = splits(c, rows) ? cuda_bucket_pieces(rows) : 0;
+        st = cuda_many_takes(&c->many, rows) ? try_bucket(c, &k, e) : STATUS_OK;
+    }
     return st;
 }
 

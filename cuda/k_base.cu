@@ -5,9 +5,10 @@
  *
  * With adapters k_base_shrink first: a block a (piece, rank tile), its 8 warps take groups of 128
  * columns in turn and their sums are added in order; u is stored as the B fragment of an mma:
- * u[piece][rank tile][lane 32][2], 256 bytes. Then k_base_lora: a warp has 32 rows and 2 tiles of
+ * u[piece][rank tile][lane 32][2], 256 bytes. Then k_base_lora: a warp has 16 rows and 2 tiles of
  * outputs to itself, in shared memory: the product, and what adapters add to it. It goes through
- * the pieces in their order, so rounds need no barrier. Shared memory: 36 KB a block of 4 warps.
+ * the pieces in their order, so rounds need no barrier; a lane looks a piece up for all of them.
+ * Shared memory: 18 KB a block of 4 warps.
  *
  * A and B are read once a piece of 8 rows, mostly from L2. Tested by tests/kernels/test_base.c.
  */
@@ -188,9 +189,10 @@ static __global__ __launch_bounds__(SHRINK_WARPS * 32) void k_base_shrink(
 }
 
 #define LORA_WARPS 4
-#define LORA_ROWS  32
+#define LORA_ROWS  16
 #define LORA_TILES 2
 #define PITCH      (LORA_TILES * TILE_N + 4)
+#define RANK_STEP  4 /* rank tiles whose B and u are under way at once */
 
 /* A warp's share of the outputs. */
 struct lora_part {
@@ -200,85 +202,140 @@ struct lora_part {
     int first, rows;
 };
 
-/* What adapter rows of one module add: b's fragments of the tile times u of the piece. */
-struct lora_module {
-    const uint8_t *b;
-    int first, tiles, first_up, tiles_up;
-    float scale, scale_up;
+/* A piece at the warp's tiles, one piece a lane. Index k: the tile; with gate and up 0 is gate and
+ * 1 is up, and b has both. */
+struct lora_share {
+    int row, rows; /* of the part; the first may be negative */
+    const uint8_t *b[LORA_TILES];
+    int first[LORA_TILES], count[LORA_TILES]; /* rank tiles of u */
+    float scale[LORA_TILES];                  /* with the piece's weight */
+    const float *gain;
+    float weight;
 };
 
 template <int OUT>
-PTX_INLINE struct lora_module module_of(const struct base_args &a, const struct lora_stack *s,
-                                        int tile, int lane)
+PTX_INLINE struct lora_share share_of(const struct base_args &a, const struct lora_part &w,
+                                      const struct lora_piece &piece)
 {
-    struct lora_module m = {};
-    int module = 0;
-    while (module + 1 < STACK_MODULES && tile >= a.module_tile[module + 1])
-        module++;
-    m.first = s->module_tile[module];
-    m.tiles = s->module_tile[module + 1] - m.first;
-    m.scale = m.scale_up = s->scale[module];
-    if (OUT == BASE_SWIGLU) {
-        m.first_up = s->module_tile[1];
-        m.tiles_up = s->module_tile[2] - m.first_up;
-        m.scale_up = s->scale[1];
+    struct lora_share e = {};
+    const struct lora_stack *s = stack_of(a, piece.slot);
+    e.row = piece.row - w.first;
+    e.rows = s->rank_tiles > 0 ? piece.rows : 0;
+    e.gain = s->gain;
+    e.weight = piece.weight;
+#pragma unroll
+    for (int k = 0; k < LORA_TILES; k++) {
+        int module = OUT == BASE_SWIGLU ? k : 0;
+        while (OUT != BASE_SWIGLU && module + 1 < STACK_MODULES &&
+               w.tile + k >= a.module_tile[module + 1])
+            module++;
+        e.first[k] = s->module_tile[module];
+        e.count[k] = s->module_tile[module + 1] - e.first[k];
+        e.scale[k] = piece.weight * s->scale[module];
+        if (OUT != BASE_SWIGLU)
+            e.b[k] = s->b[module] + (size_t)(w.tile + k - a.module_tile[module]) * e.count[k] * 512;
     }
-    m.b = s->b[module] + (size_t)(tile - a.module_tile[module]) * max(m.tiles, m.tiles_up) * 512 +
-          lane * 16;
-    return m;
+    if (OUT == BASE_SWIGLU)
+#pragma unroll
+        for (int k = 0; k < LORA_TILES; k++)
+            e.b[k] = s->b[0] + (size_t)(w.tile + k) * max(e.count[0], e.count[1]) * 512;
+    return e;
 }
 
-/* c = the tile's (B u): c0, c1 of row g, c2, c3 of row g + 8, piece rows 2t and 2t + 1. */
-template <int OUT> PTX_INLINE void expand(float c[4], const struct lora_module &m, const uint8_t *u)
+PTX_INLINE const void *pointer_of(const void *p, int lane)
 {
-    c[0] = c[1] = c[2] = c[3] = 0;
-    for (int i = 0; i < max(m.tiles, m.tiles_up); i++) {
-        const uint4 b = ptx_load_stream(m.b + i * 512);
-        if (i < m.tiles) {
-            const uint2 v = __ldcg((const uint2 *)(u + (m.first + i) * 256));
-            if (OUT == BASE_SWIGLU)
-                ptx_mma_bf16(c, b.x, 0, b.z, 0, v.x, v.y);
-            else
-                ptx_mma_bf16(c, b.x, b.y, b.z, b.w, v.x, v.y);
-        }
-        if (i < m.tiles_up) {
-            const uint2 v = __ldcg((const uint2 *)(u + (m.first_up + i) * 256));
-            ptx_mma_bf16(c, 0, b.y, 0, b.w, v.x, v.y);
-        }
+    return (const void *)(uintptr_t)__shfl_sync(ALL, (uint64_t)(uintptr_t)p, lane);
+}
+
+/* Lane q's share, in all lanes. */
+PTX_INLINE struct lora_share share_from(const struct lora_share &mine, int q)
+{
+    struct lora_share e;
+    e.row = __shfl_sync(ALL, mine.row, q);
+    e.rows = __shfl_sync(ALL, mine.rows, q);
+#pragma unroll
+    for (int k = 0; k < LORA_TILES; k++) {
+        e.b[k] = (const uint8_t *)pointer_of(mine.b[k], q);
+        e.first[k] = __shfl_sync(ALL, mine.first[k], q);
+        e.count[k] = __shfl_sync(ALL, mine.count[k], q);
+        e.scale[k] = __shfl_sync(ALL, mine.scale[k], q);
     }
+    e.gain = (const float *)pointer_of(mine.gain, q);
+    e.weight = __shfl_sync(ALL, mine.weight, q);
+    return e;
+}
+
+/* c[k] += (B u) of tile k for rank tiles [i, i + RANK_STEP): c0, c1 of row g, c2, c3 of row g + 8,
+ * piece rows 2t and 2t + 1. u: this lane's fragments of the piece. */
+template <int OUT>
+PTX_INLINE void expand(float c[LORA_TILES][4], const struct lora_share &e, int tiles,
+                       const uint8_t *u, int i, int lane)
+{
+    uint4 b[LORA_TILES][RANK_STEP];
+    uint2 v[LORA_TILES][RANK_STEP];
+#pragma unroll
+    for (int k = 0; k < LORA_TILES; k++)
+#pragma unroll
+        for (int n = 0; n < RANK_STEP; n++) {
+            const int end = OUT == BASE_SWIGLU ? max(e.count[0], e.count[1]) : e.count[k];
+            if (k < tiles && i + n < end)
+                b[k][n] = ptx_load_stream(e.b[k] + (i + n) * 512 + lane * 16);
+            if (i + n < e.count[k])
+                v[k][n] = __ldcg((const uint2 *)(u + (e.first[k] + i + n) * 256));
+        }
+#pragma unroll
+    for (int k = 0; k < LORA_TILES; k++)
+#pragma unroll
+        for (int n = 0; n < RANK_STEP; n++) {
+            if (k >= tiles)
+                continue;
+            if (OUT != BASE_SWIGLU) {
+                if (i + n < e.count[k])
+                    ptx_mma_bf16(c[k], b[k][n].x, b[k][n].y, b[k][n].z, b[k][n].w, v[k][n].x,
+                                 v[k][n].y);
+                continue;
+            }
+            if (i + n < e.count[0])
+                ptx_mma_bf16(c[k], b[k][n].x, 0, b[k][n].z, 0, v[0][n].x, v[0][n].y);
+            if (i + n < e.count[1])
+                ptx_mma_bf16(c[k], 0, b[k][n].y, 0, b[k][n].w, v[1][n].x, v[1][n].y);
+        }
+}
+
+PTX_INLINE void add_gain(const struct base_args &a, const struct lora_part &w,
+                         const struct lora_share &e, int lane)
+{
+    const int n = w.tile * TILE_N + lane;
+    if (n >= a.n || lane >= w.tiles * TILE_N)
+        return;
+    const float gain = e.weight * e.gain[n];
+    for (int i = max(e.row, 0); i < min(e.row + e.rows, w.rows); i++)
+        w.extra[i * PITCH + lane] =
+            __fmaf_rn(w.base[i * PITCH + lane], gain, w.extra[i * PITCH + lane]);
 }
 
 /* Adds one piece to `extra`. All lanes. */
 template <int OUT>
 PTX_INLINE void add_piece(const struct base_args &a, const struct lora_part &w, int index,
-                          const struct lora_piece &piece, int lane)
+                          const struct lora_share &e, int lane)
 {
-    const struct lora_stack *s = stack_of(a, piece.slot);
-    const int row = piece.row - w.first; /* may be negative */
-    if (s->rank_tiles == 0)
-        return;
-    if (s->gain)
-        for (int i = max(row, 0); i < min(row + piece.rows, w.rows); i++) {
-            const int n = w.tile * TILE_N + lane;
-            if (n < a.n && lane < w.tiles * TILE_N)
-                w.extra[i * PITCH + lane] = __fmaf_rn(
-                    w.base[i * PITCH + lane], piece.weight * s->gain[n], w.extra[i * PITCH + lane]);
-        }
-    __syncwarp(); /* the gains, before other lanes add to the same places */
     const uint8_t *u = (const uint8_t *)a.u + (size_t)index * RANK_TILES_MAX * 256 + lane * 8;
-    for (int k = 0; k < w.tiles; k++) {
-        const struct lora_module m = module_of<OUT>(a, s, w.tile + k, lane);
-        float c[4];
-        expand<OUT>(c, m, u);
+    float c[LORA_TILES][4] = {};
+    for (int i = 0; i < max(e.count[0], e.count[1]); i += RANK_STEP)
+        expand<OUT>(c, e, w.tiles, u, i, lane);
+    if (e.gain)
+        add_gain(a, w, e, lane);
+    __syncwarp(); /* the gains, before other lanes add to the same places */
+#pragma unroll
+    for (int k = 0; k < LORA_TILES; k++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int j = lane % 4 * 2 + i % 2, to = row + j;
-            if (j >= piece.rows || to < 0 || to >= w.rows)
+            const int j = lane % 4 * 2 + i % 2, to = e.row + j;
+            if (k >= w.tiles || j >= e.rows || to < 0 || to >= w.rows)
                 continue;
             float *at = w.extra + to * PITCH + k * TILE_N + lane / 4 + i / 2 * 8;
-            *at = __fmaf_rn(piece.weight * (i < 2 ? m.scale : m.scale_up), c[i], *at);
+            *at = __fmaf_rn(e.scale[OUT == BASE_SWIGLU ? i / 2 : k], c[k][i], *at);
         }
-    }
     __syncwarp(); /* this piece's sums, before the next piece's */
 }
 
@@ -287,17 +344,18 @@ PTX_INLINE void add_pieces(const struct base_call &c, const struct lora_part &w,
 {
     const int count = c.head->pieces[VIEW_ROWS].count;
     for (int from = 0; from < count; from += 32) {
-        struct lora_piece mine = {};
+        struct lora_piece piece = {};
         if (from + lane < count)
-            mine = c.pieces[from + lane];
-        const bool here = mine.row < w.first + w.rows && mine.row + mine.rows > w.first;
-        uint32_t left = __ballot_sync(ALL, from + lane < count && here && !is_done(c.a, mine.row));
+            piece = c.pieces[from + lane];
+        const bool here = from + lane < count && piece.row < w.first + w.rows &&
+                          piece.row + piece.rows > w.first && !is_done(c.a, piece.row);
+        struct lora_share mine = {};
+        if (here)
+            mine = share_of<OUT>(c.a, w, piece);
+        uint32_t left = __ballot_sync(ALL, mine.rows > 0);
         for (; left; left &= left - 1) {
             const int q = __ffs((int)left) - 1;
-            const struct lora_piece piece = {
-                __shfl_sync(ALL, mine.slot, q), __shfl_sync(ALL, mine.weight, q),
-                __shfl_sync(ALL, mine.row, q), __shfl_sync(ALL, mine.rows, q)};
-            add_piece<OUT>(c.a, w, from + q, piece, lane);
+            add_piece<OUT>(c.a, w, from + q, share_from(mine, q), lane);
         }
     }
 }

@@ -8,7 +8,9 @@
  *   prompt   one prompt in steps of --rows: median ms of --rounds, TFLOP/s (products of the layers
  *            and causal attention), share of the peak; with and without the first adapter, and
  *            deterministic
- *   part     ms of one operation over all layers of a step of --rows rows, one kind after the other
+ *   mixed    one step of a prompt of 43 tokens beside 31 sequences that decode, each with its own
+ * of the adapters as far as there are any part     ms of one operation over all layers of a step of
+ * --rows rows, one kind after the other
  */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -25,6 +27,9 @@
 #include "tests/gpu/lanes.h"
 
 #define TOKENS_MAX 8
+#define MIXED_SEQS 32
+#define MIXED_NEW  43
+#define MIXED_OLD  64 /* tokens of those that decode */
 #define ROUNDS_MAX 64
 #define MATRIX     8192
 
@@ -37,6 +42,7 @@ struct bench {
     int rows;
     int rounds;
     bool parts;
+    bool mixed;
     bool measure_peak;
     double peak; /* TFLOP/s; 0 without the library */
     struct lanes_rng r;
@@ -47,8 +53,8 @@ struct load {
     struct model *model;
     struct backend_plan plan;
     struct batch_builder builder;
-    struct sample_result results[8];
-    bool adapted;
+    struct sample_result results[MIXED_SEQS];
+    int adapters;
 };
 
 static void check(cudaError_t e, const char *what)
@@ -145,38 +151,40 @@ static void measure_peak(struct bench *b)
 
 /* ---- the backend ---- */
 
+/* With the first `most` adapters. */
 static void load_open(struct load *l, const struct bench *b, const struct model *m,
-                      bool deterministic)
+                      bool deterministic, int most)
 {
     struct backend_options opt = {.quant = b->quant, .deterministic = deterministic};
     struct err e = {0};
-    int longest = 1;
+    int longest = MIXED_OLD;
     for (int i = 0; i < b->tokens_count; i++)
         longest = b->tokens[i] > longest ? b->tokens[i] : longest;
-    *l = (struct load){.plan = {.rows_max = b->rows,
-                                .seqs_max = 8,
-                                .outs_max = 8,
-                                .segments_max = 8,
-                                .slots_max = 1,
-                                .pages = sched_pages_for(longest),
-                                .ctx_max = longest}};
+    *l = (struct load){
+        .plan = {.rows_max = b->rows,
+                 .seqs_max = MIXED_SEQS,
+                 .outs_max = MIXED_SEQS,
+                 .segments_max = MIXED_SEQS,
+                 .slots_max = MIXED_SEQS,
+                 .pages = sched_pages_for(longest) + MIXED_SEQS * sched_pages_for(MIXED_OLD),
+                 .ctx_max = longest}};
     if (cuda_backend_open(&opt, &l->b, &e) != STATUS_OK ||
         l->b->ops->model_load(l->b, m, &l->plan, NULL, &e) != STATUS_OK)
         lanes_die("prefill_bench: %s", e.msg);
-    if (batch_init(&l->builder, b->rows, 8, 8, longest) != STATUS_OK)
+    if (batch_init(&l->builder, b->rows, MIXED_SEQS, MIXED_SEQS, longest) != STATUS_OK)
         lanes_die("prefill_bench: no memory");
     char **paths = NULL;
     int count = b->adapters ? ask_list(b->adapters, &paths) : 0;
     for (int i = 0; i < count; i++) {
         struct lora *lora = NULL;
-        if (i == 0 && (lora_open(paths[i], m, &lora, &e) != STATUS_OK ||
-                       l->b->ops->adapter_load(l->b, 0, lora, &e) != STATUS_OK))
+        if (i < most && (lora_open(paths[i], m, &lora, &e) != STATUS_OK ||
+                         l->b->ops->adapter_load(l->b, i, lora, &e) != STATUS_OK))
             lanes_die("prefill_bench: %s: %s", paths[i], e.msg);
         lora_free(lora);
         free(paths[i]);
     }
     free(paths);
-    l->adapted = count > 0;
+    l->adapters = count < most ? count : most;
 }
 
 static void load_close(struct load *l)
@@ -188,7 +196,9 @@ static void load_close(struct load *l)
 static const struct sample_params greedy = {
     .top_p = 1.0f, .typical_p = 1.0f, .repetition_penalty = 1.0f, .logprobs = -1};
 
-static struct batch_seq make_seq(struct bench *b, const struct model *m, int length, bool adapted)
+/* On pages from first_page on; slot < 0: no adapter. */
+static struct batch_seq make_seq(struct bench *b, const struct model *m, int length, int first_page,
+                                 int slot)
 {
     int32_t *tokens = lanes_alloc((size_t)length, sizeof *tokens);
     int pages = sched_pages_for(length);
@@ -196,13 +206,14 @@ static struct batch_seq make_seq(struct bench *b, const struct model *m, int len
     for (int t = 0; t < length; t++)
         tokens[t] = lanes_below(&b->r, m->shape.vocab);
     for (int p = 0; p < pages; p++)
-        page[p] = p;
+        page[p] = first_page + p;
     return (struct batch_seq){.tokens = tokens,
                               .prompt_count = length,
                               .score_from = length,
                               .pages = page,
                               .page_count = pages,
-                              .adapter_count = adapted,
+                              .adapter_count = slot >= 0,
+                              .slots = {slot > 0 ? slot : 0},
                               .weights = {1.0f},
                               .params = &greedy};
 }
@@ -245,7 +256,7 @@ static void prompt_line(struct bench *b, struct load *l, const struct model *m, 
 {
     double ms[ROUNDS_MAX];
     for (int i = -1; i < b->rounds; i++) {
-        struct batch_seq q = make_seq(b, m, tokens, adapted);
+        struct batch_seq q = make_seq(b, m, tokens, 0, adapted ? 0 : -1);
         int64_t begin = clock_now_ns();
         while (q.computed < tokens) {
             begin_step(l, &q, b->rows);
@@ -260,6 +271,33 @@ static void prompt_line(struct bench *b, struct load *l, const struct model *m, 
     printf("{\"part\":\"prompt\",\"how\":\"%s\",\"adapter\":%d,\"tokens\":%d,\"rows\":%d,"
            "\"ms\":%.3f,\"best_ms\":%.3f,\"tflops\":%.1f,\"share\":%.3f}\n",
            how, adapted, tokens, b->rows, at, ms[0], tflops, b->peak > 0 ? tflops / b->peak : 0.0);
+}
+
+/* A prompt beside sequences that decode. Their keys are whatever the pages hold. */
+static void mixed_line(struct bench *b, struct load *l, const struct model *m, bool adapted)
+{
+    struct batch_seq q[MIXED_SEQS];
+    double ms[ROUNDS_MAX];
+    const int pages = sched_pages_for(MIXED_OLD);
+    for (int i = 0; i < MIXED_SEQS; i++) {
+        q[i] = make_seq(b, m, i ? MIXED_OLD : MIXED_NEW, i * pages, adapted ? i % l->adapters : -1);
+        q[i].computed = i ? MIXED_OLD - 1 : 0;
+        q[i].rows = i ? 1 : MIXED_NEW;
+        q[i].token_count = q[i].computed + q[i].rows;
+    }
+    for (int i = -2; i < b->rounds; i++) {
+        int64_t begin = clock_now_ns();
+        batch_build(&l->builder, q, MIXED_SEQS);
+        if (l->b->ops->step_begin(l->b, &l->builder.batch) != STATUS_OK)
+            lanes_die("prefill_bench: step_begin");
+        forward(l->b, m->shape.layers);
+        end_step(l);
+        ms[i < 0 ? 0 : i] = since_ms(begin);
+    }
+    printf("{\"part\":\"mixed\",\"adapters\":%d,\"rows\":%d,\"ms\":%.3f}\n",
+           adapted ? l->adapters : 0, MIXED_NEW + MIXED_SEQS - 1, median(ms, b->rounds));
+    for (int i = 0; i < MIXED_SEQS; i++)
+        free_seq(&q[i]);
 }
 
 /* ---- parts ---- */
@@ -352,7 +390,7 @@ static void parts(struct bench *b, struct load *l, const struct model *m, bool a
 {
     const struct backend_ops *op = l->b->ops;
     int tokens = b->tokens[0] < b->rows ? b->tokens[0] : b->rows;
-    struct batch_seq q = make_seq(b, m, tokens, adapted);
+    struct batch_seq q = make_seq(b, m, tokens, 0, adapted ? 0 : -1);
     const int layers = m->shape.layers;
     printf("{\"part\":\"parts\",\"tokens\":%d,\"adapter\":%d}\n", tokens, adapted);
     begin_step(l, &q, b->rows);
@@ -383,6 +421,7 @@ static const char usage[] = "usage: prefill_bench [options] MODEL\n"
                             "  --rounds N      default 7\n"
                             "  --quant FORMAT  none, int8, int4; default int4\n"
                             "  --parts 0       only prompts\n"
+                            "  --mixed 0       no mixed steps, only the first adapter is loaded\n"
                             "  --peak 0        not measured\n";
 
 static int number(const char *s, char **end)
@@ -414,6 +453,8 @@ static void read_options(struct bench *b, int argc, char **argv)
             b->rounds = number(value, &end);
         else if (strcmp(name, "--parts") == 0)
             b->parts = number(value, &end) != 0;
+        else if (strcmp(name, "--mixed") == 0)
+            b->mixed = number(value, &end) != 0;
         else if (strcmp(name, "--peak") == 0)
             b->measure_peak = number(value, &end) != 0;
         else if (strcmp(name, "--tokens") == 0) {
@@ -436,6 +477,7 @@ int main(int argc, char **argv)
                       .rows = 2048,
                       .rounds = 7,
                       .parts = true,
+                      .mixed = true,
                       .measure_peak = true,
                       .r = {1}};
     struct model *m;
@@ -448,17 +490,19 @@ int main(int argc, char **argv)
         lanes_die("%s: %s", b.model_dir, e.msg);
     if (b.measure_peak)
         measure_peak(&b);
-    load_open(&l, &b, m, false);
-    for (int adapted = 0; adapted <= l.adapted; adapted++) {
+    load_open(&l, &b, m, false, b.mixed ? MIXED_SEQS : 1);
+    for (int adapted = 0; adapted <= (l.adapters > 0); adapted++) {
         for (int i = 0; i < b.tokens_count; i++)
             prompt_line(&b, &l, m, b.tokens[i], adapted, "default");
+        if (b.mixed && b.rows >= MIXED_NEW + MIXED_SEQS)
+            mixed_line(&b, &l, m, adapted);
         if (b.parts)
             parts(&b, &l, m, adapted);
     }
     load_close(&l);
     b.rounds = 1;
-    load_open(&l, &b, m, true);
-    for (int adapted = 0; adapted <= l.adapted; adapted++)
+    load_open(&l, &b, m, true, 1);
+    for (int adapted = 0; adapted <= (l.adapters > 0); adapted++)
         prompt_line(&b, &l, m, b.tokens[0], adapted, "deterministic");
     load_close(&l);
     model_close(m);
