@@ -124,3 +124,12 @@ enum status adapter_roots_find(const struct adapter_roots *r, const char *path, 
                        "'path' must lie in a configured adapter directory");
     return err_set(e, STATUS_NOT_FOUND, "path", "no adapter found for %s", path);
 }
+
+const char *adapter_roots_absolute(const struct adapter_roots *r, const char *root)
+{
+    for (int i = 0; i < r->count; i++) {
+        if (r->items[i].path == root)
+            return root[0] != '/' && r->items[i].real ? r->items[i].real : root;
+    }
+    return root;
+}

@@ -37,4 +37,7 @@ void adapter_roots_deinit(struct adapter_roots *r);
 WARN_UNUSED enum status adapter_roots_find(const struct adapter_roots *r, const char *path,
                                            const char **root, const char **rest, struct err *e);
 
+/* A root that adapter_roots_find gave, as a path that means the same wherever the process runs. */
+const char *adapter_roots_absolute(const struct adapter_roots *r, const char *root);
+
 #endif

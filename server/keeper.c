@@ -333,7 +333,8 @@ static enum status put(struct keeper *k, struct entry *made, struct err *e)
         st = publish(k, &to, made, e);
     if (st != STATUS_OK || it->path[0] == '/')
         return st;
-    int n = snprintf(path, sizeof path, "%s/%s", to.root, to.path);
+    int n =
+        snprintf(path, sizeof path, "%s/%s", adapter_roots_absolute(&k->roots, to.root), to.path);
     if (n > 0 && (size_t)n < sizeof it->path) /* else it is looked for again */
         memcpy(it->path, path, (size_t)n + 1);
     return STATUS_OK;

@@ -385,4 +385,7 @@ FAULTS = [
     ("a named call may be of any tool", "server/api_tools.c",
      "if (t->named && strcmp(name_of(tool), t->named) != 0)", "if (t->named && strcmp(name_of(tool), t->named) > 99)",
      "api/test_tools.py::test_named_and_single"),
+    ("a registered path that means something else from another directory", "server/adapter_roots.c",
+     "return root[0] != '/' && r->items[i].real ? r->items[i].real : root;", "return root;",
+     "api/test_adapters.py::test_registered_adapters_survive"),
 ]
