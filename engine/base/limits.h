@@ -98,8 +98,9 @@
 #define LIMIT_GRAMMAR_MACHINE_BYTES (16u << 20) /* states remembered for one grammar */
 #define LIMIT_GRAMMAR_MASK_BYTES    (16u << 20) /* masks remembered for one grammar */
 #define LIMIT_GRAMMAR_COMPILE_MS    2000
-#define LIMIT_GRAMMAR_WARM_MS       100  /* of a pool thread, for what answers will ask for */
-#define LIMIT_GRAMMAR_WARM_SETS     4096 /* states looked at in that time */
+#define LIMIT_GRAMMAR_WARM_MS       100   /* of a pool thread, for what answers will ask for */
+#define LIMIT_GRAMMAR_WARM_SETS     16384 /* states looked at in that time */
+#define LIMIT_GRAMMAR_WARM_NUMBERS  65536 /* of so many */
 #define LIMIT_GRAMMAR_CACHE_BYTES   (64u << 20) /* compiled grammars that nobody uses */
 
 #define LIMIT_SCHEMA_PARTS                                                                         \

@@ -23,6 +23,22 @@ struct shape {
     uint32_t rise; /* levels that the tokens walked need at most */
 };
 
+/* Two sets side by side. */
+struct pair {
+    uint32_t one;
+    uint32_t other;
+};
+
+enum {
+    AGREE_BYTES = 24, /* tokens longer than this are few */
+    AGREE_LEAST = 6,  /* and so many are shorter than this that a walk costs no less */
+    AGREE_ENOUGH = 16,
+    AGREE_PAIRS = 1024,
+    AGREE_WORK = 400000, /* not to lose more than there is to be won */
+    AGREE_SLOTS = 4096,
+    RECENT = 4
+};
+
 struct grammar_masks {
     const struct token_trie *trie; /* borrowed: that of all shapes */
     struct shape **shapes;         /* owned */
@@ -34,8 +50,13 @@ struct grammar_masks {
     size_t spot_count, spot_cap;
     /* Where a walk stands: sets of the path, and for each depth the node it belongs to. */
     uint32_t sets[TOKEN_TRIE_DEPTH + 1];
+    uint32_t rows[TOKEN_TRIE_DEPTH + 1]; /* of m->nexts, of these sets */
     uint32_t nodes[TOKEN_TRIE_DEPTH + 1];
     bool escaped[TOKEN_TRIE_DEPTH + 1];
+    uint32_t recent[RECENT]; /* shapes whose walk was long, plus 1 */
+    uint32_t recent_at;
+    struct pair pairs[AGREE_PAIRS];
+    uint16_t pair_table[AGREE_SLOTS]; /* open addressing, index + 1 */
 };
 
 static void shape_destroy(struct shape *s)
@@ -54,6 +75,7 @@ static void forget_shapes(struct grammar_masks *k)
         shape_destroy(k->shapes[i]);
     k->shape_count = 0;
     k->bytes = 0;
+    memset(k->recent, 0, sizeof k->recent);
     memset(k->table, 0, k->table_slots * sizeof *k->table);
 }
 
@@ -90,26 +112,44 @@ static enum status masks_create(struct grammar_masks **out)
 
 /* ---- walking ---- */
 
-static void allow(const struct token_trie *t, const struct token_node *node, uint32_t *mask)
+static void deny(const struct token_trie *t, uint32_t from, uint32_t to, uint32_t *mask)
 {
-    for (int32_t id = node->token; id >= 0; id = t->same[id])
-        mask[id / 32] |= 1u << (id % 32);
+    for (uint32_t i = from; i < to; i++)
+        for (int32_t id = t->nodes[i].token; id >= 0; id = t->same[id])
+            mask[(uint32_t)id / 32] &= ~(1u << ((uint32_t)id % 32));
+}
+
+static inline void allow(const struct token_trie *t, const struct token_node *node, uint32_t *mask)
+{
+    int32_t id = node->token;
+    if (id < 0)
+        return;
+    mask[(uint32_t)id / 32] |= 1u << ((uint32_t)id % 32);
+    for (id = node->more ? t->same[id] : -1; id >= 0; id = t->same[id])
+        mask[(uint32_t)id / 32] |= 1u << ((uint32_t)id % 32);
 }
 
 /* What every walk does at a node: the set behind its byte, in k->sets[depth]. */
-static enum status enter_node(struct grammar_machine *m, struct grammar_masks *k,
-                              const struct token_node *node, uint32_t *set)
+static inline enum status enter_node(struct grammar_machine *m, struct grammar_masks *k,
+                                     const struct token_node *node, uint32_t *set)
 {
-    uint32_t parent = k->sets[node->depth - 1];
     int c = m->g->class_of[node->byte];
-    *set = m->nexts[m->sets[parent].next + (uint32_t)c];
+    *set = m->nexts[k->rows[node->depth - 1] + (uint32_t)c];
     if (*set == GRAMMAR_SET_UNKNOWN) {
-        enum status st = grammar_machine_step(m, parent, c, set);
+        enum status st = grammar_machine_step(m, k->sets[node->depth - 1], c, set);
         if (st != STATUS_OK)
             return st;
     }
     k->sets[node->depth] = *set;
+    k->rows[node->depth] = m->sets[*set].next;
     return STATUS_OK;
+}
+
+/* The path begins here. */
+static void enter_root(const struct grammar_machine *m, struct grammar_masks *k, uint32_t set)
+{
+    k->sets[0] = set;
+    k->rows[0] = m->sets[set].next;
 }
 
 /* The nodes [from, to) beneath a node whose set is in k->sets, in the real surroundings. */
@@ -140,15 +180,49 @@ static bool push_root(struct shape *s, uint32_t node)
     return true;
 }
 
-/* All nodes, in open surroundings: fills mask, roots and rise. */
-static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
-                             const struct token_trie *t, uint32_t start, struct shape *s)
+/* A shape that is known, and agrees with another one on all tokens of up to `bytes` bytes. */
+struct likeness {
+    const struct shape *shape; /* NULL: none */
+    int bytes;
+    uint32_t rise; /* of what was compared */
+    size_t at;     /* next of its roots */
+};
+
+/* Takes over what a subtree of short tokens is in the other shape. */
+static bool copy_roots(struct likeness *like, uint32_t from, uint32_t to, struct shape *s)
 {
-    k->sets[0] = start;
+    const struct shape *other = like->shape;
+    while (like->at < other->root_count && other->roots[like->at] < from)
+        like->at++;
+    for (; like->at < other->root_count && other->roots[like->at] < to; like->at++)
+        if (!push_root(s, other->roots[like->at]))
+            return false;
+    return true;
+}
+
+/* All nodes, in open surroundings, but for those that a likeness tells: fills mask, roots and rise.
+ * *visited: how many nodes were looked at. */
+static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
+                             const struct token_trie *t, uint32_t start, struct likeness *like,
+                             struct shape *s, uint32_t *visited)
+{
+    enter_root(m, k, start);
     k->escaped[0] = false; /* what may follow without a byte is in the shape */
     s->rise = m->sets[start].rise;
-    for (uint32_t i = 1; i < t->node_count;) {
+    int known = like->shape ? like->bytes : 0;
+    if (like->shape) {
+        memcpy(s->mask, like->shape->mask, t->mask_words * sizeof *s->mask);
+        s->rise = like->shape->rise > s->rise ? like->shape->rise : s->rise;
+        s->rise = like->rise > s->rise ? like->rise : s->rise;
+    }
+    for (uint32_t i = 1; i < t->node_count; ++*visited) {
         const struct token_node *node = &t->nodes[i];
+        if (node->deepest <= known) {
+            if (!copy_roots(like, i, node->end, s))
+                return STATUS_NO_MEMORY;
+            i = node->end;
+            continue;
+        }
         uint32_t set;
         enum status st = enter_node(m, k, node, &set);
         if (st != STATUS_OK)
@@ -157,6 +231,8 @@ static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
         if (set == GRAMMAR_SET_DEAD) {
             if (escaped && !push_root(s, i))
                 return STATUS_NO_MEMORY;
+            if (known > 0)
+                deny(t, i, node->end, s->mask);
             i = node->end;
             continue;
         }
@@ -165,6 +241,70 @@ static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
         s->rise = to->rise > s->rise ? to->rise : s->rise;
         allow(t, node, s->mask);
         i++;
+    }
+    return STATUS_OK;
+}
+
+/* ---- likeness ---- */
+
+/* False: it was there, or there is no room (then *full). */
+static bool push_pair(struct grammar_masks *k, size_t *count, uint32_t one, uint32_t other,
+                      bool *full)
+{
+    uint32_t hash = (one * 0x9E3779B1u) ^ (other * 0x85EBCA77u);
+    size_t at = (hash ^ hash >> 15) % AGREE_SLOTS;
+    for (; k->pair_table[at] != 0; at = (at + 1) % AGREE_SLOTS) {
+        const struct pair *p = &k->pairs[k->pair_table[at] - 1];
+        if (p->one == one && p->other == other)
+            return false;
+    }
+    if (*count == AGREE_PAIRS) {
+        *full = true;
+        return false;
+    }
+    k->pairs[*count] = (struct pair){one, other};
+    k->pair_table[at] = (uint16_t)++ * count;
+    return true;
+}
+
+/* Every byte behind one pair: *same stays true while both sides live, escape or die together. */
+static enum status compare(struct grammar_machine *m, struct grammar_masks *k, struct pair p,
+                           size_t *count, uint32_t *rise, bool *same)
+{
+    for (int c = 0; *same && c < m->g->class_count; c++) {
+        uint32_t one, other;
+        bool full = false;
+        enum status st = grammar_machine_step(m, p.one, c, &one);
+        if (st == STATUS_OK)
+            st = grammar_machine_step(m, p.other, c, &other);
+        if (st != STATUS_OK)
+            return st;
+        if (one == other)
+            continue;
+        const struct grammar_set *a = &m->sets[one], *b = &m->sets[other];
+        *same = one != GRAMMAR_SET_DEAD && other != GRAMMAR_SET_DEAD && a->escapes == b->escapes;
+        if (*same && push_pair(k, count, one, other, &full))
+            *rise = a->rise > *rise ? a->rise : *rise;
+        *same = *same && !full;
+    }
+    return STATUS_OK;
+}
+
+/* How many bytes two sets agree on, whatever the bytes are; at most AGREE_BYTES. */
+static enum status agree(struct grammar_machine *m, struct grammar_masks *k, uint32_t one,
+                         uint32_t other, int *bytes, uint32_t *rise)
+{
+    size_t count = 0, at = 0;
+    bool same = true, full = false;
+    memset(k->pair_table, 0, sizeof k->pair_table);
+    push_pair(k, &count, one, other, &full);
+    *rise = 0;
+    for (*bytes = 0; *bytes < AGREE_BYTES; ++*bytes) {
+        for (size_t end = count; at < end; at++) {
+            enum status st = compare(m, k, k->pairs[at], &count, rise, &same);
+            if (st != STATUS_OK || !same)
+                return st;
+        }
     }
     return STATUS_OK;
 }
@@ -225,25 +365,66 @@ static uint32_t hash_spots(const struct grammar_masks *k)
     return h ^ h >> 16;
 }
 
+/* The set of a shape in open surroundings. */
+static enum status open_set(struct grammar_machine *m, const struct shape *s, uint32_t *set)
+{
+    struct grammar_item *items = mem_alloc(s->spot_count + 1, sizeof *items);
+    if (!items)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < s->spot_count; i++)
+        items[i] = (struct grammar_item){s->spots[i].at, s->spots[i].count, GRAMMAR_FRAME_OPEN};
+    enum status st = grammar_machine_set(m, items, s->spot_count, set);
+    mem_free(items);
+    return st;
+}
+
+/* The one of the shapes walked lately that agrees on most bytes. Characters of a string of limited
+ * length are such: what may follow them differs for long tokens only. */
+static enum status find_likeness(struct grammar_machine *m, struct grammar_masks *k, uint32_t start,
+                                 struct likeness *out)
+{
+    uint64_t work_end = m->work_end;
+    enum status st = STATUS_OK;
+    *out = (struct likeness){.bytes = AGREE_LEAST - 1};
+    for (uint32_t i = 0; i < RECENT && out->bytes < AGREE_ENOUGH; i++) {
+        uint32_t set, rise = 0, number = k->recent[(k->recent_at - 1 - i) % RECENT];
+        int bytes = 0;
+        if (number == 0)
+            continue;
+        const struct shape *other = k->shapes[number - 1];
+        st = open_set(m, other, &set);
+        if (st != STATUS_OK)
+            return st;
+        m->work_end = m->work + AGREE_WORK < work_end ? m->work + AGREE_WORK : work_end;
+        st = agree(m, k, start, set, &bytes, &rise);
+        m->work_end = work_end;
+        if (st == STATUS_NO_MEMORY)
+            return st;
+        if (st == STATUS_OK && bytes > out->bytes)
+            *out = (struct likeness){.shape = other, .bytes = bytes, .rise = rise};
+    }
+    return STATUS_OK;
+}
+
 static enum status shape_fill(struct grammar_machine *m, struct grammar_masks *k,
                               const struct token_trie *t, struct shape *s)
 {
-    size_t n = k->spot_count;
+    uint32_t start = GRAMMAR_SET_DEAD, visited = 0;
+    struct likeness like;
     s->mask = mem_calloc(t->mask_words + 1, sizeof *s->mask);
-    s->spots = mem_alloc(n + 1, sizeof *s->spots);
-    struct grammar_item *items = mem_alloc(n + 1, sizeof *items);
-    enum status st = s->mask && s->spots && items ? STATUS_OK : STATUS_NO_MEMORY;
-    uint32_t start = GRAMMAR_SET_DEAD;
-    if (st == STATUS_OK) {
-        s->spot_count = n;
-        memcpy(s->spots, k->spots, n * sizeof *s->spots);
-        for (size_t i = 0; i < n; i++)
-            items[i] = (struct grammar_item){k->spots[i].at, k->spots[i].count, GRAMMAR_FRAME_OPEN};
-        st = grammar_machine_set(m, items, n, &start);
-    }
-    if (st == STATUS_OK && start != GRAMMAR_SET_DEAD)
-        st = walk_open(m, k, t, start, s);
-    mem_free(items);
+    s->spots = mem_alloc(k->spot_count + 1, sizeof *s->spots);
+    if (!s->mask || !s->spots)
+        return STATUS_NO_MEMORY;
+    s->spot_count = k->spot_count;
+    memcpy(s->spots, k->spots, s->spot_count * sizeof *s->spots);
+    enum status st = open_set(m, s, &start);
+    if (st != STATUS_OK || start == GRAMMAR_SET_DEAD)
+        return st;
+    st = find_likeness(m, k, start, &like);
+    if (st == STATUS_OK)
+        st = walk_open(m, k, t, start, &like, s, &visited);
+    if (st == STATUS_OK && (visited > t->node_count / 8 || like.shape))
+        k->recent[k->recent_at++ % RECENT] = (uint32_t)k->shape_count + 1;
     return st;
 }
 
@@ -391,7 +572,7 @@ enum status grammar_mask(struct grammar_machine *m, const struct token_trie *t, 
     if (st != STATUS_OK)
         return st;
     const struct shape *s = k->shapes[number - 1];
-    k->sets[0] = set;
+    enter_root(m, k, set);
     if (m->sets[set].depth + s->rise <= LIMIT_GRAMMAR_DEPTH) {
         memcpy(mask, s->mask, t->mask_words * sizeof *mask);
         st = walk_roots(m, k, t, s, mask);

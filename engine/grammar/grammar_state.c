@@ -104,37 +104,63 @@ enum status grammar_state_mask(struct grammar_state *s, const struct token_trie 
     return st;
 }
 
-/* Sets by distance in bytes: those that every answer passes come first. */
+struct warm {
+    uint32_t *sets;    /* owned, [LIMIT_GRAMMAR_WARM_SETS] met so far, by distance in bytes */
+    uint8_t *seen;     /* owned, [LIMIT_GRAMMAR_WARM_NUMBERS] by number of a set */
+    uint8_t *expanded; /* owned, [LIMIT_GRAMMAR_WARM_SETS] sets of a shape that were gone on from */
+    uint32_t *mask;    /* owned */
+    size_t count;
+};
+
+/* A string is the same wherever it stands; what comes behind it is not. So a few sets of each shape
+ * are enough. */
+static bool is_known(struct warm *w, const struct grammar_machine *m, uint32_t set)
+{
+    uint32_t shape = m->sets[set].shape;
+    return shape >= LIMIT_GRAMMAR_WARM_SETS || w->expanded[shape]++ >= 32;
+}
+
+static enum status warm_next(struct warm *w, struct grammar_machine *m, uint32_t set)
+{
+    enum status st = STATUS_OK;
+    for (int c = 0; st == STATUS_OK && c < m->g->class_count; c++) {
+        uint32_t next;
+        st = grammar_machine_step(m, set, c, &next);
+        if (st != STATUS_OK || next == GRAMMAR_SET_DEAD || w->count == LIMIT_GRAMMAR_WARM_SETS ||
+            next >= LIMIT_GRAMMAR_WARM_NUMBERS || w->seen[next])
+            continue;
+        w->seen[next] = 1;
+        w->sets[w->count++] = next;
+    }
+    return st;
+}
+
 enum status grammar_state_warm(struct grammar *g, const struct token_trie *t)
 {
     int64_t end_ns = clock_now_ns() + LIMIT_GRAMMAR_WARM_MS * INT64_C(1000000);
     struct grammar_state s = {0};
-    size_t count = 1;
     bool any;
-    uint32_t *sets = mem_alloc(LIMIT_GRAMMAR_WARM_SETS, sizeof *sets);
-    uint8_t *seen = mem_calloc(LIMIT_GRAMMAR_WARM_SETS, 16);
-    uint32_t *mask = mem_alloc(t->mask_words + 1, sizeof *mask);
-    enum status st = sets && seen && mask ? grammar_state_init(&s, g) : STATUS_NO_MEMORY;
+    struct warm w = {.sets = mem_alloc(LIMIT_GRAMMAR_WARM_SETS, sizeof *w.sets),
+                     .seen = mem_calloc(LIMIT_GRAMMAR_WARM_NUMBERS, 1),
+                     .expanded = mem_calloc(LIMIT_GRAMMAR_WARM_SETS, 1),
+                     .mask = mem_alloc(t->mask_words + 1, sizeof *w.mask)};
+    bool room = w.sets && w.seen && w.expanded && w.mask;
+    enum status st = room ? grammar_state_init(&s, g) : STATUS_NO_MEMORY;
     if (st == STATUS_OK) {
-        sets[0] = s.set;
-        st = grammar_state_mask(&s, t, mask, &any);
+        w.sets[w.count++] = s.set;
+        st = grammar_state_mask(&s, t, w.mask, &any);
     }
+    /* What goes wrong from here on would go wrong for an answer, and tells it then. */
     enum status more = st;
-    for (size_t i = 0; more == STATUS_OK && i < count && clock_now_ns() < end_ns; i++) {
-        more = i == 0 ? STATUS_OK : grammar_mask(s.machine, t, sets[i], mask, &any);
-        for (int c = 0; more == STATUS_OK && c < g->class_count; c++) {
-            uint32_t set;
-            more = grammar_machine_step(s.machine, sets[i], c, &set);
-            if (more != STATUS_OK || set == GRAMMAR_SET_DEAD || count == LIMIT_GRAMMAR_WARM_SETS ||
-                set >= 16 * LIMIT_GRAMMAR_WARM_SETS || seen[set])
-                continue;
-            seen[set] = 1;
-            sets[count++] = set;
-        }
+    for (size_t i = 0; more == STATUS_OK && i < w.count && clock_now_ns() < end_ns; i++) {
+        more = grammar_mask(s.machine, t, w.sets[i], w.mask, &any);
+        if (more == STATUS_OK && !is_known(&w, s.machine, w.sets[i]))
+            more = warm_next(&w, s.machine, w.sets[i]);
     }
     grammar_state_deinit(&s);
-    mem_free(sets);
-    mem_free(seen);
-    mem_free(mask);
+    mem_free(w.sets);
+    mem_free(w.seen);
+    mem_free(w.expanded);
+    mem_free(w.mask);
     return st;
 }

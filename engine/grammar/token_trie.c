@@ -56,6 +56,7 @@ static enum status add_words(struct token_trie *t, const struct word *words, siz
         }
         struct token_node *node = &t->nodes[path[depth]];
         t->same[w->id] = node->token;
+        node->more = node->token >= 0;
         node->token = w->id;
         t->node_of[w->id] = path[depth];
         if (depth > (size_t)t->depth_max)
@@ -64,6 +65,11 @@ static enum status add_words(struct token_trie *t, const struct word *words, siz
     for (; depth > 0; depth--)
         t->nodes[path[depth]].end = t->node_count;
     t->nodes[0].end = t->node_count;
+    for (uint32_t i = t->node_count; i-- > 0;) {
+        struct token_node *node = &t->nodes[i], *parent = &t->nodes[node->parent];
+        node->deepest = node->deepest > node->depth ? node->deepest : node->depth;
+        parent->deepest = parent->deepest > node->deepest ? parent->deepest : node->deepest;
+    }
     return STATUS_OK;
 }
 

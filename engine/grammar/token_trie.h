@@ -20,7 +20,9 @@ struct token_node {
     uint32_t parent; /* index; of the root 0 */
     int32_t token;   /* that ends here, -1: none; same[token] is the next one with these bytes */
     uint8_t byte;
-    uint8_t depth; /* bytes from the root */
+    uint8_t depth;   /* bytes from the root */
+    uint8_t more;    /* bool: same[token] is another token */
+    uint8_t deepest; /* depth of the deepest descendant */
 };
 
 struct token_trie {

@@ -377,7 +377,7 @@ static void test_grammar_equals_a_slow_recogniser(void **state)
 enum { VOCAB = 300 };
 
 struct words {
-    char text[VOCAB][12];
+    char text[VOCAB][32];
 };
 
 static const char *word_bytes(const void *ctx, int32_t id, size_t *n)
@@ -393,10 +393,11 @@ static enum status words_trie(const struct words *w, struct token_trie **t)
     return token_trie_create(VOCAB, &from, t);
 }
 
-static void random_words(struct words *w, const char *alphabet, uint32_t letter_count)
+static void random_words(struct words *w, const char *alphabet, uint32_t letter_count,
+                         uint32_t bytes_max)
 {
     for (int id = 0; id < VOCAB; id++) {
-        uint32_t n = id < (int)letter_count ? 1 : draw(11);
+        uint32_t n = id < (int)letter_count ? 1 : draw(bytes_max + 1);
         for (uint32_t i = 0; i < n; i++)
             w->text[id][i] = id < (int)letter_count ? alphabet[id] : alphabet[draw(letter_count)];
         w->text[id][n] = '\0';
@@ -462,7 +463,7 @@ static void test_mask_equals_trying_every_token(void **state)
         struct token_trie *t = NULL;
         struct err e;
         seed_now = seed;
-        random_words(&words, "ab", LETTERS);
+        random_words(&words, "ab", LETTERS, 10);
         random_world(&w);
         assert_int_equal(words_trie(&words, &t), STATUS_OK);
         if (build_world(&w, &g, &e) == STATUS_OK)
@@ -499,7 +500,7 @@ static void test_mask_of_json(void **state)
     struct words words;
     struct token_trie *t = NULL;
     seed_now = 7;
-    random_words(&words, "{}[]\",:ab\\u01-.e \n\xC3\xA9", 20);
+    random_words(&words, "{}[]\",:ab\\u01-.e \n\xC3\xA9", 20, 10);
     assert_int_equal(words_trie(&words, &t), STATUS_OK);
     struct grammar *g = json_object();
     int made = 0;
@@ -508,6 +509,54 @@ static void test_mask_of_json(void **state)
     assert_true(made > 500);
     grammar_unref(g);
     token_trie_destroy(t);
+}
+
+/* Near the end of a counted repetition, long tokens go first; the rest is taken over from masks
+ * that were made before. */
+static void test_mask_of_counts(void **state)
+{
+    (void)state;
+    static const char *const texts_counted[] = {
+        "root ::= [ab]{3,60} \"y\"",
+        "root ::= \"y\" ([ab] | \"y\" [ab]){40,60}",
+        "root ::= (word \"y\"){2,5}\nword ::= [ab]{1,50}",
+        "root ::= [ab]{0,70} (\"y\" [ab]{0,70}){0,2}",
+    };
+    struct words words;
+    struct token_trie *t = NULL;
+    int made = 0;
+    seed_now = 13;
+    random_words(&words, "aby", 3, 30);
+    for (int id = 3; id < VOCAB; id++)
+        for (char *c = words.text[id]; *c; c++)
+            *c = *c == 'y' && draw(8) ? 'a' : *c;
+    assert_int_equal(words_trie(&words, &t), STATUS_OK);
+    for (size_t i = 0; i < sizeof texts_counted / sizeof texts_counted[0]; i++) {
+        struct grammar *g = compiled(texts_counted[i]);
+        for (int k = 0; k < 30; k++)
+            made += walk_masks(g, t, &words, 90, i);
+        grammar_unref(g);
+    }
+    print_message("%d masks\n", made);
+    assert_true(made > 500);
+    token_trie_destroy(t);
+}
+
+static void test_counts_are_exact(void **state)
+{
+    (void)state;
+    char text[100];
+    struct grammar *g = compiled("root ::= \"ab\"{30,35}");
+    memset(text, 'a', sizeof text);
+    for (size_t i = 1; i < sizeof text; i += 2)
+        text[i] = 'b';
+    for (size_t n = 0; n <= 80; n++) {
+        int expected = n > 70 ? 0 : n >= 60 && n % 2 == 0 ? 2 : 1;
+        int v = verdict(g, text, n);
+        if (v != expected)
+            fail_msg("%zu bytes are %d, not %d", n, v, expected);
+    }
+    grammar_unref(g);
 }
 
 /* As deep as frames may go, masks still equal trying. */
@@ -520,7 +569,7 @@ static void test_mask_at_the_greatest_depth(void **state)
     uint32_t mask[VOCAB / 32 + 1];
     bool any;
     seed_now = 8;
-    random_words(&words, "[]1", 3);
+    random_words(&words, "[]1", 3, 10);
     assert_int_equal(words_trie(&words, &t), STATUS_OK);
     struct grammar *g = compiled("root ::= \"[\" root* \"]\" | \"1\"");
     assert_int_equal(grammar_state_init(&s, g), STATUS_OK);
@@ -702,7 +751,7 @@ static void test_heavy_grammars_are_bounded(void **state)
     struct words words;
     struct token_trie *t = NULL;
     seed_now = 9;
-    random_words(&words, "abcdx", 5);
+    random_words(&words, "abcdx", 5, 10);
     assert_int_equal(words_trie(&words, &t), STATUS_OK);
     for (size_t i = 0; i < sizeof heavy / sizeof heavy[0]; i++) {
         struct grammar *g = compiled(heavy[i]);
@@ -740,7 +789,8 @@ static void test_states_outlive_what_is_given_up(void **state)
 {
     (void)state;
     static char text[2][LONG];
-    struct grammar *g = compiled("root ::= [ab]* \"a\" [ab]{300} \"x\"");
+    struct grammar *g = compiled("root ::= outer \"?\"\nouter ::= inner \"!\"\n"
+                                 "inner ::= [ab]* \"a\" [ab]{300} \"x\"");
     struct grammar_state s[2], copy;
     int given_up = 0;
     seed_now = 11;
@@ -752,7 +802,7 @@ static void test_states_outlive_what_is_given_up(void **state)
             text[k][i] = "ab"[draw(2)];
             assert_int_equal(grammar_state_accept(&s[k], &text[k][i], 1), STATUS_OK);
             grammar_state_copy(&copy, &s[k]);
-            bool takes = grammar_state_accept(&copy, "x", 1) == STATUS_OK;
+            bool takes = grammar_state_accept(&copy, "x!?", 3) == STATUS_OK;
             grammar_state_deinit(&copy);
             bool expected = i >= BACK && text[k][i - BACK] == 'a';
             if (takes != expected)
@@ -771,7 +821,7 @@ static void test_every_allocation_may_fail(void **state)
     (void)state;
     struct words words;
     seed_now = 3;
-    random_words(&words, "{}[]\",:ab1 ", 11);
+    random_words(&words, "{}[]\",:ab1 ", 11, 10);
     bool ended = false;
     for (int64_t k = 1; !ended; k++) {
         struct grammar_builder *b = NULL;
@@ -811,6 +861,8 @@ int main(void)
         cmocka_unit_test(test_grammar_equals_a_slow_recogniser),
         cmocka_unit_test(test_mask_equals_trying_every_token),
         cmocka_unit_test(test_mask_of_json),
+        cmocka_unit_test(test_mask_of_counts),
+        cmocka_unit_test(test_counts_are_exact),
         cmocka_unit_test(test_mask_at_the_greatest_depth),
         cmocka_unit_test(test_forms_behind_a_thought),
         cmocka_unit_test(test_cache_gives_up_the_oldest),
