@@ -353,6 +353,7 @@ static bool call_of_tree(struct tool_parse *p, const cJSON *tree)
         (!tagged(p) && (!args || !offered(p, name->valuestring, strlen(name->valuestring)))))
         return false;
     char *text = cJSON_IsString(args) || !args ? NULL : cJSON_PrintUnformatted(args);
+    p->held.failed |= args && !cJSON_IsString(args) && !text;
     const char *shown = text ? text : cJSON_IsString(args) ? args->valuestring : "{}";
     begin_call(p, name->valuestring, strlen(name->valuestring));
     p->sink.arguments(p->sink.ctx, shown, strlen(shown));
@@ -369,10 +370,14 @@ static bool whole(struct tool_parse *p)
     size_t start = 0;
     while (start < end && p->held.data[start] != '{')
         start++;
-    bool call = json_parse(p->held.data + start, end - start, &json_default_limits, &tree, NULL) ==
-                    STATUS_OK &&
-                call_of_tree(p, tree);
+    enum status st =
+        json_parse(p->held.data + start, end - start, &json_default_limits, &tree, NULL);
+    bool call = st == STATUS_OK && call_of_tree(p, tree);
     cJSON_Delete(tree);
+    if (st == STATUS_NO_MEMORY || p->held.failed) {
+        p->held.failed = true;
+        return false;
+    }
     if (call) {
         drop(p, end);
         p->state = TOOL_BETWEEN;
@@ -413,6 +418,7 @@ bool tool_parse_end(struct tool_parse *p)
         enum status st =
             tool_python_read(p->held.data + p->scanned, p->held.len - p->scanned, &python);
         bool all = st == STATUS_OK;
+        p->held.failed |= st == STATUS_NO_MEMORY;
         for (size_t i = 0; all && i < python.count; i++)
             all = offered(p, python.calls[i].name, python.calls[i].name_len);
         for (size_t i = 0; all && i < python.count; i++) {

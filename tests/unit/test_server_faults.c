@@ -207,6 +207,31 @@ static void test_server_faults_stream(void **state)
     fail_each(text);
 }
 
+/* The fake engine says what it was told: calls of both kinds, whole and streamed. */
+static void test_server_faults_tools(void **state)
+{
+    (void)state;
+    static char text[2048];
+    static const char *const ends[] = {"}", ",\"stream\":true}"};
+    for (size_t i = 0; i < 2; i++) {
+        char body[1024];
+        snprintf(
+            body, sizeof body,
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"so <tool_call>{\\\"name\\\":\\\"f\\\","
+            "\\\"arguments\\\":{\\\"x\\\":1}}</tool_call><tool_call>{\\\"arguments\\\":{},"
+            "\\\"name\\\":\\\"f\\\"}</tool_call>\"}],\"tools\":[{\"type\":\"function\","
+            "\"function\":{\"name\":\"f\",\"parameters\":{}}}]%s",
+            ends[i]);
+        make_post(text, sizeof text, "/v1/chat/completions", body);
+        static char answer[65536];
+        exchange(text, answer, sizeof answer);
+        if (!strstr(answer, "\"tool_calls\":[{") ||
+            !strstr(answer, "\"finish_reason\":\"tool_calls\""))
+            fail_msg("no calls: %s", answer);
+        fail_each(text);
+    }
+}
+
 static void test_server_faults_lists(void **state)
 {
     (void)state;
@@ -240,9 +265,8 @@ static void test_server_faults_adapters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_server_faults_adapters),
-        cmocka_unit_test(test_server_faults_chat),
-        cmocka_unit_test(test_server_faults_stream),
+        cmocka_unit_test(test_server_faults_adapters), cmocka_unit_test(test_server_faults_chat),
+        cmocka_unit_test(test_server_faults_stream),   cmocka_unit_test(test_server_faults_tools),
         cmocka_unit_test(test_server_faults_lists),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
