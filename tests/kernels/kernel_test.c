@@ -20,6 +20,7 @@
 /* Absent where the program is linked with the real runtime. */
 #pragma weak emu_card
 #pragma weak fake_cublas_products
+#pragma weak fake_cublas_missing
 
 struct buffer {
     char *raw;
@@ -39,6 +40,12 @@ static void check(cudaError_t code, const char *what)
 bool kernel_test_on_card(void)
 {
     return emu_card == NULL;
+}
+
+void kernel_test_library(bool there)
+{
+    if (fake_cublas_missing)
+        fake_cublas_missing(!there);
 }
 
 int kernel_test_products(void)

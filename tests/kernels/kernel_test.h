@@ -23,6 +23,8 @@
 bool kernel_test_on_card(void);
 /* Products of the emulator's cuBLAS so far; 0 on a card. */
 int kernel_test_products(void);
+/* Whether the emulator's cuBLAS is found from now on; nothing on a card. */
+void kernel_test_library(bool there);
 /* The stream all of the test's work goes to. */
 cudaStream_t kernel_test_stream(void);
 /* Waits for it; fails the test on any error. */

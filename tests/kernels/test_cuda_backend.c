@@ -272,11 +272,13 @@ static void test_cuda_backend_int4(void **state)
 
 /* All sequences together, their prompts as far as a step has room for them; all logits. */
 static void check_many(enum model_arch arch, enum dtype d, const char *quant,
-                       enum weight_format layers, enum weight_format head)
+                       enum weight_format layers, enum weight_format head, bool library)
 {
     const int before = kernel_test_products();
     char what[64];
-    snprintf(what, sizeof what, "many rows, %s %s %s", arch_names[arch], dtype_name(d), quant);
+    kernel_test_library(library);
+    snprintf(what, sizeof what, "many rows%s, %s %s %s", library ? "" : " without library",
+             arch_names[arch], dtype_name(d), quant);
     struct world w = make_world(arch, d);
     struct model *served = served_model(arch, d, layers, head);
     struct drive cpu = drive_open(served, &(struct backend_options){.threads = 1}, &plan);
@@ -295,8 +297,11 @@ static void check_many(enum model_arch arch, enum dtype d, const char *quant,
     for (int i = 0; i < SEQS; i++)
         worst = fmax(worst, compare_logits(&w, &want[i], &got[i], card.vocab, what));
     printf("figure: %s: largest error %.2f of the bound\n", what, worst);
-    if (!kernel_test_on_card())
+    if (!kernel_test_on_card() && !library)
+        assert_int_equal(kernel_test_products(), before);
+    else if (!kernel_test_on_card())
         assert_true(kernel_test_products() >= before + 4 * w.model->shape.layers);
+    kernel_test_library(true);
     drive_free(want, SEQS);
     drive_free(got, SEQS);
     drive_close(&cpu);
@@ -309,20 +314,21 @@ static void test_cuda_backend_many_bf16(void **state)
 {
     (void)state;
     for (int arch = 0; arch < ARCH_COUNT; arch++)
-        check_many((enum model_arch)arch, DTYPE_BF16, "none", WEIGHT_BF16, WEIGHT_BF16);
+        check_many((enum model_arch)arch, DTYPE_BF16, "none", WEIGHT_BF16, WEIGHT_BF16, true);
 }
 
 static void test_cuda_backend_many_int8(void **state)
 {
     (void)state;
-    check_many(ARCH_QWEN2, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8);
+    check_many(ARCH_QWEN2, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8, true);
 }
 
 static void test_cuda_backend_many_int4(void **state)
 {
     (void)state;
-    check_many(ARCH_LLAMA, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8);
-    check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8);
+    check_many(ARCH_LLAMA, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8, true);
+    check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8, true);
+    check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8, false);
 }
 
 /* Long runs of rows with one adapter beside the base, a blend, one with DoRA and a short one. */
