@@ -17,6 +17,7 @@ struct opened {
     struct engine_text *text;
     int32_t eos[MODEL_EOS_MAX];
     int eos_count;
+    int32_t think[2]; /* a thinking model's tags where they are tokens, else -1 */
 };
 
 static void release_opened(void *ctx)
@@ -60,7 +61,8 @@ static size_t text_max_of(const struct engine_text *t)
     return 3 * (longest + sizeof((struct detok *)0)->held);
 }
 
-/* Special tokens are no text, and what ends an answer is not either. */
+/* Special tokens are no text, and what ends an answer is not either. Tags around a thought are: a
+ * grammar may stand behind them. */
 static const char *text_token(const void *ctx, int32_t id, size_t *n)
 {
     const struct opened *o = ctx;
@@ -68,6 +70,8 @@ static const char *text_token(const void *ctx, int32_t id, size_t *n)
     for (int i = 0; i < o->eos_count; i++)
         if (o->eos[i] == id)
             return NULL;
+    if (id == o->think[0] || id == o->think[1])
+        return tokenizer_token_content(t, id, n);
     return tokenizer_is_special(t, id) ? NULL : tokenizer_token_bytes(t, id, n);
 }
 
@@ -79,6 +83,14 @@ static void fill_eos(struct opened *o)
     memcpy(o->eos, o->model->eos, sizeof o->eos);
     if (o->eos_count == 0 && own >= 0)
         o->eos[o->eos_count++] = own;
+}
+
+static void fill_think(struct opened *o)
+{
+    const char *open, *close;
+    bool thinks = engine_text_thinking(o->text, &open, &close);
+    o->think[0] = thinks ? engine_text_token_id(o->text, open) : -1;
+    o->think[1] = thinks ? engine_text_token_id(o->text, close) : -1;
 }
 
 #ifdef CHORUS_CUDA
@@ -157,6 +169,7 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
         return st;
     }
     fill_eos(o);
+    fill_think(o);
     struct engine_parts parts = {
         .model = o->model,
         .text = o->text,

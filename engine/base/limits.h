@@ -94,7 +94,7 @@
 #define LIMIT_GRAMMAR_EXPR_DEPTH    1024        /* expressions in each other: four to a group */
 #define LIMIT_GRAMMAR_CODE          524288      /* instructions, expressions, bytes of literals */
 #define LIMIT_GRAMMAR_ITEMS         20000       /* places at which an answer may be at once */
-#define LIMIT_GRAMMAR_WORK          2000000     /* such places looked at for one token: 50 ms */
+#define LIMIT_GRAMMAR_WORK          500000      /* such places looked at for one token: 15 ms */
 #define LIMIT_GRAMMAR_MACHINE_BYTES (16u << 20) /* states remembered for one grammar */
 #define LIMIT_GRAMMAR_MASK_BYTES    (16u << 20) /* masks remembered for one grammar */
 #define LIMIT_GRAMMAR_COMPILE_MS    2000

@@ -153,6 +153,7 @@ enum status grammar_state_warm(struct grammar *g, const struct token_trie *t)
     /* What goes wrong from here on would go wrong for an answer, and tells it then. */
     enum status more = st;
     for (size_t i = 0; more == STATUS_OK && i < w.count && clock_now_ns() < end_ns; i++) {
+        s.machine->work_end = s.machine->work + LIMIT_GRAMMAR_WORK;
         more = grammar_mask(s.machine, t, w.sets[i], w.mask, &any);
         if (more == STATUS_OK && !is_known(&w, s.machine, w.sets[i]))
             more = warm_next(&w, s.machine, w.sets[i]);
