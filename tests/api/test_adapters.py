@@ -445,7 +445,7 @@ def test_streams_do_not_feel_others_come_and_go(live):
 
 def test_changes_are_linearisable(live):
     """ADP-7: 16 clients add, remove and ask under three names; every answer fits one moment between its question and itself."""
-    log, lock, stop = [], threading.Lock(), time.monotonic() + 4
+    log, lock, stop = [], threading.Lock(), time.monotonic() + 4 * SLOW
     texts = {v: say(live, adapter=v) for v in VOICES}
 
     def client(seed):
@@ -492,7 +492,7 @@ def test_changes_are_linearisable(live):
             else:
                 sure = [g for g in order if added[g][6] < begin and (end_of[g] is None or end_of[g][5] > end)]
                 assert not sure, "it was there all the time"
-    assert asked > 50 / SLOW and {e[2] for e in log if e[0] == "ask"} >= {200, 404}
+    assert asked > 50 / SLOW**2 and {e[2] for e in log if e[0] == "ask"} >= {200, 404}
     for name in names(live):
         if name.startswith("lin"):
             assert delete(live, name)[0] == 200
@@ -853,12 +853,17 @@ def test_metrics_for_gateways(live):
     assert idle["vllm:cache_config_info"] == {'{block_size="16",num_gpu_blocks="400"}': 1}
     (labels, when), = idle["vllm:lora_requests_info"].items()
     assert labels == '{max_lora="32",running_lora_adapters="",waiting_lora_adapters=""}' and abs(time.time() - when) < 3600
-    threads = [threading.Thread(target=lambda v=v: live.post("/v1/chat/completions", {"model": v, "messages": ASK, "max_tokens": 400, "ignore_eos": True}, timeout=60))
+    threads = [threading.Thread(target=lambda v=v: live.post("/v1/chat/completions", {"model": v, "messages": ASK, "max_tokens": 900, "ignore_eos": True}, timeout=60))
                for v in ("villain", "wood-elf")]
     for t in threads:
         t.start()
-    wait_for(lambda: 'running_lora_adapters="villain,wood-elf"' in next(iter(scrape(live)["vllm:lora_requests_info"])))
-    busy = scrape(live)
+    busy = {}
+
+    def both_run():
+        busy.update(scrape(live))
+        return 'running_lora_adapters="villain,wood-elf"' in next(iter(busy["vllm:lora_requests_info"])) and busy["vllm:num_requests_running"][""] >= 1
+
+    wait_for(both_run)
     assert busy["vllm:num_requests_running"][""] >= 1 and 0 < busy["vllm:kv_cache_usage_perc"][""] <= 1
     for t in threads:
         t.join()
