@@ -12,6 +12,7 @@
 #include "server/registry.h"
 #include "server/served.h"
 
+#define PROFILE_TRIES  10000 /* each is a replacement that happened in a few microseconds */
 #define FAILURES_MAX   64
 #define RETRY_MS       100
 #define LOOK_EVENT_MS  100  /* after a watch saw something */
@@ -166,8 +167,9 @@ static void drop_entry(struct keeper *k, const char *name)
 enum status keeper_profile(struct keeper *k, const char *name, struct profile **out,
                            uint64_t *generation)
 {
-    for (;;) {
+    for (int tries = 0;; tries++) {
         struct engine_adapter_info info;
+        CHECK(tries < PROFILE_TRIES);
         enum status st = served_find(k->engine, name, &info);
         if (st != STATUS_OK)
             return st;

@@ -102,7 +102,13 @@ def test_blend_is_a_voice(live):
         status, answer = live.post("/v1/adapters", {"name": "mix2", "blend": bad})
         assert status in (400, 404) and answer["error"]["param"] == param, answer
     assert live.post("/v1/adapters", {"name": "mix2", "blend": parts, "path": "villain"})[0] == 400
-    assert delete(live, "mix")[0] == 200 and "mix2" not in names(live)
+    # A part that is replaced speaks in the blend from then on.
+    assert live.post("/v1/adapters", {"name": "part", "path": "villain"})[0] == 200
+    assert live.post("/v1/adapters", {"name": "mix", "blend": [{"name": "part", "weight": 0.5}, {"name": "summary", "weight": 0.5}]})[1]["replaced"] is True
+    for voice in ("villain", "wood-elf"):
+        assert live.post("/v1/adapters", {"name": "part", "path": voice})[0] == 200
+        assert say(live, model="mix") == say(live, adapter=[{"name": voice, "weight": 0.5}, {"name": "summary", "weight": 0.5}])
+    assert delete(live, "mix")[0] == 200 and "mix2" not in names(live) and delete(live, "part")[0] == 200
 
 
 def test_check_changes_nothing(live):
@@ -534,6 +540,21 @@ def test_too_many_changes_wait_their_turn(fake):
     for t in threads:
         t.join()
     assert set(results) <= {403, 429} and 403 in results
+
+
+def test_one_too_many_is_507(tmp_path, fake):
+    """ADP-6, on an engine that holds 16: told as what it is, nothing else changes, and room helps."""
+    (tmp_path / "good").mkdir()
+    s = fake(root=str(tmp_path))
+    room = 16 - len(names(s))
+    for i in range(room):
+        assert s.post("/v1/adapters", {"name": f"n{i}", "path": "good"})[0] == 200
+    before = names(s)
+    for route, body in (("/v1/adapters", {"name": "more", "path": "good"}), ("/v1/load_lora_adapter", {"lora_name": "more", "lora_path": "good"})):
+        status, answer = s.post(route, body)
+        assert status == 507 and answer["error"]["code"] == "adapters_full" and names(s) == before, answer
+    assert s.post("/v1/adapters", {"name": "n0", "path": "good"})[0] == 200  # a replacement takes no more room
+    assert delete(s, "n1")[0] == 200 and s.post("/v1/adapters", {"name": "more", "path": "good"})[0] == 200
 
 
 def test_key_is_asked_for(tmp_path, fake):
