@@ -269,7 +269,7 @@ endif
 card-objects: $(CARD_OBJ) $(TEST_CARD)
 
 # A release: make bundle CUDA_ARCHS="80 86 89 90 120" CUDA_PTX=80
-bundle: ## build/bundle: the binary, what it needs beside glibc, the demo model, the card's tests, as a folder and .tar.gz
+bundle: ## build/bundle: the binary, what it needs beside glibc, the demo model, the card's tests, as a folder and .tar.xz
 	@$(MAKE) --no-print-directory BUILD=build/release RELOCATE=1 all gpu-bins
 	@scripts/bundle.sh build/release build/bundle $(DEMO)
 

@@ -11,7 +11,7 @@ build=$1 out=$2 model=$3
 version=$("$build/chorus" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+[^ ]*' | head -1)
 name=chorus-$version-linux-$(uname -m)
 dir=$out/$name
-rm -rf "$dir" "$dir.tar.gz"
+rm -rf "$dir" "$dir.tar.xz"
 mkdir -p "$dir"/{bin,lib/licences,models,tests}
 
 cp "$build/chorus" "$dir/bin/"
@@ -44,8 +44,9 @@ for data in tests/golden/data/*/model; do
     cp -r "$family/model" "$family/adapters" "$dir/$family/"
 done
 
-tar -C "$out" --sort=name --owner=0 --group=0 -cf - "$name" | gzip -9 >"$dir.tar.gz"
-bytes=$(stat -c %s "$dir.tar.gz")
+# Every program holds the kernels. A dictionary longer than a few programs stores them once; in one block, so without threads.
+tar -C "$out" --sort=name --owner=0 --group=0 -cf - "$name" | xz -T1 --lzma2=preset=6,dict=128MiB >"$dir.tar.xz"
+bytes=$(stat -c %s "$dir.tar.xz")
 echo "bundle: libcublas.so.13 or .12 is not in it; on a card prompts are several times faster where the loader finds one"
-printf 'bundle: %s.tar.gz, %d.%d MiB (%d MiB unpacked), %d libraries\n' "$dir" $((bytes >> 20)) \
+printf 'bundle: %s.tar.xz, %d.%d MiB (%d MiB unpacked), %d libraries\n' "$dir" $((bytes >> 20)) \
     $(((bytes & 1048575) * 10 >> 20)) "$(du -sm "$dir" | cut -f1)" "$(find "$dir/lib" -name '*.so*' | wc -l)"
