@@ -3,6 +3,7 @@
  * alone, in company, in prompt chunks of any size, as a graph and node by node, and whether or not
  * a step waits for the one before. */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -675,6 +676,68 @@ static void test_cuda_backend_adapter_slots(void **state)
     free_world(&w);
 }
 
+struct sending {
+    struct backend *b;
+    struct backend_image *image;
+    enum status status;
+    struct err err;
+};
+
+static void *send_image(void *arg)
+{
+    struct sending *s = arg;
+    s->status = s->b->ops->adapter_upload(s->b, 2, s->image, &s->err);
+    return NULL;
+}
+
+/* An adapter that another thread sends while steps run: these notice nothing, and it is the same as
+ * one that was loaded at once. */
+static void test_cuda_backend_loads_beside_steps(void **state)
+{
+    (void)state;
+    struct world w = make_world(ARCH_LLAMA, DTYPE_BF16);
+    struct drive d = open_cuda(w.model, &(struct backend_options){.quant = "none"});
+    const struct backend_ops *op = d.b->ops;
+    struct drive_seq all[SEQS], want[2], got;
+    struct err e = {0};
+    load_adapters(&w, &d);
+    make_seqs(&w, all);
+    want[0] = all[9]; /* of slots 1 and 0 */
+    want[1] = all[5]; /* of slot 2, which goes and comes again */
+    for (int i = 0; i < 2; i++)
+        drive_run(&d, &want[i], 1);
+    size_t held = op->adapter_bytes(d.b, w.adapters[2]);
+    assert_true(held > 0 && held <= op->adapter_room(d.b));
+    op->adapter_unload(d.b, 2);
+    for (int round = 0; round < 2; round++) {
+        struct sending s = {.b = d.b};
+        pthread_t thread;
+        assert_int_equal(op->adapter_pack(d.b, w.adapters[2], &s.image, &e), STATUS_OK);
+        assert_int_equal(op->adapter_place(d.b, 2, s.image, &e), STATUS_OK);
+        assert_int_equal(pthread_create(&thread, NULL, send_image, &s), 0);
+        for (int i = 0; i < 2; i++) {
+            got = all[9];
+            drive_run(&d, &got, 1);
+            assert_memory_equal(got.logits, want[0].logits, (size_t)d.vocab * sizeof(float));
+            drive_free(&got, 1);
+        }
+        pthread_join(thread, NULL);
+        assert_int_equal(s.status, STATUS_OK);
+        if (round == 1) { /* the first goes before it was ever used */
+            assert_int_equal(op->adapter_commit(d.b, 2, s.image, &e), STATUS_OK);
+            got = all[5];
+            drive_run(&d, &got, 1);
+            assert_memory_equal(got.logits, want[1].logits, (size_t)d.vocab * sizeof(float));
+            drive_free(&got, 1);
+        }
+        op->adapter_unload(d.b, 2);
+        op->image_free(s.image);
+    }
+    drive_free(want, 2);
+    drive_close(&d);
+    free_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -691,6 +754,7 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_follows),
         cmocka_unit_test(test_cuda_backend_masks),
         cmocka_unit_test(test_cuda_backend_adapter_slots),
+        cmocka_unit_test(test_cuda_backend_loads_beside_steps),
     };
     log_setup(LOG_LEVEL_WARN, false);
     return kernel_test_run("cuda_backend", tests, sizeof tests / sizeof *tests);
