@@ -41,18 +41,6 @@ template <int NT> PTX_INLINE float slices_total(const float *slot)
 
 /* ---- adapters ---- */
 
-/* In shared memory, the same for all warps. */
-struct lora_state {
-    int count; /* pieces */
-    int fine;
-    int before[32]; /* fine: units before each piece */
-};
-
-PTX_INLINE bool shrink_fine(int units, int count)
-{
-    return units <= FINE_UNITS && count <= 32;
-}
-
 /* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
 PTX_INLINE int shrink_unit(bool fine, int units, int item, int *slice, const struct place *at)
 {
@@ -78,9 +66,9 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     int slice, unit = -1, units = 0;
     if (count > 0) {
         units = scan_init(&scan, &p, count, at.lane);
-        unit = shrink_unit(shrink_fine(units, count), units, 0, &slice, &at);
+        unit = shrink_unit(shrink_fine(&p, units, count), units, 0, &slice, &at);
     }
-    const bool fine = shrink_fine(units, count);
+    const bool fine = shrink_fine(&p, units, count);
     if (unit >= 0) {
         w = shrink_find(&scan, &p, count, unit, slice, &at);
         shrink_begin(&w, loaded, at.lane);
@@ -112,49 +100,6 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                           threadIdx.x * 4) = pack_bf16(v[0], v[1]);
         }
         __syncthreads(); /* the sums, before the next unit's */
-    }
-}
-
-/* Which form the shrink node left u in; by warp 0. */
-PTX_INLINE void lora_find(struct lora_state *l, const struct linear_dev *p, int count,
-                          const struct place *at)
-{
-    struct unit_scan scan;
-    const int units = scan_init(&scan, p, count, at->lane);
-    l->count = count;
-    l->fine = shrink_fine(units, count);
-    int left = __shfl_up_sync(~0u, scan.incl, 1);
-    l->before[at->lane] = at->lane ? left : 0;
-}
-
-/* Adds all pieces to the sums in slot 1 of the pass's tiles. Rows [first, first + rows). */
-PTX_INLINE void expand_all(float *red, int tile_floats, const struct linear_dev *p,
-                           const struct lora_state *l, int tile, int tiles, int first, int rows,
-                           const struct place *at)
-{
-    int begin = 0;
-    for (int round = 0; round < LORA_ROUNDS; round++) {
-        int end = p->head->pieces[p->view].round_end[round];
-        if (end <= begin)
-            continue;
-        for (int k = 0, next; k < tiles; k = next) { /* tiles of one module */
-            int module = 0;
-            next = tiles;
-            if (p->out != LINEAR_SWIGLU) {
-                while (module + 1 < STACK_MODULES && tile + k >= p->module_tile[module + 1])
-                    module++;
-                if (module + 1 < STACK_MODULES)
-                    next = min(tiles, p->module_tile[module + 1] - tile);
-            }
-            for (int q = begin; q < end; q += 32) {
-                struct expand_piece mine = expand_find(p, q + at->lane, end, module, first, rows);
-                struct expand_field f = {q, min(32, end - q), next - k,
-                                         tile + k - p->module_tile[module], l->fine != 0};
-                expand_batch(red + k * tile_floats, tile_floats, &mine, &f, p, l->before, rows, at);
-            }
-        }
-        begin = end;
-        __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
 }
 
@@ -247,6 +192,7 @@ template <int NT> struct block_state {
     float rinv[NT * 8];
     struct lora_state lora;
     struct residual_ahead ahead[NT == 1 ? LINEAR_THREADS : 1]; /* of the first pass */
+    uint2 u[NT == 1 ? FINE_UNITS * 32 : 1];
 };
 
 /* First and last but one tile of this block. */
@@ -288,10 +234,11 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         few_issue<FORMAT, SMALL>(&cur, ring, &p, &r, at.lane);
     const int rows = p.head->rows[p.view];
     const int pieces = p.table ? p.head->pieces[p.view].count : 0;
-    if (pieces > 0 && at.warp == 0)
-        lora_find(&state->lora, &p, pieces, &at);
-    if (pieces > 0)
-        expand_prefetch(&p, pieces, tile0, r.tile_end, &at);
+    if (pieces > 0) {
+        lora_find(&state->lora, state->u, &p, pieces, &at);
+        __syncthreads(); /* the table of pieces */
+        expand_prefetch(&p, &state->lora, pieces, tile0, r.tile_end, &at);
+    }
     ptx_pdl_wait();
     if (rows == 0) {
         ptx_cp_async_wait<0>();
@@ -310,6 +257,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                       e.t < rows && tile0 + e.k < r.tile_end);
     }
     rms_rows<1>(state->rinv, &p, 0, rows, &at);
+    if (pieces > 0)
+        lora_gather(&state->lora, &p, &at);
     int stage = 0;
     for (int tile = tile0; tile < r.tile_end; tile += p.pass_tiles) {
         const int tiles = min(p.pass_tiles, r.tile_end - tile);
@@ -350,8 +299,10 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_next<FORMAT, NT, SMALL>(&cur, &r);
         }
     const int pieces = p.table ? p.head->pieces[p.view].count : 0;
-    if (pieces > 0 && at.warp == 0)
-        lora_find(&state->lora, &p, pieces, &at);
+    if (pieces > 0) {
+        lora_find(&state->lora, state->u, &p, pieces, &at);
+        __syncthreads(); /* the table of pieces */
+    }
     ptx_pdl_wait();
     if (rows_all == 0) {
         ptx_cp_async_wait<0>();
@@ -468,6 +419,7 @@ static enum status launch_many(const struct linear_dev *d, int grid, bool depend
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
     const size_t smem = shape::ring_bytes + shape::red_bytes + sizeof(struct block_state<NT>);
+    static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
     static_assert(shape::stages >= 2, "a stage to read and one to fill");
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
                   k_linear_many<FORMAT, NT, SMALL>, *d);
@@ -510,6 +462,7 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
         return STATUS_INVALID;
     struct linear_dev d = {};
     dev_fill(&d, a);
+    d.fine = a->rows_max <= 8;
     if (d.table) {
         const int blocks = a->rows_max <= 8 ? a->sms : 2 * a->sms;
         enum status st = launch(

@@ -11,6 +11,7 @@
 
 #define SMEM_MAX       (227 << 10)
 #define SMEM_MAX_SMALL (99 << 10)
+#define STATE_MAX      (3 << 10) /* block_state */
 
 /* As many stages as fit. SMALL: for cards with 99 KB of shared memory a block. */
 template <int FORMAT, int NT, bool SMALL> struct many_shape {
@@ -24,8 +25,8 @@ template <int FORMAT, int NT, bool SMALL> struct many_shape {
     static constexpr int x_bytes = NT * 1024;
     static constexpr int stage_bytes = pass_tiles * half_bytes + x_bytes;
     static constexpr int red_bytes = pass_tiles * LINEAR_SLICES * NT * 512;
-    static constexpr int fit =
-        ((SMALL ? SMEM_MAX_SMALL : SMEM_MAX) - red_bytes - 2048) / (LINEAR_WARPS * stage_bytes);
+    static constexpr int fit = ((SMALL ? SMEM_MAX_SMALL : SMEM_MAX) - red_bytes - STATE_MAX) /
+                               (LINEAR_WARPS * stage_bytes);
     static constexpr int stages = fit < 4 ? fit : 4;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
 };

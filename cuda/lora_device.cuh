@@ -21,6 +21,11 @@
  */
 #define FINE_UNITS 16
 
+PTX_INLINE bool shrink_fine(const struct linear_dev *p, int units, int count)
+{
+    return p->fine && units <= FINE_UNITS && count <= 32;
+}
+
 /* 32 pieces at a time, one a lane, with their running count of units. */
 struct unit_scan {
     int first;  /* piece of lane 0 */
