@@ -133,12 +133,21 @@ PTX_INLINE float2 item_total(const float *red, const struct item *e, const struc
     return v;
 }
 
+/* What a block needs to add adapters. */
+struct lora_use {
+    struct lora_state *state;
+    uint8_t *ring;           /* this warp's, for B */
+    struct expand_feed feed; /* round < 0: nothing of this pass is under way */
+};
+
 /* Totals with all adapters, left in slot 0: base * (1 + gains) + expands. */
-template <int NT>
-LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, const struct lora_state *l,
-                             int tile, int tiles, int first, int rows)
+template <int NT, int FRAGS>
+LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, struct lora_use use, int tile,
+                             int tiles, int first, int rows)
 {
     const struct place at = place_here();
+    struct lora_state *const l = use.state;
+    const struct expand_range range = {p, l, tile, tiles, first, rows};
     const int floats = NT * 128, tile_floats = LINEAR_SLICES * floats;
     const int items = tiles * NT * 64;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
@@ -149,7 +158,9 @@ LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, const struc
         red[e.at + floats] = red[e.at + floats + 64] = 0;
     }
     __syncthreads(); /* the totals and zeros above */
-    expand_all(red + floats, tile_floats, p, l, tile, tiles, first, rows, &at);
+    if (use.feed.round < 0)
+        expand_begin<FRAGS>(&use.feed, &range, use.ring, l, &at);
+    expand_all<FRAGS>(red + floats, tile_floats, &use.feed, &range, use.ring, l, &at);
     const bool any_gain = p->head->pieces[p->view].any_gain != 0;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
         struct item e = item_of<NT>(i, tile, tile_floats);
@@ -190,9 +201,8 @@ PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev 
 /* What a block keeps beside its large arrays. */
 template <int NT> struct block_state {
     float rinv[NT * 8];
-    struct lora_state lora;
     struct residual_ahead ahead[NT == 1 ? LINEAR_THREADS : 1]; /* of the first pass */
-    uint2 u[NT == 1 ? FINE_UNITS * 32 : 1];
+    struct lora_state lora;
 };
 
 /* First and last but one tile of this block. */
@@ -201,19 +211,20 @@ PTX_INLINE int tile_begin(const struct linear_dev *p, int block)
     return (int)((int64_t)p->tiles * block / gridDim.x);
 }
 
-template <int NT>
+template <int NT, int FRAGS>
 PTX_INLINE void block_end(float *red, struct block_state<NT> *state, const struct linear_dev *p,
-                          int pieces, const struct residual_ahead *ahead, int tile, int tiles,
-                          int first, int rows)
+                          int pieces, const struct lora_use *use,
+                          const struct residual_ahead *ahead, int tile, int tiles, int first,
+                          int rows)
 {
     __syncthreads(); /* the warps' sums, before others add them up */
     if (pieces > 0)
-        lora_totals<NT>(red, p, &state->lora, tile, tiles, first, rows);
+        lora_totals<NT, FRAGS>(red, p, *use, tile, tiles, first, rows);
     pass_end<NT>(red, state->rinv, p, pieces > 0, ahead, tile, tiles, first, rows);
 }
 
 /* At most 8 rows. */
-template <int FORMAT, bool SMALL>
+template <int FORMAT, bool SMALL, bool LORA>
 __global__ __launch_bounds__(LINEAR_THREADS,
                              1) void k_linear_few(const __grid_constant__ struct linear_dev p)
 {
@@ -229,15 +240,19 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const struct few_range r = {tile_begin(&p, blockIdx.x + 1), p.pass_tiles,
                                 slice_begin(p.groups, at.warp), slice_begin(p.groups, at.warp + 1)};
     struct few_cursor cur = {tile0, tile0, r.group, 0};
+    const int rows = p.head->rows[p.view];
+    const int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    struct lora_use use = {&state->lora};
 #pragma unroll
     for (int i = 0; i < shape::stages - 1; i++)
         few_issue<FORMAT, SMALL>(&cur, ring, &p, &r, at.lane);
-    const int rows = p.head->rows[p.view];
-    const int pieces = p.table ? p.head->pieces[p.view].count : 0;
     if (pieces > 0) {
-        lora_find(&state->lora, state->u, &p, pieces, &at);
-        __syncthreads(); /* the table of pieces */
-        expand_prefetch(&p, &state->lora, pieces, tile0, r.tile_end, &at);
+        uint8_t *u = (uint8_t *)(state + 1);
+        use.ring = u + shape::u_room + at.warp * shape::expand_frags * RANK_TILE_BYTES;
+        lora_find(use.state, u, shape::u_room, &p, pieces, tile0, r.tile_end, &at);
+        const struct expand_range range = {
+            &p, use.state, tile0, min(p.pass_tiles, r.tile_end - tile0), 0, rows};
+        expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, use.state, &at);
     }
     ptx_pdl_wait();
     if (rows == 0) {
@@ -258,15 +273,16 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     }
     rms_rows<1>(state->rinv, &p, 0, rows, &at);
     if (pieces > 0)
-        lora_gather(&state->lora, &p, &at);
+        lora_gather(use.state, &p);
     int stage = 0;
     for (int tile = tile0; tile < r.tile_end; tile += p.pass_tiles) {
         const int tiles = min(p.pass_tiles, r.tile_end - tile);
         few_pass<FORMAT, SMALL>(red + at.warp * 128 + at.lane, x, ring, &cur, &stage, &p, &r, tiles,
                                 x_at, &at);
-        block_end<1>(red, state, &p, pieces,
-                     early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles, 0,
-                     rows);
+        block_end<1, shape::expand_frags>(
+            red, state, &p, pieces, &use,
+            early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles, 0, rows);
+        use.feed.round = -1;
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }
@@ -274,7 +290,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
 }
 
 /* NT row tiles of 8 at a time. */
-template <int FORMAT, int NT, bool SMALL>
+template <int FORMAT, int NT, bool SMALL, bool LORA>
 __global__ __launch_bounds__(LINEAR_THREADS,
                              1) void k_linear_many(const __grid_constant__ struct linear_dev p)
 {
@@ -298,10 +314,14 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_weights<FORMAT, NT, SMALL>(&cur, ring, &p, &r, at.lane);
             many_next<FORMAT, NT, SMALL>(&cur, &r);
         }
-    const int pieces = p.table ? p.head->pieces[p.view].count : 0;
+    const int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    struct lora_use use = {&state->lora};
+    use.feed.round = -1;
     if (pieces > 0) {
-        lora_find(&state->lora, state->u, &p, pieces, &at);
-        __syncthreads(); /* the table of pieces */
+        uint8_t *u = (uint8_t *)(state + 1);
+        use.ring = SMALL ? u + shape::u_room + at.warp * shape::expand_frags * RANK_TILE_BYTES
+                         : (uint8_t *)red + shape::expand_at(at.warp);
+        lora_find(use.state, u, shape::u_room, &p, pieces, tile0, r.tile_end, &at);
     }
     ptx_pdl_wait();
     if (rows_all == 0) {
@@ -317,6 +337,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         }
         ptx_cp_async_commit();
     }
+    if (pieces > 0)
+        lora_gather(use.state, &p);
     int stage = 0;
     for (int tile = tile0; tile < r.tile_end; tile += TILES) {
         const int tiles = min(TILES, r.tile_end - tile);
@@ -331,7 +353,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                 if (i / (NT * 4) < tiles)
                     red[(i / (NT * 4) * LINEAR_SLICES + at.warp) * FLOATS + i % (NT * 4) * 32 +
                         at.lane] = acc[i / (NT * 4)][i / 4 % NT][i % 4];
-            block_end<NT>(red, state, &p, pieces, NULL, tile, tiles, first, rows);
+            block_end<NT, shape::expand_frags>(red, state, &p, pieces, &use, NULL, tile, tiles,
+                                               first, rows);
         }
     }
     ptx_cp_async_wait<0>();
@@ -408,9 +431,11 @@ static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cu
     using shape = few_shape<FORMAT, SMALL>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
+    const size_t lora = shape::u_room + shape::expand_frags * LINEAR_WARPS * RANK_TILE_BYTES;
     const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
-                        sizeof(struct block_state<1>);
-    return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s, k_linear_few<FORMAT, SMALL>,
+                        sizeof(struct block_state<1>) + (d->table ? lora : 0);
+    return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
+                  d->table ? k_linear_few<FORMAT, SMALL, true> : k_linear_few<FORMAT, SMALL, false>,
                   *d);
 }
 
@@ -418,11 +443,14 @@ template <int FORMAT, int NT, bool SMALL>
 static enum status launch_many(const struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
-    const size_t smem = shape::ring_bytes + shape::red_bytes + sizeof(struct block_state<NT>);
-    static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
+    const size_t smem = shape::ring_bytes + shape::red_bytes + sizeof(struct block_state<NT>) +
+                        (d->table ? shape::u_room + (SMALL ? shape::expand_bytes : 0) : 0);
     static_assert(shape::stages >= 2, "a stage to read and one to fill");
+    static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
-                  k_linear_many<FORMAT, NT, SMALL>, *d);
+                  d->table ? k_linear_many<FORMAT, NT, SMALL, true>
+                           : k_linear_many<FORMAT, NT, SMALL, false>,
+                  *d);
 }
 
 template <int FORMAT>

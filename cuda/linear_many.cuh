@@ -25,10 +25,24 @@ template <int FORMAT, int NT, bool SMALL> struct many_shape {
     static constexpr int x_bytes = NT * 1024;
     static constexpr int stage_bytes = pass_tiles * half_bytes + x_bytes;
     static constexpr int red_bytes = pass_tiles * LINEAR_SLICES * NT * 512;
-    static constexpr int fit = ((SMALL ? SMEM_MAX_SMALL : SMEM_MAX) - red_bytes - STATE_MAX) /
-                               (LINEAR_WARPS * stage_bytes);
+    /* Rank tiles of B under way a warp: where the sums of slices 2 to 7 were. */
+    static constexpr int expand_frags = SMALL ? 4 : pass_tiles * NT * 3 / 4;
+    static constexpr int expand_bytes = LINEAR_WARPS * expand_frags * 512;
+    static constexpr int beside = red_bytes + STATE_MAX + (SMALL ? expand_bytes : 0);
+    static constexpr int smem = SMALL ? SMEM_MAX_SMALL : SMEM_MAX;
+    static constexpr int fit = (smem - beside) / (LINEAR_WARPS * stage_bytes);
     static constexpr int stages = fit < 4 ? fit : 4;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
+    static constexpr int left = (smem - beside - ring_bytes) / 128 * 128;
+    static constexpr int u_room = left < 8192 ? left : 8192;
+
+    /* Byte of the sums where the warp's ring for B begins. */
+    PTX_INLINE int expand_at(int warp)
+    {
+        constexpr int sharers = LINEAR_WARPS / pass_tiles;
+        return warp / sharers * (LINEAR_SLICES * NT * 512) + 2 * NT * 512 +
+               warp % sharers * expand_frags * 512;
+    }
 };
 
 /* What a warp fetches next: passes over tiles, row blocks, groups, halves. */

@@ -1,20 +1,29 @@
 /* lora_expand: adapters inside a linear: sums += weight scale B u, from the u of lora_device.cuh.
  *
- * A round of pieces at a time over the tiles of one module: a warp takes whole pieces, or, where
- * there are fewer pieces than warps, every so many tiles of one. Pieces of a round never share a
- * row, so each element of the sums has one writer between two barriers. A warp has B and u of its
- * next EXPAND_AHEAD steps under way, a step being at most EXPAND_RANKS rank tiles of a tile: B of
- * many adapters is most of what such a step reads, and comes once.
+ * A round of pieces at a time: a warp takes whole pieces, or, where there are fewer pieces than
+ * warps, every so many tiles of one. Pieces of a round never share a row, so each element of the
+ * sums has one writer between two barriers. B goes through a ring of a warp's own in shared memory,
+ * in chunks of a few rank tiles of a tile, each with a note of what it is: B of many adapters is
+ * most of what such a step reads, and the loop over it must be short, or it is not its bytes that
+ * take the time but its instructions, which are cold each time. u of all pieces lies in shared
+ * memory where it has room.
  */
 #ifndef CHORUS_CUDA_LORA_EXPAND_CUH
 #define CHORUS_CUDA_LORA_EXPAND_CUH
 
 #include "cuda/lora_device.cuh"
 
-#define EXPAND_RANKS 4
-#define EXPAND_AHEAD 4
 /* Pieces that a block keeps at hand; those beyond are looked up each time. */
-#define PIECE_TABLE 32
+#define PIECE_TABLE     32
+#define EXPAND_SLOTS    4   /* chunks of a ring at most */
+#define RANK_TILE_BYTES 512 /* of B; of u a row takes 32 */
+
+/* A ring of FRAGS rank tiles. */
+template <int FRAGS> struct expand_shape {
+    static constexpr int chunk = FRAGS >= 8 ? 4 : 2; /* rank tiles */
+    static constexpr int slots = FRAGS / chunk;
+    static_assert(slots >= 2 && slots <= EXPAND_SLOTS, "one to read and one to fill");
+};
 
 /* One piece at this linear. All zero: it has nothing here. */
 struct piece_entry {
@@ -22,14 +31,18 @@ struct piece_entry {
     float scale[STACK_MODULES]; /* with the piece's weight */
     int16_t row, rows;
     int16_t module_tile[STACK_MODULES + 1];
+    int32_t u_at; /* rows of 32 bytes of the pieces before it in lora_state.u */
 };
 
 /* In shared memory, the same for all warps. */
 struct lora_state {
     int count;      /* pieces */
-    int fine;       /* units in that form; 0: coarse */
+    int fine;       /* u comes as slices, see lora_device.cuh */
+    int low, high;  /* rank tiles of modules [low, high] are in u */
+    int u_rows;     /* -1: u is not here */
     int before[32]; /* fine: units before each piece */
-    uint2 *u;       /* fine: [FINE_UNITS * 32], u as the coarse form has it */
+    uint8_t *u;     /* [piece][rank tile][row][t] 8 bytes */
+    int4 note[LINEAR_WARPS][EXPAND_SLOTS];
     struct piece_entry pieces[PIECE_TABLE];
 };
 
@@ -53,248 +66,290 @@ PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
     return e;
 }
 
-/* Before the wait for the node in front: the table, and by warp 0 which form it will leave u in. A
- * barrier follows before the first use. */
-PTX_INLINE void lora_find(struct lora_state *l, uint2 *u, const struct linear_dev *p, int count,
-                          const struct place *at)
+LINEAR_CALL void piece_entry_far(struct piece_entry *e, const struct linear_dev *p, int q)
 {
-    for (int q = threadIdx.x; q < min(count, PIECE_TABLE); q += LINEAR_THREADS)
-        l->pieces[q] = piece_entry_of(p, q);
-    if (at->warp != 0)
-        return;
-    struct unit_scan scan;
-    const int units = scan_init(&scan, p, count, at->lane);
-    l->count = count;
-    l->u = u;
-    l->fine = shrink_fine(p, units, count) ? units : 0;
-    int left = __shfl_up_sync(~0u, scan.incl, 1);
-    l->before[at->lane] = at->lane ? left : 0;
+    *e = piece_entry_of(p, q);
 }
 
-/* Behind the wait: fine u is added up once. A barrier in front, and one before its use. */
-PTX_INLINE void lora_gather(struct lora_state *l, const struct linear_dev *p,
-                            const struct place *at)
+/* Last tile but one of module m; gate and up count as one. */
+PTX_INLINE int module_end(const struct linear_dev *p, int m)
 {
-    for (int unit = at->warp; unit < l->fine; unit += LINEAR_WARPS) {
-        const uint8_t *from = p->u + (size_t)unit * 4096 + at->lane * 16;
-        uint4 v[LINEAR_SLICES];
+    return p->out == LINEAR_SWIGLU || m + 1 == STACK_MODULES ? 1 << 30 : p->module_tile[m + 1];
+}
+
+/* Rank tiles of a tile of module m in B. */
+PTX_INLINE int expand_count(const struct linear_dev *p, const struct piece_entry *e, int m)
+{
+    const int n = e->module_tile[m + 1] - e->module_tile[m];
+    return p->out == LINEAR_SWIGLU ? max(n, e->module_tile[2] - e->module_tile[1]) : n;
+}
+
+/* Before the wait for the node in front: the table of the pieces, for tiles [tile, tile_end); by
+ * warp 0 what becomes of u, room bytes at `u`. Barriers inside. */
+PTX_INLINE void lora_find(struct lora_state *l, uint8_t *u, int room, const struct linear_dev *p,
+                          int count, int tile, int tile_end, const struct place *at)
+{
+    if (threadIdx.x < min(count, PIECE_TABLE))
+        l->pieces[threadIdx.x] = piece_entry_of(p, threadIdx.x);
+    __syncthreads(); /* entries, before their u is counted */
+    if (at->warp == 0) {
+        int low = 0, high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
+        while (tile >= module_end(p, low))
+            low++;
+        while (high > low && p->out != LINEAR_SWIGLU && tile_end <= p->module_tile[high])
+            high--;
+        struct unit_scan scan;
+        const int units = scan_init(&scan, p, count, at->lane);
+        const int left = __shfl_up_sync(~0u, scan.incl, 1);
+        l->before[at->lane] = at->lane ? left : 0;
+        struct piece_entry *e = &l->pieces[at->lane];
+        const int own =
+            at->lane < count ? (e->module_tile[high + 1] - e->module_tile[low]) * e->rows : 0;
+        int sum = own;
 #pragma unroll
-        for (int i = 0; i < LINEAR_SLICES; i++)
-            v[i] = ptx_load_l2(from + i * 512);
-        float s[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int i = 0; i < LINEAR_SLICES; i++) {
-            s[0] = __fadd_rn(s[0], __uint_as_float(v[i].x));
-            s[1] = __fadd_rn(s[1], __uint_as_float(v[i].y));
-            s[2] = __fadd_rn(s[2], __uint_as_float(v[i].z));
-            s[3] = __fadd_rn(s[3], __uint_as_float(v[i].w));
+        for (int d = 1; d < 32; d *= 2) {
+            const int v = __shfl_up_sync(~0u, sum, d);
+            sum += at->lane >= d ? v : 0;
         }
-        l->u[unit * 32 + at->lane] = make_uint2(pack_bf16(s[0], s[1]), pack_bf16(s[2], s[3]));
+        if (at->lane < count)
+            e->u_at = sum - own;
+        sum = __shfl_sync(~0u, sum, 31);
+        if (at->lane == 0) {
+            l->count = count;
+            l->fine = shrink_fine(p, units, count);
+            l->low = low;
+            l->high = high;
+            l->u_rows = count <= PIECE_TABLE && sum * 32 <= room ? sum : -1;
+            l->u = u;
+        }
     }
+    __syncthreads(); /* the table */
 }
 
-/* Asks the pieces' B of tiles [tile, tile_end) into L2, a warp a piece. Behind a barrier. */
-PTX_INLINE void expand_prefetch(const struct linear_dev *p, const struct lora_state *l, int pieces,
-                                int tile, int tile_end, const struct place *at)
+/* The eight slices of a lane's four values of u in the fine form. */
+PTX_INLINE uint2 u_total(const uint8_t *from)
 {
-    for (int q = at->warp; q < min(pieces, PIECE_TABLE); q += LINEAR_WARPS) {
+    float s[4] = {0, 0, 0, 0};
+    uint4 v[LINEAR_SLICES];
+#pragma unroll
+    for (int i = 0; i < LINEAR_SLICES; i++)
+        v[i] = ptx_load_l2(from + i * 512);
+#pragma unroll
+    for (int i = 0; i < LINEAR_SLICES; i++) {
+        s[0] = __fadd_rn(s[0], __uint_as_float(v[i].x));
+        s[1] = __fadd_rn(s[1], __uint_as_float(v[i].y));
+        s[2] = __fadd_rn(s[2], __uint_as_float(v[i].z));
+        s[3] = __fadd_rn(s[3], __uint_as_float(v[i].w));
+    }
+    return make_uint2(pack_bf16(s[0], s[1]), pack_bf16(s[2], s[3]));
+}
+
+/* Values of ranks 2t, 2t + 1, 2t + 8, 2t + 9 of a rank tile of u. */
+PTX_INLINE uint2 u_load(const struct linear_dev *p, const struct lora_state *l, int q,
+                        int rank_tile, int row, int t)
+{
+    const int lane = row * 4 + t;
+    if (l->fine)
+        return u_total(p->u + (size_t)(l->before[q] + rank_tile) * 4096 + lane * 16);
+    return __ldcg((const uint2 *)(p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256) + lane);
+}
+
+/* Behind the wait: u into shared memory. A barrier follows before its use. */
+PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev *p)
+{
+#pragma unroll 1
+    for (int i = threadIdx.x; i < l->u_rows * 4; i += LINEAR_THREADS) {
+        int q = 0;
+        for (int step = PIECE_TABLE / 2; step; step /= 2)
+            if (q + step < l->count && l->pieces[q + step].u_at <= i / 4)
+                q += step;
         const struct piece_entry *e = &l->pieces[q];
-        const bool pair = p->out == LINEAR_SWIGLU;
-        for (int m = 0; m < (pair ? 1 : STACK_MODULES); m++) {
-            const int low = max(tile, p->module_tile[m]);
-            const int high =
-                !pair && m + 1 < STACK_MODULES ? min(tile_end, p->module_tile[m + 1]) : tile_end;
-            const int own = e->module_tile[m + 1] - e->module_tile[m];
-            const int count = pair ? max(own, e->module_tile[2] - e->module_tile[1]) : own;
-            const uint8_t *b = e->b[m] + (size_t)(low - p->module_tile[m]) * count * 512;
-            for (int i = at->lane * 128; i < (high - low) * count * 512; i += 32 * 128)
-                ptx_prefetch_l2(b + i);
-        }
+        const int at = i / 4 - e->u_at;
+        *(uint2 *)(l->u + i * 8) =
+            u_load(p, l, q, e->module_tile[l->low] + at / e->rows, at % e->rows, i % 4);
     }
 }
 
-/* What a warp's walk goes over: pieces of a round, tiles of one module. */
-struct expand_field {
-    int end;    /* of the pieces */
-    int module; /* 0 for gate and up together */
-    int tiles;
-    int local;       /* first tile within its module */
+/* What a warp fetches next, over the tiles of a pass. */
+struct expand_feed {
+    int round, module;
+    int q; /* piece; -1: none of this round and module yet */
+    int k; /* tile of the pass */
+    int c; /* rank tile */
+    int slot;
+};
+
+/* Pieces of a round, tiles [begin, end) of a pass. */
+struct expand_range {
+    const struct linear_dev *p;
+    const struct lora_state *l;
+    int tile, tiles;
     int first, rows; /* row block */
 };
 
-/* Where a warp is: what it fetches next. */
-struct expand_walk {
-    int q, q_step;
-    int k, k_begin, k_step;
-    int c; /* next rank tile */
-    const uint8_t *b;
-    int count;                            /* rank tiles of a tile in b; 0: the piece has none */
-    int u_row;                            /* this lane's row of the piece */
-    int ranks, first, ranks_up, first_up; /* of u */
-};
+#define NOTE_LAST 1
+#define NOTE_END  -1
 
-struct expand_step {
-    uint4 b[EXPAND_RANKS];
-    uint2 u[EXPAND_RANKS], up[EXPAND_RANKS];
-    int q, k;
-    int last;  /* the tile's last step */
-    int ranks; /* of b; 0: the end */
-};
-
-PTX_INLINE void walk_piece(struct expand_walk *w, const struct linear_dev *p,
-                           const struct lora_state *l, const struct expand_field *f,
-                           const struct place *at)
+/* One chunk into the ring: its note is {piece | tile << 16, module | round << 8 | rank tiles << 16,
+ * first rank tile, NOTE_}. Always commits a group. */
+template <int FRAGS>
+PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
+                             struct lora_state *l, const struct place *at)
 {
-    const struct piece_entry e = w->q < PIECE_TABLE ? l->pieces[w->q] : piece_entry_of(p, w->q);
-    const int m = f->module;
-    w->first = e.module_tile[m];
-    w->ranks = e.module_tile[m + 1] - w->first;
-    w->first_up = e.module_tile[1];
-    w->ranks_up = p->out == LINEAR_SWIGLU ? e.module_tile[2] - w->first_up : 0;
-    w->b = e.b[m];
-    w->u_row = min(at->g, e.rows - 1);
-    const bool here = e.row - f->first < f->rows && e.row + e.rows > f->first;
-    w->count = here ? max(w->ranks, w->ranks_up) : 0;
-}
-
-/* The B fragment of a rank tile of u. Lanes of rows that the piece has not read one that it has. */
-PTX_INLINE uint2 u_load(const struct linear_dev *p, const struct lora_state *l,
-                        const struct expand_walk *w, int rank_tile, const struct place *at)
-{
-    const int lane = w->u_row * 4 + at->t;
-    if (l->fine)
-        return l->u[(l->before[w->q] + rank_tile) * 32 + lane];
-    return __ldcg((const uint2 *)(p->u + ((size_t)w->q * RANK_TILES_MAX + rank_tile) * 256) + lane);
-}
-
-template <bool PAIR>
-PTX_INLINE void expand_fetch(struct expand_step *s, struct expand_walk *w,
-                             const struct expand_field *f, const struct linear_dev *p,
-                             const struct lora_state *l, const struct place *at)
-{
-    if (w->c >= w->count) { /* the tile is done */
-        w->c = 0;
-        w->k += w->k_step;
-        while (w->k >= f->tiles || w->count == 0) { /* so is the piece */
-            w->q += w->q_step;
-            if (w->q >= f->end) {
-                w->count = s->ranks = 0;
-                return;
+    constexpr int chunk = expand_shape<FRAGS>::chunk;
+    const struct linear_dev *p = r->p;
+    int4 note = make_int4(0, LORA_ROUNDS << 8, 0, NOTE_END);
+#pragma unroll 1
+    while (f->round < LORA_ROUNDS) {
+        const int32_t *ends = p->head->pieces[p->view].round_end;
+        const int begin = f->round ? ends[f->round - 1] : 0, end = ends[f->round];
+        const int low = max(0, p->module_tile[f->module] - r->tile);
+        const int high = min(r->tiles, module_end(p, f->module) - r->tile);
+        const int step = min(end - begin, LINEAR_WARPS); /* pieces at once */
+        const int sharers = step > 0 ? LINEAR_WARPS / step : 1;
+        const int share = step > 0 ? at->warp / step : 0;
+        if (f->q < 0) {
+            f->q = begin + (step > 0 ? at->warp % step : 0);
+            f->k = low + share;
+            f->c = 0;
+        }
+        if (share >= sharers || low >= high || f->q >= end) {
+            f->q = -1;
+            if (p->out == LINEAR_SWIGLU || ++f->module == STACK_MODULES) {
+                f->module = 0;
+                f->round++;
             }
-            w->k = w->k_begin;
-            walk_piece(w, p, l, f, at);
+            continue;
         }
+        struct piece_entry far;
+        const struct piece_entry *e = &l->pieces[f->q];
+        if (f->q >= PIECE_TABLE) {
+            piece_entry_far(&far, p, f->q);
+            e = &far;
+        }
+        const int count = expand_count(p, e, f->module);
+        const bool here = e->row - r->first < r->rows && e->row + e->rows > r->first;
+        if (f->k >= high || count == 0 || !here) {
+            f->q += step;
+            f->k = low + share;
+            f->c = 0;
+            continue;
+        }
+        const int n = min(chunk, count - f->c);
+        const uint8_t *from =
+            e->b[f->module] +
+            ((size_t)(r->tile + f->k - p->module_tile[f->module]) * count + f->c) *
+                RANK_TILE_BYTES +
+            at->lane * 16;
+        uint8_t *to = ring + f->slot * chunk * RANK_TILE_BYTES + at->lane * 16;
+        for (int i = 0; i < n; i++)
+            ptx_cp_async16(to + i * RANK_TILE_BYTES, from + i * RANK_TILE_BYTES);
+        note = make_int4(f->q | f->k << 16, f->module | f->round << 8 | n << 16, f->c,
+                         f->c + n >= count ? NOTE_LAST : 0);
+        f->c += n;
+        if (note.w == NOTE_LAST) {
+            f->c = 0;
+            f->k += sharers;
+        }
+        break;
     }
-    s->q = w->q;
-    s->k = w->k;
-    s->ranks = min(EXPAND_RANKS, w->count - w->c);
-    s->last = w->c + EXPAND_RANKS >= w->count;
-    const uint8_t *b = w->b + ((size_t)(f->local + w->k) * w->count + w->c) * 512 + at->lane * 16;
-#pragma unroll
-    for (int i = 0; i < EXPAND_RANKS; i++)
-        if (i < s->ranks)
-            s->b[i] = ptx_load_stream(b + i * 512);
-#pragma unroll
-    for (int i = 0; i < EXPAND_RANKS; i++) {
-        s->u[i] = s->up[i] = make_uint2(0, 0);
-        if (w->c + i < w->ranks)
-            s->u[i] = u_load(p, l, w, w->first + w->c + i, at);
-        if (PAIR && w->c + i < w->ranks_up)
-            s->up[i] = u_load(p, l, w, w->first_up + w->c + i, at);
-    }
-    w->c += EXPAND_RANKS;
+    if (at->lane == 0)
+        l->note[at->warp][f->slot] = note;
+    if (++f->slot == expand_shape<FRAGS>::slots)
+        f->slot = 0;
+    ptx_cp_async_commit();
 }
 
-/* c += a step's products; at a tile's end sum[row (r, t)] += weight scale c. sum: slot of the
- * segment's first tile. */
-template <bool PAIR>
-PTX_INLINE void expand_apply(float c[4], float *sum, int tile_floats, const struct expand_step *s,
-                             const struct expand_field *f, const struct linear_dev *p,
-                             const struct lora_state *l, const struct place *at)
+/* The first chunks of a pass. */
+template <int FRAGS>
+PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
+                             struct lora_state *l, const struct place *at)
 {
-#pragma unroll
-    for (int i = 0; i < EXPAND_RANKS; i++) {
-        if (i >= s->ranks)
-            break;
-        if (PAIR) {
-            ptx_mma_bf16(c, s->b[i].x, 0, s->b[i].z, 0, s->u[i].x, s->u[i].y);
-            ptx_mma_bf16(c, 0, s->b[i].y, 0, s->b[i].w, s->up[i].x, s->up[i].y);
-        } else {
-            ptx_mma_bf16(c, s->b[i].x, s->b[i].y, s->b[i].z, s->b[i].w, s->u[i].x, s->u[i].y);
-        }
-    }
-    if (!s->last)
-        return;
-    const struct piece_entry *e = &l->pieces[min(s->q, PIECE_TABLE - 1)];
+    *f = {0, 0, -1, 0, 0, 0};
+#pragma unroll 1
+    for (int i = 0; i < expand_shape<FRAGS>::slots; i++)
+        expand_issue<FRAGS>(f, r, ring, l, at);
+}
+
+/* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. */
+PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uint8_t *from,
+                             const int4 note, const struct expand_range *r, const struct place *at)
+{
+    const struct linear_dev *p = r->p;
+    const struct lora_state *l = r->l;
+    const int q = note.x & 0xffff, k = note.x >> 16, m = note.y & 0xff, n = note.y >> 16;
+    const bool pair = p->out == LINEAR_SWIGLU;
     struct piece_entry far;
-    if (s->q >= PIECE_TABLE) {
-        far = piece_entry_of(p, s->q);
+    const struct piece_entry *e = &l->pieces[q];
+    if (q >= PIECE_TABLE) {
+        piece_entry_far(&far, p, q);
         e = &far;
     }
-    const float low = e->scale[f->module], high = PAIR ? e->scale[1] : low;
+    const int first = e->module_tile[m], ranks = e->module_tile[m + 1] - first;
+    const int first_up = e->module_tile[1], ranks_up = e->module_tile[2] - first_up;
+    const int row = min(at->g, e->rows - 1);
+    const bool here = l->u_rows >= 0;
+    const uint8_t *u = l->u + (e->u_at - e->module_tile[l->low] * e->rows + row) * 32 + at->t * 8;
+#pragma unroll 1
+    for (int i = 0; i < n; i++) {
+        const uint4 b = *(const uint4 *)(from + i * RANK_TILE_BYTES);
+        const int rt = note.z + i;
+        if (rt < ranks) {
+            const uint2 v = here ? *(const uint2 *)(u + (first + rt) * e->rows * 32)
+                                 : u_load(p, l, q, first + rt, row, at->t);
+            ptx_mma_bf16(c, b.x, pair ? 0 : b.y, b.z, pair ? 0 : b.w, v.x, v.y);
+        }
+        if (pair && rt < ranks_up) {
+            const uint2 v = here ? *(const uint2 *)(u + (first_up + rt) * e->rows * 32)
+                                 : u_load(p, l, q, first_up + rt, row, at->t);
+            ptx_mma_bf16(c, 0, b.y, 0, b.w, v.x, v.y);
+        }
+    }
+    if (note.w != NOTE_LAST)
+        return;
+    const float low = e->scale[m], high = pair ? e->scale[1] : low;
+    float *to = sums + k * tile_floats;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const int j = at->t * 2 + i % 2, t = e->row + j - f->first;
-        if (j < e->rows && t >= 0 && t < f->rows) {
-            float *to = sum + s->k * tile_floats + slot_at(at->g + i / 2 * 8, t);
-            *to = __fmaf_rn(i < 2 ? low : high, c[i], *to);
+        const int j = at->t * 2 + i % 2, t = e->row + j - r->first;
+        if (j < e->rows && t >= 0 && t < r->rows) {
+            float *at_sum = to + slot_at(at->g + i / 2 * 8, t);
+            *at_sum = __fmaf_rn(i < 2 ? low : high, c[i], *at_sum);
         }
         c[i] = 0;
     }
 }
 
-/* All pieces [begin, f->end) of a round on the tiles of a segment. */
-template <bool PAIR>
-PTX_INLINE void expand_walk_all(float *sum, int tile_floats, int begin,
-                                const struct expand_field *f, const struct linear_dev *p,
-                                const struct lora_state *l, const struct place *at)
-{
-    const int pieces = f->end - begin, sharers = max(1, LINEAR_WARPS / pieces);
-    struct expand_walk w = {};
-    w.q_step = min(pieces, LINEAR_WARPS);
-    w.q = begin + at->warp % w.q_step - w.q_step;
-    w.k = f->tiles;
-    w.k_begin = at->warp / w.q_step < sharers ? at->warp / w.q_step : f->tiles;
-    w.k_step = sharers;
-    struct expand_step s[EXPAND_AHEAD];
-    float c[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < EXPAND_AHEAD; i++)
-        expand_fetch<PAIR>(&s[i], &w, f, p, l, at);
-    for (;;)
-#pragma unroll
-        for (int i = 0; i < EXPAND_AHEAD; i++) {
-            if (s[i].ranks == 0)
-                return;
-            expand_apply<PAIR>(c, sum, tile_floats, &s[i], f, p, l, at);
-            expand_fetch<PAIR>(&s[i], &w, f, p, l, at);
-        }
-}
-
-/* Adds all pieces to the sums in `sums`, tiles [tile, tile + tiles), rows [first, first + rows). */
-PTX_INLINE void expand_all(float *sums, int tile_floats, const struct linear_dev *p,
-                           const struct lora_state *l, int tile, int tiles, int first, int rows,
+/* Adds all pieces to `sums`, slot of the pass's first tile. f: from expand_begin. */
+template <int FRAGS>
+PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
+                           const struct expand_range *r, uint8_t *ring, struct lora_state *l,
                            const struct place *at)
 {
+    const struct linear_dev *p = r->p;
+    float c[4] = {0, 0, 0, 0};
+    int slot = f->slot; /* all are full: the oldest */
     int begin = 0;
     for (int round = 0; round < LORA_ROUNDS; round++) {
         const int end = p->head->pieces[p->view].round_end[round];
         if (end <= begin)
             continue;
-        struct expand_field f = {end, 0, tiles, tile, first, rows};
-        if (p->out == LINEAR_SWIGLU)
-            expand_walk_all<true>(sums, tile_floats, begin, &f, p, l, at);
-        else
-            for (int k = 0; k < tiles; k += f.tiles) { /* tiles of one module */
-                while (f.module + 1 < STACK_MODULES && tile + k >= p->module_tile[f.module + 1])
-                    f.module++;
-                f.local = tile + k - p->module_tile[f.module];
-                f.tiles = tiles - k;
-                if (f.module + 1 < STACK_MODULES)
-                    f.tiles = min(f.tiles, p->module_tile[f.module + 1] - tile - k);
-                expand_walk_all<false>(sums + k * tile_floats, tile_floats, begin, &f, p, l, at);
-            }
         begin = end;
+#pragma unroll 1
+        for (;;) {
+            ptx_cp_async_wait<expand_shape<FRAGS>::slots - 1>();
+            __syncwarp(); /* all lanes' copies, and the note */
+            const int4 note = l->note[at->warp][slot];
+            if ((note.y >> 8 & 0xff) != round)
+                break;
+            expand_chunk(c, sums, tile_floats,
+                         ring + slot * expand_shape<FRAGS>::chunk * RANK_TILE_BYTES + at->lane * 16,
+                         note, r, at);
+            __syncwarp(); /* the chunk is read */
+            expand_issue<FRAGS>(f, r, ring, l, at);
+            if (++slot == expand_shape<FRAGS>::slots)
+                slot = 0;
+        }
         __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
 }
