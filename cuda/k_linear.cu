@@ -137,7 +137,7 @@ PTX_INLINE float2 item_total(const float *red, const struct item *e, const struc
 struct lora_use {
     struct lora_state *state;
     uint8_t *ring;           /* this warp's, for B */
-    struct expand_feed feed; /* round < 0: nothing of this pass is under way */
+    struct expand_feed feed; /* blend < 0: nothing of this pass is under way */
 };
 
 /* Totals with all adapters, left in slot 0: base * (1 + gains) + expands. */
@@ -158,7 +158,7 @@ LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, struct lora
         red[e.at + floats] = red[e.at + floats + 64] = 0;
     }
     __syncthreads(); /* the totals and zeros above */
-    if (use.feed.round < 0)
+    if (use.feed.blend < 0)
         expand_begin<FRAGS>(&use.feed, &range, use.ring, l, &at);
     expand_all<FRAGS>(red + floats, tile_floats, &use.feed, &range, use.ring, l, &at);
     const bool any_gain = p->head->pieces[p->view].any_gain != 0;
@@ -247,9 +247,10 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     for (int i = 0; i < shape::stages - 1; i++)
         few_issue<FORMAT, SMALL>(&cur, ring, &p, &r, at.lane);
     if (pieces > 0) {
-        uint8_t *u = (uint8_t *)(state + 1);
-        use.ring = u + shape::u_room + at.warp * shape::expand_frags * RANK_TILE_BYTES;
-        lora_find(use.state, u, shape::u_room, &p, pieces, tile0, r.tile_end, &at);
+        const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
+        use.ring = room.at + shape::lora_bytes - shape::expand_bytes +
+                   at.warp * shape::expand_frags * RANK_TILE_BYTES;
+        lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
         const struct expand_range range = {
             &p, use.state, tile0, min(p.pass_tiles, r.tile_end - tile0), 0, rows};
         expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, use.state, &at);
@@ -282,7 +283,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         block_end<1, shape::expand_frags>(
             red, state, &p, pieces, &use,
             early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles, 0, rows);
-        use.feed.round = -1;
+        use.feed.blend = -1;
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }
@@ -316,12 +317,13 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         }
     const int pieces = LORA ? p.head->pieces[p.view].count : 0;
     struct lora_use use = {&state->lora};
-    use.feed.round = -1;
+    use.feed.blend = -1;
     if (pieces > 0) {
-        uint8_t *u = (uint8_t *)(state + 1);
-        use.ring = SMALL ? u + shape::u_room + at.warp * shape::expand_frags * RANK_TILE_BYTES
+        const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
+        use.ring = SMALL ? room.at + shape::lora_bytes - shape::expand_bytes +
+                               at.warp * shape::expand_frags * RANK_TILE_BYTES
                          : (uint8_t *)red + shape::expand_at(at.warp);
-        lora_find(use.state, u, shape::u_room, &p, pieces, tile0, r.tile_end, &at);
+        lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
     }
     ptx_pdl_wait();
     if (rows_all == 0) {
@@ -431,9 +433,8 @@ static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cu
     using shape = few_shape<FORMAT, SMALL>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
-    const size_t lora = shape::u_room + shape::expand_frags * LINEAR_WARPS * RANK_TILE_BYTES;
     const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
-                        sizeof(struct block_state<1>) + (d->table ? lora : 0);
+                        sizeof(struct block_state<1>) + (d->table ? shape::lora_bytes : 0);
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
                   d->table ? k_linear_few<FORMAT, SMALL, true> : k_linear_few<FORMAT, SMALL, false>,
                   *d);
@@ -444,7 +445,7 @@ static enum status launch_many(const struct linear_dev *d, int grid, bool depend
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
     const size_t smem = shape::ring_bytes + shape::red_bytes + sizeof(struct block_state<NT>) +
-                        (d->table ? shape::u_room + (SMALL ? shape::expand_bytes : 0) : 0);
+                        (d->table ? shape::lora_bytes : 0);
     static_assert(shape::stages >= 2, "a stage to read and one to fill");
     static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,

@@ -12,6 +12,7 @@
 #define LINEAR_WARPS   8
 #define LINEAR_THREADS (LINEAR_WARPS * 32)
 #define LINEAR_SLICES  8
+#define PIECE_BYTES    64 /* of struct piece_entry */
 
 typedef __nv_bfloat16 bf16;
 

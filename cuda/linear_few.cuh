@@ -18,7 +18,10 @@ template <int FORMAT, bool SMALL> struct few_shape {
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
     static constexpr int pass_tiles = FORMAT == WEIGHT_INT4 && !SMALL ? 8 : 4;
     static constexpr int expand_frags = SMALL ? 4 : 16; /* rank tiles of B under way a warp */
+    static constexpr int expand_bytes = LINEAR_WARPS * expand_frags * 512;
+    static constexpr int table = 32;
     static constexpr int u_room = SMALL ? 4 << 10 : 8 << 10;
+    static constexpr int lora_bytes = table * PIECE_BYTES + u_room + expand_bytes;
 };
 
 /* c += the products of one lane's words of two k16 steps (one 32-column block) with x. */

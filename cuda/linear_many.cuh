@@ -11,7 +11,7 @@
 
 #define SMEM_MAX       (227 << 10)
 #define SMEM_MAX_SMALL (99 << 10)
-#define STATE_MAX      (3 << 10) /* block_state */
+#define STATE_MAX      1024 /* block_state */
 
 /* As many stages as fit. SMALL: for cards with 99 KB of shared memory a block. */
 template <int FORMAT, int NT, bool SMALL> struct many_shape {
@@ -34,7 +34,11 @@ template <int FORMAT, int NT, bool SMALL> struct many_shape {
     static constexpr int stages = fit < 4 ? fit : 4;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
     static constexpr int left = (smem - beside - ring_bytes) / 128 * 128;
-    static constexpr int u_room = left < 8192 ? left : 8192;
+    static constexpr int table = left < 64 * PIECE_BYTES ? 16 : 64;
+    static constexpr int u_left = left - table * PIECE_BYTES;
+    static constexpr int u_room = u_left < 8192 ? u_left : 8192;
+    static constexpr int lora_bytes = table * PIECE_BYTES + u_room + (SMALL ? expand_bytes : 0);
+    static_assert(u_room >= 0 && u_room % 16 == 0, "");
 
     /* Byte of the sums where the warp's ring for B begins. */
     PTX_INLINE int expand_at(int warp)

@@ -19,11 +19,12 @@
 
 /* Few units must be spread over the card; with more, adding the slices up at every tile costs more.
  */
-#define FINE_UNITS 16
+#define FINE_UNITS  16
+#define FINE_PIECES 32
 
 PTX_INLINE bool shrink_fine(const struct linear_dev *p, int units, int count)
 {
-    return p->fine && units <= FINE_UNITS && count <= 32;
+    return p->fine && units <= FINE_UNITS && count <= FINE_PIECES;
 }
 
 /* 32 pieces at a time, one a lane, with their running count of units. */

@@ -13,8 +13,6 @@
 
 #include "cuda/lora_device.cuh"
 
-/* Pieces that a block keeps at hand; those beyond are looked up each time. */
-#define PIECE_TABLE     32
 #define EXPAND_SLOTS    4   /* chunks of a ring at most */
 #define RANK_TILE_BYTES 512 /* of B; of u a row takes 32 */
 
@@ -26,7 +24,7 @@ template <int FRAGS> struct expand_shape {
 };
 
 /* One piece at this linear. All zero: it has nothing here. */
-struct piece_entry {
+struct alignas(16) piece_entry {
     const uint8_t *b[STACK_MODULES];
     float scale[STACK_MODULES]; /* with the piece's weight */
     int16_t row, rows;
@@ -34,16 +32,25 @@ struct piece_entry {
     int32_t u_at; /* rows of 32 bytes of the pieces before it in lora_state.u */
 };
 
+static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
+
 /* In shared memory, the same for all warps. */
 struct lora_state {
-    int count;      /* pieces */
-    int fine;       /* u comes as slices, see lora_device.cuh */
-    int low, high;  /* rank tiles of modules [low, high] are in u */
-    int u_rows;     /* -1: u is not here */
-    int before[32]; /* fine: units before each piece */
-    uint8_t *u;     /* [piece][rank tile][row][t] 8 bytes */
+    int count;               /* pieces */
+    int fine;                /* u comes as slices, see lora_device.cuh */
+    int low, high;           /* rank tiles of modules [low, high] are in u */
+    int u_rows;              /* -1: u is not here */
+    int table;               /* entries in `pieces` at most */
+    int before[FINE_PIECES]; /* fine: units before each piece */
+    uint8_t *u;              /* [piece][rank tile][row][t] 8 bytes */
+    struct piece_entry *pieces;
     int4 note[LINEAR_WARPS][EXPAND_SLOTS];
-    struct piece_entry pieces[PIECE_TABLE];
+};
+
+/* Room beside it: entries of the table, bytes of u behind them. */
+struct lora_room {
+    uint8_t *at;
+    int table, u;
 };
 
 PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
@@ -84,13 +91,14 @@ PTX_INLINE int expand_count(const struct linear_dev *p, const struct piece_entry
     return p->out == LINEAR_SWIGLU ? max(n, e->module_tile[2] - e->module_tile[1]) : n;
 }
 
-/* Before the wait for the node in front: the table of the pieces, for tiles [tile, tile_end); by
- * warp 0 what becomes of u, room bytes at `u`. Barriers inside. */
-PTX_INLINE void lora_find(struct lora_state *l, uint8_t *u, int room, const struct linear_dev *p,
+/* Before the wait for the node in front: the table of the pieces, and by warp 0 what of u will be
+ * here, for tiles [tile, tile_end). Barriers inside. */
+PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
                           int count, int tile, int tile_end, const struct place *at)
 {
-    if (threadIdx.x < min(count, PIECE_TABLE))
-        l->pieces[threadIdx.x] = piece_entry_of(p, threadIdx.x);
+    struct piece_entry *table = (struct piece_entry *)room.at;
+    if (threadIdx.x < min(count, room.table))
+        table[threadIdx.x] = piece_entry_of(p, threadIdx.x);
     __syncthreads(); /* entries, before their u is counted */
     if (at->warp == 0) {
         int low = 0, high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
@@ -102,25 +110,31 @@ PTX_INLINE void lora_find(struct lora_state *l, uint8_t *u, int room, const stru
         const int units = scan_init(&scan, p, count, at->lane);
         const int left = __shfl_up_sync(~0u, scan.incl, 1);
         l->before[at->lane] = at->lane ? left : 0;
-        struct piece_entry *e = &l->pieces[at->lane];
-        const int own =
-            at->lane < count ? (e->module_tile[high + 1] - e->module_tile[low]) * e->rows : 0;
-        int sum = own;
+        int u_rows = 0;
+        for (int q = at->lane; q - at->lane < min(count, room.table); q += 32) {
+            const int own =
+                q < min(count, room.table)
+                    ? (table[q].module_tile[high + 1] - table[q].module_tile[low]) * table[q].rows
+                    : 0;
+            int sum = own;
 #pragma unroll
-        for (int d = 1; d < 32; d *= 2) {
-            const int v = __shfl_up_sync(~0u, sum, d);
-            sum += at->lane >= d ? v : 0;
+            for (int d = 1; d < 32; d *= 2) {
+                const int v = __shfl_up_sync(~0u, sum, d);
+                sum += at->lane >= d ? v : 0;
+            }
+            if (q < min(count, room.table))
+                table[q].u_at = u_rows + sum - own;
+            u_rows += __shfl_sync(~0u, sum, 31);
         }
-        if (at->lane < count)
-            e->u_at = sum - own;
-        sum = __shfl_sync(~0u, sum, 31);
         if (at->lane == 0) {
             l->count = count;
             l->fine = shrink_fine(p, units, count);
             l->low = low;
             l->high = high;
-            l->u_rows = count <= PIECE_TABLE && sum * 32 <= room ? sum : -1;
-            l->u = u;
+            l->u_rows = count <= room.table && u_rows * 32 <= room.u ? u_rows : -1;
+            l->table = room.table;
+            l->pieces = table;
+            l->u = room.at + room.table * sizeof *table;
         }
     }
     __syncthreads(); /* the table */
@@ -160,7 +174,7 @@ PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev 
 #pragma unroll 1
     for (int i = threadIdx.x; i < l->u_rows * 4; i += LINEAR_THREADS) {
         int q = 0;
-        for (int step = PIECE_TABLE / 2; step; step /= 2)
+        for (int step = 32; step; step /= 2)
             if (q + step < l->count && l->pieces[q + step].u_at <= i / 4)
                 q += step;
         const struct piece_entry *e = &l->pieces[q];
@@ -170,16 +184,7 @@ PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev 
     }
 }
 
-/* What a warp fetches next, over the tiles of a pass. */
-struct expand_feed {
-    int round, module;
-    int q; /* piece; -1: none of this round and module yet */
-    int k; /* tile of the pass */
-    int c; /* rank tile */
-    int slot;
-};
-
-/* Pieces of a round, tiles [begin, end) of a pass. */
+/* Pieces on the tiles of a pass. */
 struct expand_range {
     const struct linear_dev *p;
     const struct lora_state *l;
@@ -187,71 +192,115 @@ struct expand_range {
     int first, rows; /* row block */
 };
 
-#define NOTE_LAST 1
-#define NOTE_END  -1
+/* What a warp fetches next: chunks of one piece and module until `k` reaches `k_end`, then
+ * expand_seek finds the next. */
+struct expand_feed {
+    int blend, module;    /* blend: the round */
+    int q;                /* piece */
+    int k, k_end, k_step; /* tiles of the pass */
+    int c, count;         /* rank tiles */
+    int slot;
+    const uint8_t *b; /* this lane's bytes of the next chunk */
+    size_t skip;      /* from the end of a tile to the next of this warp */
+    int u, u_up;      /* bytes of its u in lora_state.u */
+    int rows;
+    int ranks, ranks_up;
+};
 
-/* One chunk into the ring: its note is {piece | tile << 16, module | round << 8 | rank tiles << 16,
- * first rank tile, NOTE_}. Always commits a group. */
+/* The first piece from f->q on, or of the next modules and rounds, that has something on this
+ * warp's tiles. round = LORA_ROUNDS: none. */
+LINEAR_CALL struct expand_feed expand_seek(struct expand_feed f, const struct expand_range *r)
+{
+    const struct linear_dev *p = r->p;
+    const struct lora_state *l = r->l;
+    const struct place at = place_here();
+    const int32_t *ends = p->head->pieces[p->view].round_end;
+    for (; f.blend < LORA_ROUNDS; f.blend++, f.module = 0, f.q = -1) {
+        const int begin = f.blend ? ends[f.blend - 1] : 0, end = ends[f.blend];
+        const int step = min(end - begin, LINEAR_WARPS); /* pieces at once */
+        if (step <= 0)
+            continue;
+        const int share = at.warp / step;
+        f.k_step = LINEAR_WARPS / step;
+        for (; f.module < (p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES); f.module++, f.q = -1) {
+            const int low = max(0, p->module_tile[f.module] - r->tile);
+            f.k_end = min(r->tiles, module_end(p, f.module) - r->tile);
+            f.k = low + share;
+            if (share >= f.k_step || f.k >= f.k_end)
+                continue;
+            f.q = f.q < 0 ? begin + at.warp % step : f.q + step;
+            for (; f.q < end; f.q += step) {
+                struct piece_entry far;
+                const struct piece_entry *e = &l->pieces[f.q];
+                if (f.q >= l->table) {
+                    piece_entry_far(&far, p, f.q);
+                    e = &far;
+                }
+                f.count = expand_count(p, e, f.module);
+                if (f.count == 0 || e->row - r->first >= r->rows || e->row + e->rows <= r->first)
+                    continue;
+                const int first = e->module_tile[f.module];
+                f.c = 0;
+                f.rows = e->rows;
+                f.ranks = e->module_tile[f.module + 1] - first;
+                f.ranks_up = p->out == LINEAR_SWIGLU ? e->module_tile[2] - e->module_tile[1] : 0;
+                f.u = (e->u_at + (first - e->module_tile[l->low]) * e->rows) * 32;
+                f.u_up = (e->u_at + (e->module_tile[1] - e->module_tile[l->low]) * e->rows) * 32;
+                f.b =
+                    e->b[f.module] +
+                    (size_t)(r->tile + f.k - p->module_tile[f.module]) * f.count * RANK_TILE_BYTES +
+                    at.lane * 16;
+                f.skip = (size_t)(f.k_step - 1) * f.count * RANK_TILE_BYTES;
+                return f;
+            }
+        }
+    }
+    return f;
+}
+
+/* What a chunk is, in four words:
+ * x: tile | rank tiles << 8 | those with u << 12 | those with u_up << 16 | rows << 20 | last << 24
+ * y, z: u and u_up in bytes, of row 0; w: piece | module << 16 | round << 20. */
+struct expand_note {
+    int tile, n, ranks, ranks_up, rows, last;
+    int u, u_up;
+    int q, module, blend;
+};
+
+PTX_INLINE struct expand_note expand_note_of(int4 v)
+{
+    return {v.x & 255, v.x >> 8 & 15, v.x >> 12 & 15, v.x >> 16 & 15, v.x >> 20 & 15, v.x >> 24,
+            v.y,       v.z,           v.w & 0xffff,   v.w >> 16 & 15, v.w >> 20};
+}
+
+/* One chunk into the ring, and its note. Always commits a group. */
 template <int FRAGS>
 PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
                              struct lora_state *l, const struct place *at)
 {
     constexpr int chunk = expand_shape<FRAGS>::chunk;
-    const struct linear_dev *p = r->p;
-    int4 note = make_int4(0, LORA_ROUNDS << 8, 0, NOTE_END);
-#pragma unroll 1
-    while (f->round < LORA_ROUNDS) {
-        const int32_t *ends = p->head->pieces[p->view].round_end;
-        const int begin = f->round ? ends[f->round - 1] : 0, end = ends[f->round];
-        const int low = max(0, p->module_tile[f->module] - r->tile);
-        const int high = min(r->tiles, module_end(p, f->module) - r->tile);
-        const int step = min(end - begin, LINEAR_WARPS); /* pieces at once */
-        const int sharers = step > 0 ? LINEAR_WARPS / step : 1;
-        const int share = step > 0 ? at->warp / step : 0;
-        if (f->q < 0) {
-            f->q = begin + (step > 0 ? at->warp % step : 0);
-            f->k = low + share;
-            f->c = 0;
-        }
-        if (share >= sharers || low >= high || f->q >= end) {
-            f->q = -1;
-            if (p->out == LINEAR_SWIGLU || ++f->module == STACK_MODULES) {
-                f->module = 0;
-                f->round++;
-            }
-            continue;
-        }
-        struct piece_entry far;
-        const struct piece_entry *e = &l->pieces[f->q];
-        if (f->q >= PIECE_TABLE) {
-            piece_entry_far(&far, p, f->q);
-            e = &far;
-        }
-        const int count = expand_count(p, e, f->module);
-        const bool here = e->row - r->first < r->rows && e->row + e->rows > r->first;
-        if (f->k >= high || count == 0 || !here) {
-            f->q += step;
-            f->k = low + share;
-            f->c = 0;
-            continue;
-        }
-        const int n = min(chunk, count - f->c);
-        const uint8_t *from =
-            e->b[f->module] +
-            ((size_t)(r->tile + f->k - p->module_tile[f->module]) * count + f->c) *
-                RANK_TILE_BYTES +
-            at->lane * 16;
+    if (f->k >= f->k_end && f->blend < LORA_ROUNDS)
+        *f = expand_seek(*f, r);
+    int4 note = make_int4(0, 0, 0, f->blend << 20);
+    if (f->blend < LORA_ROUNDS) {
+        const int n = min(chunk, f->count - f->c), last = f->c + n == f->count;
+        const int ranks = max(0, min(n, f->ranks - f->c));
+        const int ranks_up = max(0, min(n, f->ranks_up - f->c));
         uint8_t *to = ring + f->slot * chunk * RANK_TILE_BYTES + at->lane * 16;
-        for (int i = 0; i < n; i++)
-            ptx_cp_async16(to + i * RANK_TILE_BYTES, from + i * RANK_TILE_BYTES);
-        note = make_int4(f->q | f->k << 16, f->module | f->round << 8 | n << 16, f->c,
-                         f->c + n >= count ? NOTE_LAST : 0);
+#pragma unroll
+        for (int i = 0; i < chunk; i++)
+            if (i < n)
+                ptx_cp_async16(to + i * RANK_TILE_BYTES, f->b + i * RANK_TILE_BYTES);
+        note = make_int4(f->k | n << 8 | ranks << 12 | ranks_up << 16 | f->rows << 20 | last << 24,
+                         f->u + f->c * f->rows * 32, f->u_up + f->c * f->rows * 32,
+                         f->q | f->module << 16 | f->blend << 20);
+        f->b += n * RANK_TILE_BYTES;
         f->c += n;
-        if (note.w == NOTE_LAST) {
+        if (last) {
             f->c = 0;
-            f->k += sharers;
+            f->k += f->k_step;
+            f->b += f->skip;
         }
-        break;
     }
     if (at->lane == 0)
         l->note[at->warp][f->slot] = note;
@@ -265,58 +314,99 @@ template <int FRAGS>
 PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
                              struct lora_state *l, const struct place *at)
 {
-    *f = {0, 0, -1, 0, 0, 0};
+    *f = {};
+    f->q = -1;
 #pragma unroll 1
     for (int i = 0; i < expand_shape<FRAGS>::slots; i++)
         expand_issue<FRAGS>(f, r, ring, l, at);
 }
 
-/* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. */
+/* u of a rank tile that found no room in shared memory. */
+LINEAR_CALL uint2 u_far(const struct linear_dev *p, const struct lora_state *l, int q, int module,
+                        int rank_tile, int row, int t)
+{
+    struct piece_entry e;
+    piece_entry_far(&e, p, q);
+    return u_load(p, l, q, e.module_tile[module] + rank_tile, row, t);
+}
+
+/* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. c0: the first rank
+ * tile, for u that is not here. */
+template <int CHUNK, bool HERE>
 PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uint8_t *from,
-                             const int4 note, const struct expand_range *r, const struct place *at)
+                             const struct expand_note *n, int c0, const struct expand_range *r,
+                             const struct place *at)
 {
     const struct linear_dev *p = r->p;
     const struct lora_state *l = r->l;
-    const int q = note.x & 0xffff, k = note.x >> 16, m = note.y & 0xff, n = note.y >> 16;
     const bool pair = p->out == LINEAR_SWIGLU;
+    const int row = min(at->g, n->rows - 1), stride = n->rows * 32;
+    const uint8_t *u = l->u + n->u + row * 32 + at->t * 8;
+    const uint8_t *u_up = l->u + n->u_up + row * 32 + at->t * 8;
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+        if (i >= n->n)
+            break;
+        const uint4 b = *(const uint4 *)(from + i * RANK_TILE_BYTES);
+        uint2 v = make_uint2(0, 0), up = v;
+        if (i < n->ranks)
+            v = HERE ? *(const uint2 *)(u + i * stride)
+                     : u_far(p, l, n->q, n->module, c0 + i, row, at->t);
+        if (pair) {
+            if (i < n->ranks_up)
+                up = HERE ? *(const uint2 *)(u_up + i * stride)
+                          : u_far(p, l, n->q, 1, c0 + i, row, at->t);
+            ptx_mma_bf16(c, b.x, 0, b.z, 0, v.x, v.y);
+            ptx_mma_bf16(c, 0, b.y, 0, b.w, up.x, up.y);
+        } else {
+            ptx_mma_bf16(c, b.x, b.y, b.z, b.w, v.x, v.y);
+        }
+    }
+    if (!n->last)
+        return;
     struct piece_entry far;
-    const struct piece_entry *e = &l->pieces[q];
-    if (q >= PIECE_TABLE) {
-        piece_entry_far(&far, p, q);
+    const struct piece_entry *e = &l->pieces[n->q];
+    if (!HERE) {
+        piece_entry_far(&far, p, n->q);
         e = &far;
     }
-    const int first = e->module_tile[m], ranks = e->module_tile[m + 1] - first;
-    const int first_up = e->module_tile[1], ranks_up = e->module_tile[2] - first_up;
-    const int row = min(at->g, e->rows - 1);
-    const bool here = l->u_rows >= 0;
-    const uint8_t *u = l->u + (e->u_at - e->module_tile[l->low] * e->rows + row) * 32 + at->t * 8;
-#pragma unroll 1
-    for (int i = 0; i < n; i++) {
-        const uint4 b = *(const uint4 *)(from + i * RANK_TILE_BYTES);
-        const int rt = note.z + i;
-        if (rt < ranks) {
-            const uint2 v = here ? *(const uint2 *)(u + (first + rt) * e->rows * 32)
-                                 : u_load(p, l, q, first + rt, row, at->t);
-            ptx_mma_bf16(c, b.x, pair ? 0 : b.y, b.z, pair ? 0 : b.w, v.x, v.y);
-        }
-        if (pair && rt < ranks_up) {
-            const uint2 v = here ? *(const uint2 *)(u + (first_up + rt) * e->rows * 32)
-                                 : u_load(p, l, q, first_up + rt, row, at->t);
-            ptx_mma_bf16(c, 0, b.y, 0, b.w, v.x, v.y);
+    const float low = e->scale[n->module], high = pair ? e->scale[1] : low;
+    float *to = sums + n->tile * tile_floats;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int j = at->t * 2 + i, t = e->row + j - r->first;
+        if (j < n->rows && t >= 0 && t < r->rows) {
+            float *sum = to + slot_at(at->g, t);
+            sum[0] = __fmaf_rn(low, c[i], sum[0]);
+            sum[64] = __fmaf_rn(high, c[i + 2], sum[64]);
         }
     }
-    if (note.w != NOTE_LAST)
-        return;
-    const float low = e->scale[m], high = pair ? e->scale[1] : low;
-    float *to = sums + k * tile_floats;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int j = at->t * 2 + i % 2, t = e->row + j - r->first;
-        if (j < e->rows && t >= 0 && t < r->rows) {
-            float *at_sum = to + slot_at(at->g + i / 2 * 8, t);
-            *at_sum = __fmaf_rn(i < 2 ? low : high, c[i], *at_sum);
-        }
-        c[i] = 0;
+    c[0] = c[1] = c[2] = c[3] = 0;
+}
+
+/* The chunks of a round. HERE: the whole table and u are in shared memory. */
+template <int FRAGS, bool HERE>
+PTX_INLINE void expand_round(int round, float *sums, int tile_floats, struct expand_feed *f,
+                             int *slot, const struct expand_range *r, uint8_t *ring,
+                             struct lora_state *l, const struct place *at)
+{
+    constexpr int chunk = expand_shape<FRAGS>::chunk;
+    float c[4] = {0, 0, 0, 0};
+    int c0 = 0;
+#pragma unroll 1
+    for (;;) {
+        ptx_cp_async_wait<expand_shape<FRAGS>::slots - 1>();
+        __syncwarp(); /* all lanes' copies, and the note */
+        const struct expand_note note = expand_note_of(l->note[at->warp][*slot]);
+        if (note.blend != round)
+            break;
+        const uint8_t *from = ring + *slot * chunk * RANK_TILE_BYTES + at->lane * 16;
+        expand_chunk<chunk, HERE>(c, sums, tile_floats, from, &note, c0, r, at);
+        c0 = note.last ? 0 : c0 + note.n;
+        __syncwarp(); /* the chunk is read */
+        expand_issue<FRAGS>(f, r, ring, l, at);
+        if (++*slot == expand_shape<FRAGS>::slots)
+            *slot = 0;
     }
 }
 
@@ -327,7 +417,6 @@ PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
                            const struct place *at)
 {
     const struct linear_dev *p = r->p;
-    float c[4] = {0, 0, 0, 0};
     int slot = f->slot; /* all are full: the oldest */
     int begin = 0;
     for (int round = 0; round < LORA_ROUNDS; round++) {
@@ -335,21 +424,10 @@ PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
         if (end <= begin)
             continue;
         begin = end;
-#pragma unroll 1
-        for (;;) {
-            ptx_cp_async_wait<expand_shape<FRAGS>::slots - 1>();
-            __syncwarp(); /* all lanes' copies, and the note */
-            const int4 note = l->note[at->warp][slot];
-            if ((note.y >> 8 & 0xff) != round)
-                break;
-            expand_chunk(c, sums, tile_floats,
-                         ring + slot * expand_shape<FRAGS>::chunk * RANK_TILE_BYTES + at->lane * 16,
-                         note, r, at);
-            __syncwarp(); /* the chunk is read */
-            expand_issue<FRAGS>(f, r, ring, l, at);
-            if (++slot == expand_shape<FRAGS>::slots)
-                slot = 0;
-        }
+        if (l->u_rows >= 0)
+            expand_round<FRAGS, true>(round, sums, tile_floats, f, &slot, r, ring, l, at);
+        else
+            expand_round<FRAGS, false>(round, sums, tile_floats, f, &slot, r, ring, l, at);
         __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
 }
