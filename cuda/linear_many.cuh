@@ -36,7 +36,7 @@ template <int FORMAT, int NT, bool SMALL> struct many_shape {
     static constexpr int left = (smem - beside - ring_bytes) / 128 * 128;
     static constexpr int table = left < 64 * PIECE_BYTES ? 16 : 64;
     static constexpr int u_left = left - table * PIECE_BYTES;
-    static constexpr int u_room = u_left < 8192 ? u_left : 8192;
+    static constexpr int u_room = u_left < 16384 ? u_left : 16384;
     static constexpr int lora_bytes = table * PIECE_BYTES + u_room + (SMALL ? expand_bytes : 0);
     static_assert(u_room >= 0 && u_room % 16 == 0, "");
 

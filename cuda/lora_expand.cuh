@@ -321,15 +321,6 @@ PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r
         expand_issue<FRAGS>(f, r, ring, l, at);
 }
 
-/* u of a rank tile that found no room in shared memory. */
-LINEAR_CALL uint2 u_far(const struct linear_dev *p, const struct lora_state *l, int q, int module,
-                        int rank_tile, int row, int t)
-{
-    struct piece_entry e;
-    piece_entry_far(&e, p, q);
-    return u_load(p, l, q, e.module_tile[module] + rank_tile, row, t);
-}
-
 /* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. c0: the first rank
  * tile, for u that is not here. */
 template <int CHUNK, bool HERE>
@@ -343,6 +334,12 @@ PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uin
     const int row = min(at->g, n->rows - 1), stride = n->rows * 32;
     const uint8_t *u = l->u + n->u + row * 32 + at->t * 8;
     const uint8_t *u_up = l->u + n->u_up + row * 32 + at->t * 8;
+    struct piece_entry far;
+    const struct piece_entry *e = &l->pieces[n->q];
+    if (!HERE && n->q >= l->table) {
+        piece_entry_far(&far, p, n->q);
+        e = &far;
+    }
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) {
         if (i >= n->n)
@@ -351,11 +348,11 @@ PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uin
         uint2 v = make_uint2(0, 0), up = v;
         if (i < n->ranks)
             v = HERE ? *(const uint2 *)(u + i * stride)
-                     : u_far(p, l, n->q, n->module, c0 + i, row, at->t);
+                     : u_load(p, l, n->q, e->module_tile[n->module] + c0 + i, row, at->t);
         if (pair) {
             if (i < n->ranks_up)
                 up = HERE ? *(const uint2 *)(u_up + i * stride)
-                          : u_far(p, l, n->q, 1, c0 + i, row, at->t);
+                          : u_load(p, l, n->q, e->module_tile[1] + c0 + i, row, at->t);
             ptx_mma_bf16(c, b.x, 0, b.z, 0, v.x, v.y);
             ptx_mma_bf16(c, 0, b.y, 0, b.w, up.x, up.y);
         } else {
@@ -364,12 +361,6 @@ PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uin
     }
     if (!n->last)
         return;
-    struct piece_entry far;
-    const struct piece_entry *e = &l->pieces[n->q];
-    if (!HERE) {
-        piece_entry_far(&far, p, n->q);
-        e = &far;
-    }
     const float low = e->scale[n->module], high = pair ? e->scale[1] : low;
     float *to = sums + n->tile * tile_floats;
 #pragma unroll
