@@ -242,7 +242,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     struct few_cursor cur = {tile0, tile0, r.group, 0};
     const int rows = p.head->rows[p.view];
     const int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    struct lora_use use = {&state->lora};
+    struct lora_use use = {&state->lora, NULL, {}};
 #pragma unroll
     for (int i = 0; i < shape::stages - 1; i++)
         few_issue<FORMAT, SMALL>(&cur, ring, &p, &r, at.lane);
@@ -316,7 +316,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_next<FORMAT, NT, SMALL>(&cur, &r);
         }
     const int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    struct lora_use use = {&state->lora};
+    struct lora_use use = {&state->lora, NULL, {}};
     use.feed.blend = -1;
     if (pieces > 0) {
         const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};

@@ -83,7 +83,7 @@ PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const str
                           int count, int tile, int tile_end, const struct place *at)
 {
     struct piece_entry *table = (struct piece_entry *)room.at;
-    if (threadIdx.x < min(count, room.table))
+    if ((int)threadIdx.x < min(count, room.table))
         table[threadIdx.x] = piece_entry_of(p, threadIdx.x);
     __syncthreads(); /* entries, before their u is counted */
     if (at->warp == 0) {
