@@ -194,7 +194,11 @@ uint64_t keeper_generation(struct keeper *k, const char *name)
     pthread_mutex_lock(&k->lock);
     const struct entry *at = entry_of(k, name);
     uint64_t generation = at ? at->generation : 0;
+    bool changes = k->pending && strcmp(k->pending->item.name, name) == 0;
     pthread_mutex_unlock(&k->lock);
+    struct engine_adapter_info info;
+    if (changes && served_find(k->engine, name, &info) == STATUS_OK)
+        generation = info.generation; /* the engine may be ahead of what is written down here */
     return generation;
 }
 
