@@ -297,7 +297,7 @@ def test_model_list(plain):
     assert base["id"] == "fake" and base["parent"] is None and base["max_model_len"] == 4096
     assert {a["id"] for a in adapters} == {"wood-elf", "villain", "marketing", "summary", "image-prompt"}
     for a in adapters:
-        assert a["parent"] == "fake" and a["root"] == "/adapters/" + a["id"] and a["adapter_generation"] == 1
+        assert a["parent"] == "fake" and a["root"] == "/adapters/" + a["id"] and a["adapter_generation"] >= 1
         assert plain.get("/v1/models/" + a["id"])[1] == a
     assert plain.get("/v1/models/fake")[1] == base
     assert plain.get("/v1/models/fake:villain")[1]["root"] == "/adapters/villain"
