@@ -178,7 +178,7 @@ int schema_string(struct schema_ctx *c, const struct schema_part *plain, size_t 
     if (t.lang != REGULAR_ALL) {
         if (t.min || t.max != REGULAR_NO_MAX)
             t.lang = regular_and(c->r, t.lang, length_lang(c, &t));
-        const char *keyword;
+        const char *keyword = NULL;
         const cJSON *node = where(plain, n, &keyword);
         return schema_quoted(c, t.lang, schema_char(c), node, keyword);
     }

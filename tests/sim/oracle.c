@@ -1,5 +1,6 @@
 #include "tests/sim/oracle.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,12 +51,18 @@ struct reader {
     struct grammar_state matched;
 };
 
+static struct token_trie *the_trie;
+
+static void make_trie(void)
+{
+    CHECK(token_trie_create(FAKE_VOCAB, &fake_tokens, &the_trie) == STATUS_OK);
+}
+
 static const struct token_trie *trie(void)
 {
-    static struct token_trie *t;
-    if (!t)
-        CHECK(token_trie_create(FAKE_VOCAB, &fake_tokens, &t) == STATUS_OK);
-    return t;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_trie);
+    return the_trie;
 }
 
 static bool is_end(const struct engine_request *r, int32_t token)

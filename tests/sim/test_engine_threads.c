@@ -15,7 +15,9 @@
 #include <cmocka.h>
 
 #include "engine/base/log.h"
+#include "engine/engine_grammar.h"
 #include "engine/engine_parts.h"
+#include "engine/grammar/gbnf.h"
 #include "tests/sim/fake_backend.h"
 #include "tests/sim/fake_text.h"
 #include "tests/sim/oracle.h"
@@ -30,7 +32,7 @@
 static struct engine *engine;
 static struct model model;
 static atomic_bool readers_done;
-static atomic_int done, cancelled, refused;
+static atomic_int done, cancelled, refused, held;
 
 /* Which bytes a generation has; "" : not known yet. */
 static struct {
@@ -105,6 +107,32 @@ static int below(unsigned *seed, int n)
     return rand_r(seed) % n;
 }
 
+/* A quarter of all requests bring one of a few grammars, compiled by their own thread. */
+static void choose_grammar(struct engine_request *r, char text[64], unsigned *seed)
+{
+    struct err err;
+    if (below(seed, 4) != 0)
+        return;
+    snprintf(text, 64, "root ::= [abc ]{%d,} \"\\n\"?", below(seed, 12));
+    struct engine_grammar_ask ask = {
+        .kind = ENGINE_GRAMMAR_GBNF, .text = text, .text_len = strlen(text)};
+    if (engine_grammar_compile(engine, &ask, &r->grammar, &err) != STATUS_OK)
+        die(err.msg);
+}
+
+/* The engine's thread uses the request's own one. */
+static struct grammar *another(const char *text)
+{
+    struct grammar_builder *b = NULL;
+    struct grammar *g = NULL;
+    struct err err;
+    if (grammar_builder_create(&b) != STATUS_OK ||
+        grammar_build_finish(b, gbnf_read(b, text, strlen(text)), &g, &err) != STATUS_OK)
+        die("a grammar does not compile");
+    grammar_builder_destroy(b);
+    return g;
+}
+
 static void check_answer(const struct engine_request *r, const struct engine_adapter_use *resolved,
                          const int32_t *tokens, int count, const struct strbuf *text,
                          const struct engine_event *last)
@@ -158,10 +186,13 @@ static void one_request(unsigned *seed)
     struct err err;
     struct strbuf text;
     int32_t prompt[80], tokens[128];
+    char grammar[64];
     int count = 0, cancel_at = below(seed, 10) ? -1 : below(seed, 30);
     uint64_t id;
     choose(&r, prompt, seed);
+    choose_grammar(&r, grammar, seed);
     enum status st = engine_submit(engine, &r, &id, resolved, &err);
+    engine_grammar_release(r.grammar);
     if (st != STATUS_OK) {
         if (st != STATUS_BUSY && st != STATUS_ADAPTER_NOT_FOUND)
             die(err.msg);
@@ -189,7 +220,10 @@ static void one_request(unsigned *seed)
     if (ev.kind == ENGINE_EVENT_CANCELLED && cancel_at < 0)
         die("cancelled without being asked to");
     *(ev.kind == ENGINE_EVENT_DONE ? &done : &cancelled) += 1;
+    r.grammar = r.grammar ? another(grammar) : NULL;
+    held += r.grammar != NULL;
     check_answer(&r, resolved, tokens, count, &text, &ev);
+    grammar_unref(r.grammar);
     strbuf_deinit(&text);
 }
 
@@ -259,6 +293,7 @@ static void test_engine_threads_answers(void **state)
                                  .eos_count = FAKE_EOS_COUNT,
                                  .backend = &f->base,
                                  .detok = fake_detok,
+                                 .tokens = fake_tokens,
                                  .adapters = fake_adapters,
                                  .threaded = true};
     f->delay_us = 20;
@@ -278,10 +313,11 @@ static void test_engine_threads_answers(void **state)
     for (int i = 0; i < 1000 && (st.kv_pages_used || st.running);
          i++, engine_get_stats(engine, &st))
         usleep(1000);
-    printf("figure: threads done %d, cancelled %d, refused %d, steps %llu, preemptions %llu\n",
-           done, cancelled, refused, (unsigned long long)st.steps,
+    printf("figure: threads done %d, cancelled %d, refused %d, with a grammar %d, steps %llu, "
+           "preemptions %llu\n",
+           done, cancelled, refused, held, (unsigned long long)st.steps,
            (unsigned long long)st.preemptions);
-    if (st.kv_pages_used || st.running || st.waiting || done == 0 || cancelled == 0)
+    if (st.kv_pages_used || st.running || st.waiting || done == 0 || cancelled == 0 || held == 0)
         die("the engine is not idle at the end");
     /* Closing while requests run and wait, from another thread than theirs. */
     for (int i = 0; i < 8; i++) {
