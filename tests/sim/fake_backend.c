@@ -128,6 +128,16 @@ static uint64_t identity_of(const uint8_t sha256[SHA256_BYTES])
     return v | 1;
 }
 
+static void wait_for(atomic_int *delay_us)
+{
+    int us = *delay_us;
+    struct timespec pause = {.tv_nsec = us > 0 ? us * 1000L : 1000000L};
+    if (us > 0)
+        nanosleep(&pause, NULL);
+    while (*delay_us < 0)
+        nanosleep(&pause, NULL);
+}
+
 static bool has_room(const struct fake_backend *f, size_t bytes)
 {
     for (int i = 0; i < f->plan.slots_max; i++)
@@ -222,10 +232,7 @@ static enum status adapter_upload(struct backend *b, int slot, const struct back
     struct fake_backend *f = self(b);
     const struct fake_image *in = (const struct fake_image *)image;
     CHECK(f->placed[slot].identity == in->identity && !f->placed[slot].sent);
-    if (f->load_delay_us) {
-        struct timespec pause = {.tv_nsec = f->load_delay_us * 1000L};
-        nanosleep(&pause, NULL);
-    }
+    wait_for(&f->load_delay_us);
     if (fails(f, FAKE_FAULT_LOAD))
         return err_set(e, f->fault_status, "adapter", "fake: load fails");
     f->placed[slot].sent = true;
@@ -556,10 +563,7 @@ static enum status open_lora(const char *dir, const struct model *base, struct l
     (void)base;
     if (strncmp(dir, "bad", 3) == 0)
         return err_set(e, STATUS_BAD_FILE, "tensor", "fake: it does not bind");
-    if (open_delay_us) {
-        struct timespec pause = {.tv_nsec = open_delay_us * 1000L};
-        nanosleep(&pause, NULL);
-    }
+    wait_for(&open_delay_us);
     struct lora *l = mem_calloc(1, sizeof *l);
     if (!l)
         return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");

@@ -11,6 +11,8 @@
 #ifndef CHORUS_TESTS_SIM_FAKE_BACKEND_H
 #define CHORUS_TESTS_SIM_FAKE_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "engine/adapter/adapter_store.h"
 #include "engine/backend.h"
 
@@ -48,7 +50,7 @@ struct fake_backend {
     } placed[LIMIT_ADAPTER_SLOTS]; /* loads in parts: on its way, identity 0: not */
     size_t room;                   /* for adapters */
     size_t slot_bytes[LIMIT_ADAPTER_SLOTS];
-    int load_delay_us;             /* of each upload */
+    atomic_int load_delay_us;      /* of each upload; -1: until it is 0 again */
     const struct batch *batch;     /* begun last */
     struct sample_result *results; /* owned, [BACKEND_FLIGHTS, outs_max] a ring */
     const struct batch *flying[BACKEND_FLIGHTS];
@@ -74,7 +76,7 @@ void fake_model_init(struct model *m, int ctx_max);
 /* Adapters whose bytes are their path; a path that begins with "bad" is refused, and one that
  * begins with "shifty" has other bytes each time it is opened. */
 extern const struct adapter_source fake_adapters;
-/* Microseconds that opening takes, for tests with threads. */
+/* Microseconds that opening takes, -1: until it is 0 again; for tests with threads. */
 void fake_adapters_delay(int us);
 /* lora.bytes of this path: 50 to 150. */
 size_t fake_bytes_of(const char *path);
