@@ -573,10 +573,29 @@ def test_key_is_asked_for(tmp_path, fake):
 
 # ---- what outlives the server ----
 
+started = []
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left():
+    """A test that fails leaves no server behind."""
+    yield
+    while started:
+        s = started.pop()
+        if s.process.poll() is None:
+            s.process.kill()
+            s.process.wait()
+
+
+def start(tmp, *args, **kw):
+    started.append(start_real(tmp, *args, **kw))
+    return started[-1]
+
+
 def restart(s, tmp, *args):
     if s:
         assert s.stop() == 0
-    return start_real(tmp, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp / "state/deep"), *args)
+    return start(tmp, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp / "state/deep"), *args)
 
 
 def state_file(tmp):
@@ -627,7 +646,7 @@ def test_registered_adapters_survive(tmp_path):
     # A second server of the same model serves without the file, and does not spoil it.
     s = restart(s, tmp_path, *args)
     text = state_file(tmp_path).read_text()
-    second = start_real(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "state/deep"), *args, name="second")
+    second = start(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "state/deep"), *args, name="second")
     assert "another server of this model" in second.log_text()
     assert second.post("/v1/adapters", {"name": "c", "path": "villain"})[0] == 200 and state_file(tmp_path).read_text() == text
     assert second.stop() == 0
@@ -652,7 +671,7 @@ def test_a_state_file_that_is_not_understood_is_left_alone(tmp_path, text):
 
 def test_a_state_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    s = start_real(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "file/x"), "--adapter-root", str(ADAPTERS))
+    s = start(tmp_path, "--model", str(DEMO), "--kv-pages", "200", "--state-dir", str(tmp_path / "file/x"), "--adapter-root", str(ADAPTERS))
     assert s.post("/v1/adapters", {"name": "a", "path": "villain"})[0] == 200 and names(s) == ["a"]
     assert "will not survive a restart" in s.log_text() and s.stop() == 0
 
