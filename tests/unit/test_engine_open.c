@@ -177,11 +177,75 @@ static void test_engine_open_without_memory(void **state)
     assert_true(failed > 50);
 }
 
+/* ---- adapters beyond the memory that they may take ---- */
+
+static void copy_file(const char *from_dir, const char *name, const char *to_dir)
+{
+    char from[256], to[256], buffer[65536];
+    size_t n;
+    snprintf(from, sizeof from, "%s/%s", from_dir, name);
+    snprintf(to, sizeof to, "%s/%s", to_dir, name);
+    FILE *in = fopen(from, "rbe"), *out = fopen(to, "wbe");
+    assert_true(in && out);
+    while ((n = fread(buffer, 1, sizeof buffer, in)) > 0)
+        assert_int_equal(fwrite(buffer, 1, n, out), n);
+    assert_int_equal(fclose(in) | fclose(out), 0);
+}
+
+static void copy_adapter(const char *from, const char *to)
+{
+    copy_file(from, "adapter_config.json", to);
+    copy_file(from, "adapter_model.safetensors", to);
+}
+
+/* They are read again, the same to the bit; files that changed meanwhile are an error. */
+static void test_engine_open_reads_adapters_again(void **state)
+{
+    (void)state;
+    struct engine_options opt = options();
+    struct engine *e;
+    struct err err = {0};
+    struct engine_adapter_info info[2];
+    uint64_t generation;
+    char dir[] = "/tmp/chorus-adapter-XXXXXX", file[256];
+    char first[4096], again[4096], elf[4096];
+    assert_non_null(mkdtemp(dir));
+    copy_adapter(DEMO "/adapters/villain", dir);
+    opt.slots_max = 1;
+    opt.host_adapter_bytes = 1;
+    assert_int_equal(engine_open(&opt, &e, &err), STATUS_OK);
+    assert_int_equal(engine_adapter_add(e, "villain", dir, &generation, &err), STATUS_OK);
+    assert_int_equal(
+        engine_adapter_add(e, "wood-elf", DEMO "/adapters/wood-elf", &generation, &err), STATUS_OK);
+    assert_int_equal(ask(e, "villain", first, sizeof first, &err), STATUS_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ask(e, "wood-elf", elf, sizeof elf, &err), STATUS_OK);
+        assert_int_equal(ask(e, "villain", again, sizeof again, &err), STATUS_OK);
+        assert_string_equal(first, again);
+        assert_string_not_equal(first, elf);
+    }
+    assert_int_equal(engine_adapters(e, info, 2), 2);
+    assert_true(info[0].disk_reads >= 4 && info[1].evictions >= 3);
+    copy_adapter(DEMO "/adapters/wood-elf", dir);
+    assert_int_equal(ask(e, "wood-elf", elf, sizeof elf, &err), STATUS_OK);
+    assert_int_equal(ask(e, "villain", again, sizeof again, &err), STATUS_CONFLICT);
+    assert_int_equal(engine_adapter_add(e, "villain", dir, &generation, &err), STATUS_OK);
+    assert_int_equal(ask(e, "villain", again, sizeof again, &err), STATUS_OK);
+    assert_string_equal(again, elf);
+    engine_close(e);
+    snprintf(file, sizeof file, "%s/adapter_config.json", dir);
+    assert_int_equal(unlink(file), 0);
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", dir);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_open_speaks_in_voices),
         cmocka_unit_test(test_engine_open_refuses),
+        cmocka_unit_test(test_engine_open_reads_adapters_again),
         cmocka_unit_test(test_engine_open_without_memory),
     };
     log_setup(LOG_LEVEL_ERROR + 1, false);
