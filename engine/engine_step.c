@@ -530,8 +530,10 @@ static bool schedule(struct engine *e, struct engine_flight *f)
     bool admit_new = true, settled = false, uploaded = false;
     f->begin_ns = engine_now(e);
     f->count = 0;
-    if (e->flight_count > 0 && adapter_slots_busy(&e->store, &uploaded) && uploaded)
-        return false; /* what was sent becomes usable while nothing is in flight */
+    /* What was sent becomes usable, and what nobody can use any more goes, while nothing flies. */
+    if (e->flight_count > 0 &&
+        ((adapter_slots_busy(&e->store, &uploaded) && uploaded) || adapter_slots_dead(&e->store)))
+        return false;
     while (!settled && e->lost == STATUS_OK) {
         plan(e, admit_new);
         bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0 || e->plan.load_count > 0;
