@@ -246,19 +246,13 @@ static enum status launch_rows(const struct attend_call &given, int rows, cudaSt
                   k_attend_rows<NB, WIDE, NW, LONG>, c);
 }
 
-/* Few blocks have a warp a slot, for the shortest way from q to the result. Many have half as many
- * warps and a quarter of the shared memory, so that four share an SM, or two of them with the nodes
- * before and behind: other blocks hide what a warp waits for. */
-#define FEW_BLOCKS 160
-
+/* A warp a slot is the shortest way from q to the result. Parts of several chunks take half as many
+ * warps and a quarter of the shared memory: there other blocks hide what a warp waits for. */
 template <int NB>
 static enum status launch_wide(const struct attend_call &c, int rows, cudaStream_t s)
 {
-    if (c.a.span > 1)
-        return launch_rows<NB, true, SLOTS / 2, true>(c, rows, s);
-    if (c.a.kv_heads * c.head_groups * c.parts_max * rows <= FEW_BLOCKS)
-        return launch_rows<NB, true, SLOTS, false>(c, rows, s);
-    return launch_rows<NB, true, SLOTS / 2, false>(c, rows, s);
+    return c.a.span > 1 ? launch_rows<NB, true, SLOTS / 2, true>(c, rows, s)
+                        : launch_rows<NB, true, SLOTS, false>(c, rows, s);
 }
 
 /* Heads of any other width. */

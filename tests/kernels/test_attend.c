@@ -43,7 +43,7 @@ static void test_decode(void **state)
         world_check(&w, &st);
         for (int c = 0; c < CONTEXTS; c++)
             st.piece[c].first++;
-        st.rows_max = 32; /* so many blocks take two slots a warp */
+        st.rows_max = 32; /* another bucket */
         st.chunks_max = 8;
         world_step_free(&st);
         world_run(&w, &st);
