@@ -115,11 +115,13 @@ static int choose(const struct cuda_many *m, const struct cuda_workspace *ws,
     *t = (struct tails){.count = 0};
     if (!l->behind.table)
         return 0;
+    const bool scaled = l->w->row_scale != NULL; /* behind the product: B may not be in it */
     if (!l->batch) {
-        tails_try(t, l, ws->product);
+        if (!scaled)
+            tails_try(t, l, ws->product);
         return 1;
     }
-    for (int i = 0; i < m->runs; i++) {
+    for (int i = 0; i < (scaled ? 0 : m->runs); i++) {
         const struct many_run *run = &m->run[i];
         const struct batch_segment *segment = &l->batch->segments[run->segment];
         const struct lora_stack *lora = stack_of(l, segment->slot);
@@ -253,7 +255,8 @@ enum status cuda_many_linear(const struct cuda_many *m, const struct cuda_worksp
     struct work w = {.m = m, .ws = ws, .l = l, .s = s};
     const int rank_tiles = choose(m, ws, l, &w.tails);
     /* Whether the product is all there is to it. */
-    const bool plain = rank_tiles == 0 && !l->behind.bias && l->behind.out != BASE_SWIGLU;
+    const bool plain =
+        rank_tiles == 0 && !l->w->row_scale && !l->behind.bias && l->behind.out != BASE_SWIGLU;
     enum status st = work_init(&w, plain);
     if (st != STATUS_OK)
         return st;
@@ -274,6 +277,7 @@ enum status cuda_many_linear(const struct cuda_many *m, const struct cuda_worksp
     a.groups = l->w->groups;
     a.product = ws->product;
     a.product_stride = ws->product_stride;
+    a.row_scale = l->w->row_scale;
     a.table = rank_tiles > 0 ? l->behind.table : NULL;
     a.rank_tiles_max = rank_tiles;
     for (int i = 0; i < w.tails.count; i++)

@@ -77,6 +77,19 @@ PTX_INLINE void finish(const struct base_args &a, int row, int q, float4 v, floa
     *y = OUT == BASE_ADD ? add4(load_quad((const float *)y), v) : v;
 }
 
+/* Four columns of the product from n on. */
+PTX_INLINE float4 product_quad(const struct base_args &a, const float *from, int n)
+{
+    float4 v = load_quad(from);
+    if (a.row_scale) {
+        v.x *= __ldg(a.row_scale + n);
+        v.y *= __ldg(a.row_scale + n + 1);
+        v.z *= __ldg(a.row_scale + n + 2);
+        v.w *= __ldg(a.row_scale + n + 3);
+    }
+    return v;
+}
+
 /* ---- without adapters ---- */
 
 #define PLAIN_THREADS 256
@@ -101,9 +114,9 @@ __global__ __launch_bounds__(PLAIN_THREADS) void k_base_plain(
     for (int i = 0; i < PLAIN_ROWS; i++) {
         const float *from = a.product + (size_t)(first + i) * a.product_stride + n;
         if (i < rows)
-            v[i] = load_quad(from);
+            v[i] = product_quad(a, from, n);
         if (OUT == BASE_SWIGLU && i < rows)
-            up[i] = load_quad(from + 8);
+            up[i] = product_quad(a, from + 8, n + 8);
     }
     const float4 bias = bias_at(a, n), bias_up = bias_at(a, n + 8);
 #pragma unroll
@@ -371,7 +384,8 @@ PTX_INLINE void part_load(const struct base_args &a, const struct lora_part &w, 
         const float *from =
             a.product + (size_t)(w.first + t) * a.product_stride + w.tile * TILE_N + column;
         const float4 zero = make_float4(0, 0, 0, 0);
-        *(float4 *)(w.base + t * PITCH + column) = on && t < w.rows ? load_quad(from) : zero;
+        *(float4 *)(w.base + t * PITCH + column) =
+            on && t < w.rows ? product_quad(a, from, w.tile * TILE_N + column) : zero;
         *(float4 *)(w.extra + t * PITCH + column) = zero;
     }
 }

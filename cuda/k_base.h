@@ -1,8 +1,8 @@
 /* k_base: everything behind a product x W^T that a library made: adapters, bias, and what becomes
  * of the sum. For steps of many rows; k_linear.h is the way for few.
  *
- *   out[t, n] = product[t, n] * (1 + sum_p weight gain[n]) + sum_p weight scale (B u)[n] + bias[n],
- *   u[p] = A[p] x of the piece's rows, rounded to bf16
+ *   out[t, n] = product[t, n] * row_scale[n] * (1 + sum_p weight gain[n]) + sum_p weight scale (B
+ * u)[n] + bias[n], u[p] = A[p] x of the piece's rows, rounded to bf16
  */
 #ifndef CHORUS_CUDA_K_BASE_H
 #define CHORUS_CUDA_K_BASE_H
@@ -37,6 +37,7 @@ struct base_args {
     int n;                       /* true output features, <= 16 tiles */
     const float *product;        /* [T, product_stride], 16-byte aligned; may be y for STORE */
     int product_stride;          /* multiples of 4, as y_stride and h_stride */
+    const float *row_scale;      /* [16 tiles], times product; NULL: 1 */
     const float *bias;           /* [n] or NULL */
     enum base_out out;
     float *y; /* [T, y_stride] */

@@ -42,7 +42,7 @@ PTX_INLINE uint4 block_int4(const uint8_t *tile, int s, int high_row, int lane)
     return make_uint4(out[0], out[1], out[2], out[3]);
 }
 
-PTX_INLINE uint4 block_int8(const uint8_t *tile, float scale, int s, int high_row, int lane)
+PTX_INLINE uint4 block_int8(const uint8_t *tile, int s, int high_row, int lane)
 {
     const uint32_t *low = (const uint32_t *)(tile + s / 2 * 512 + lane * 16) + s % 2 * 2;
     const uint32_t *high = low + 256;
@@ -50,7 +50,7 @@ PTX_INLINE uint4 block_int8(const uint8_t *tile, float scale, int s, int high_ro
     float v[8];
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        v[e] = (float)(16 * nibble(h, high_row, e) + nibble(l, high_row, e) - 128) * scale;
+        v[e] = (float)(16 * nibble(h, high_row, e) + nibble(l, high_row, e) - 128);
 #pragma unroll
     for (int i = 0; i < 4; i++)
         out[i] = pair_of(v[2 * i], v[2 * i + 1]);
@@ -79,14 +79,12 @@ static __global__ void __launch_bounds__(WARPS * 32) k_dequant(const struct dequ
     const uint8_t *from = a.w.data + ((size_t)(a.tile_first + tile) * a.w.groups + group) * bytes;
     __nv_bfloat16 *to = (__nv_bfloat16 *)a.out + (size_t)tile * TILE_N * stride +
                         (size_t)group * TILE_K + lane % 4 * 8;
-    const float *scale = a.w.row_scale + (a.tile_first + tile) * TILE_N + lane / 4; /* int8 */
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         int s = i / 2, high = i % 2;
-        uint4 v = a.w.format == WEIGHT_INT4 ? block_int4(from, s, high, lane)
-                  : a.w.format == WEIGHT_INT8
-                      ? block_int8(from, __ldg(scale + 8 * high), s, high, lane)
-                      : block_bf16(from, s, high, lane);
+        uint4 v = a.w.format == WEIGHT_INT4   ? block_int4(from, s, high, lane)
+                  : a.w.format == WEIGHT_INT8 ? block_int8(from, s, high, lane)
+                                              : block_bf16(from, s, high, lane);
         *(uint4 *)(to + (size_t)(lane / 4 + 8 * high) * stride + s * 32) = v;
     }
 }

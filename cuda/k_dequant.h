@@ -1,6 +1,7 @@
 /* k_dequant: packed tiles back into a row-major bf16 matrix, for products of many rows.
  *
- *   bf16: the weights; int4: bf16((nibble - 8) * scale); int8: bf16(integer * row_scale).
+ *   bf16: the weights; int4: bf16((nibble - 8) * scale); int8: the integers, which are exact,
+ * without row_scale: that is for the product (base_args.row_scale).
  */
 #ifndef CHORUS_CUDA_K_DEQUANT_H
 #define CHORUS_CUDA_K_DEQUANT_H

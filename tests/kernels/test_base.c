@@ -296,9 +296,23 @@ static double out_at(const struct linear *l, const struct step *s, int t, int m,
     return v + (lora ? lora_at(l, s, t, m, row, done) : 0.0);
 }
 
-static void check_base(const struct linear *l, const struct step *s, bool lora,
-                       const struct base_rows *done)
+/* Row scales are powers of two, so that a product divided by them is exact. */
+static float row_scale_at(int n)
 {
+    return ldexpf(1, n % 5 - 2);
+}
+
+static void check_scaled(const struct linear *l, const struct step *s, bool lora,
+                         const struct base_rows *done, bool scaled)
+{
+    float *product = zeros((size_t)ROWS * (size_t)s->product_stride, sizeof *product);
+    float *row_scale = zeros((size_t)l->tiles * 16, sizeof *row_scale);
+    for (int n = 0; n < l->tiles * 16; n++)
+        row_scale[n] = row_scale_at(n);
+    for (int t = 0; t < ROWS; t++)
+        for (int n = 0; n < s->product_stride; n++)
+            product[t * s->product_stride + n] =
+                s->product[t * s->product_stride + n] / (scaled ? row_scale_at(n) : 1);
     const bool both = l->out == BASE_SWIGLU;
     const size_t bytes = (size_t)ROWS * (size_t)s->product_stride * sizeof(float);
     const int h_stride = l->tiles * 8 + 4;
@@ -309,8 +323,10 @@ static void check_base(const struct linear *l, const struct step *s, bool lora,
                           .rows_max = 64,
                           .tiles = l->tiles,
                           .n = l->tiles * 16,
-                          .product = kernel_test_upload(s->product, bytes),
+                          .product = kernel_test_upload(product, bytes),
                           .product_stride = s->product_stride,
+                          .row_scale =
+                              scaled ? kernel_test_upload(row_scale, (size_t)l->tiles * 64) : NULL,
                           .bias = kernel_test_upload(s->bias, (size_t)l->tiles * 16 * 4),
                           .out = l->out,
                           .y = kernel_test_upload(s->y, bytes),
@@ -365,9 +381,19 @@ static void check_base(const struct linear *l, const struct step *s, bool lora,
     }
     free(y);
     free(h);
-    void *used[] = {(void *)a.product, (void *)a.bias, a.y, a.h, (void *)a.x, a.u};
+    void *used[] = {
+        (void *)a.product, (void *)a.row_scale, (void *)a.bias, a.y, a.h, (void *)a.x, a.u};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         kernel_test_free(used[i]);
+    free(product);
+    free(row_scale);
+}
+
+static void check_base(const struct linear *l, const struct step *s, bool lora,
+                       const struct base_rows *done)
+{
+    check_scaled(l, s, lora, done, false);
+    check_scaled(l, s, lora, done, true);
 }
 
 static void test_base(void **state)
