@@ -241,7 +241,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                                 slice_begin(p.groups, at.warp), slice_begin(p.groups, at.warp + 1)};
     struct few_cursor cur = {tile0, tile0, r.group, 0};
     const int rows = p.head->rows[p.view];
-    const int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    int pieces = LORA ? p.head->pieces[p.view].count : 0;
     struct lora_use use = {&state->lora, NULL, {}};
 #pragma unroll
     for (int i = 0; i < shape::stages - 1; i++)
@@ -251,9 +251,11 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         use.ring = room.at + shape::lora_bytes - shape::expand_bytes +
                    at.warp * shape::expand_frags * RANK_TILE_BYTES;
         lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
+        pieces = use.state->count;
         const struct expand_range range = {
             &p, use.state, tile0, min(p.pass_tiles, r.tile_end - tile0), 0, rows};
-        expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, use.state, &at);
+        if (pieces > 0)
+            expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, use.state, &at);
     }
     ptx_pdl_wait();
     if (rows == 0) {
@@ -315,7 +317,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_weights<FORMAT, NT, SMALL>(&cur, ring, &p, &r, at.lane);
             many_next<FORMAT, NT, SMALL>(&cur, &r);
         }
-    const int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    int pieces = LORA ? p.head->pieces[p.view].count : 0;
     struct lora_use use = {&state->lora, NULL, {}};
     use.feed.blend = -1;
     if (pieces > 0) {
@@ -324,6 +326,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                                at.warp * shape::expand_frags * RANK_TILE_BYTES
                          : (uint8_t *)red + shape::expand_at(at.warp);
         lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
+        pieces = use.state->count;
     }
     ptx_pdl_wait();
     if (rows_all == 0) {

@@ -22,7 +22,7 @@ static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
 
 /* In shared memory, the same for all warps. */
 struct lora_state {
-    int count;               /* pieces */
+    int count;               /* pieces; 0: none of them has anything here */
     int fine;                /* u comes as slices, see lora_device.cuh */
     int low, high;           /* rank tiles of modules [low, high] are in u */
     int u_rows;              /* -1: u is not here */
@@ -113,7 +113,7 @@ PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const str
             u_rows += __shfl_sync(~0u, sum, 31);
         }
         if (at->lane == 0) {
-            l->count = count;
+            l->count = units > 0 ? count : 0;
             l->fine = shrink_fine(p, units, count);
             l->low = low;
             l->high = high;
