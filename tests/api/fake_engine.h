@@ -503,7 +503,9 @@ static char *fake_answer(const struct engine_request *r, size_t *len)
             strbuf_putc(&b, (char)r->prompt[i]);
     }
     *len = b.len;
-    return strbuf_take(&b);
+    char *text = strbuf_take(&b);
+    strbuf_deinit(&b);
+    return text;
 }
 
 enum status engine_submit(struct engine *e, const struct engine_request *r, uint64_t *id,
