@@ -10,6 +10,7 @@
 #include "server/api_adapter.h"
 #include "server/api_error.h"
 #include "server/api_generate.h"
+#include "server/job_list.h"
 #include "server/served.h"
 #include "server/server_state.h"
 
@@ -354,7 +355,7 @@ static void answer_removed(struct adapter_op *op, int users, int ended)
                   "\"ended\":%d,\"requests\":[",
                   (unsigned long long)op->generation, users ? "true" : "false", users, ended);
     if (users > 0) /* else some may have ended and not been heard yet */
-        api_generate_put_users(op->server, op->generation, USERS_SHOWN, &b);
+        job_list_users(op->server, op->generation, USERS_SHOWN, &b);
     strbuf_puts(&b, "]}");
     server_answer_json(op->call, users ? 202 : 200, &b);
 }

@@ -15,7 +15,6 @@
 struct call;
 struct err;
 struct server;
-struct strbuf;
 
 void api_generate_chat(struct call *c, const char *tail);
 void api_generate_completion(struct call *c, const char *tail);
@@ -32,13 +31,7 @@ void api_generate_on_tick(struct server *s, int64_t now_ns);
 void api_generate_drain(struct server *s);
 /* Cuts every job's connection and cancels its work: the drain took too long. */
 void api_generate_cut_all(struct server *s);
-/* Appends the ids of up to `max` requests that hold a generation, as JSON strings. */
-void api_generate_put_users(const struct server *s, uint64_t generation, int max, struct strbuf *b);
-/* Appends the adapters of requests that wait for a seat, comma-separated, each once. */
-void api_generate_put_queued(const struct server *s, struct strbuf *b);
-/* Appends what the engine works on, as objects of llama-server's /slots; returns how many. */
-int api_generate_put_slots(const struct server *s, struct strbuf *b);
-/* Ends all of them with an error; returns how many. */
+/* Ends all requests that hold a generation with an error; returns how many. */
 int api_generate_end_users(struct server *s, uint64_t generation, const struct err *e);
 /* After the last exchange: forgets the jobs. True while the pool still works on one. */
 bool api_generate_release(struct server *s);

@@ -5,7 +5,7 @@
 #include "engine/base/mem.h"
 #include "server/api_adapter.h"
 #include "server/api_error.h"
-#include "server/api_generate.h"
+#include "server/job_list.h"
 #include "server/served.h"
 #include "server/server_state.h"
 #include "server/version.h"
@@ -165,7 +165,7 @@ void api_list_slots(struct call *c, const char *tail)
     struct strbuf b;
     strbuf_init(&b, LIST_BYTES_MAX);
     strbuf_putc(&b, '[');
-    int count = api_generate_put_slots(s, &b), all = total_slots(s);
+    int count = job_list_slots(s, &b), all = total_slots(s);
     for (int i = count; i < all; i++)
         strbuf_printf(&b,
                       "%s{\"id\":%d,\"n_ctx\":%d,\"speculative\":false,"
@@ -217,7 +217,7 @@ static void put_engine_metrics(struct server *s, struct strbuf *b)
     if (count < 0)
         return; /* no memory for the rest */
     strbuf_init(&queued, LIST_BYTES_MAX);
-    api_generate_put_queued(s, &queued);
+    job_list_queued(s, &queued);
     metrics_adapters_write(list, count, b);
     metrics_gateway_write(&stats, list, count, &queued, s->opt->adapter_slots, &s->loras, b);
     strbuf_deinit(&queued);
