@@ -159,8 +159,8 @@ LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, struct lora
     }
     __syncthreads(); /* the totals and zeros above */
     if (use.feed.blend < 0)
-        expand_begin<FRAGS>(&use.feed, &range, use.ring, l, &at);
-    expand_all<FRAGS>(red + floats, tile_floats, &use.feed, &range, use.ring, l, &at);
+        expand_begin<FRAGS>(&use.feed, &range, use.ring, &at);
+    expand_all<FRAGS>(red + floats, tile_floats, &use.feed, &range, use.ring, &at);
     const bool any_gain = p->head->pieces[p->view].any_gain != 0;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
         struct item e = item_of<NT>(i, tile, tile_floats);
@@ -255,7 +255,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         const struct expand_range range = {
             &p, use.state, tile0, min(p.pass_tiles, r.tile_end - tile0), 0, rows};
         if (pieces > 0)
-            expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, use.state, &at);
+            expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, &at);
     }
     ptx_pdl_wait();
     if (rows == 0) {

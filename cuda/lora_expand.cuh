@@ -25,7 +25,7 @@ template <int FRAGS> struct expand_shape {
 /* Pieces on the tiles of a pass. */
 struct expand_range {
     const struct linear_dev *p;
-    const struct lora_state *l;
+    struct lora_state *l;
     int tile, tiles;
     int first, rows; /* row block */
 };
@@ -114,7 +114,7 @@ PTX_INLINE struct expand_note expand_note_of(int4 v)
 /* One chunk into the ring, and its note. Always commits a group. */
 template <int FRAGS>
 PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
-                             struct lora_state *l, const struct place *at)
+                             const struct place *at)
 {
     constexpr int chunk = expand_shape<FRAGS>::chunk;
     if (f->k >= f->k_end && f->blend < LORA_ROUNDS)
@@ -141,7 +141,7 @@ PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r
         }
     }
     if (at->lane == 0)
-        l->note[at->warp][f->slot] = note;
+        r->l->note[at->warp][f->slot] = note;
     if (++f->slot == expand_shape<FRAGS>::slots)
         f->slot = 0;
     ptx_cp_async_commit();
@@ -150,13 +150,13 @@ PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r
 /* The first chunks of a pass. */
 template <int FRAGS>
 PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
-                             struct lora_state *l, const struct place *at)
+                             const struct place *at)
 {
     *f = {};
     f->q = -1;
 #pragma unroll 1
     for (int i = 0; i < expand_shape<FRAGS>::slots; i++)
-        expand_issue<FRAGS>(f, r, ring, l, at);
+        expand_issue<FRAGS>(f, r, ring, at);
 }
 
 /* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. c0: the first rank
@@ -217,7 +217,7 @@ PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uin
 template <int FRAGS, bool HERE>
 PTX_INLINE void expand_round(int round, float *sums, int tile_floats, struct expand_feed *f,
                              int *slot, const struct expand_range *r, uint8_t *ring,
-                             struct lora_state *l, const struct place *at)
+                             const struct place *at)
 {
     constexpr int chunk = expand_shape<FRAGS>::chunk;
     float c[4] = {0, 0, 0, 0};
@@ -226,14 +226,14 @@ PTX_INLINE void expand_round(int round, float *sums, int tile_floats, struct exp
     for (;;) {
         ptx_cp_async_wait<expand_shape<FRAGS>::slots - 1>();
         __syncwarp(); /* all lanes' copies, and the note */
-        const struct expand_note note = expand_note_of(l->note[at->warp][*slot]);
+        const struct expand_note note = expand_note_of(r->l->note[at->warp][*slot]);
         if (note.blend != round)
             break;
         const uint8_t *from = ring + *slot * chunk * RANK_TILE_BYTES + at->lane * 16;
         expand_chunk<chunk, HERE>(c, sums, tile_floats, from, &note, c0, r, at);
         c0 = note.last ? 0 : c0 + note.n;
         __syncwarp(); /* the chunk is read */
-        expand_issue<FRAGS>(f, r, ring, l, at);
+        expand_issue<FRAGS>(f, r, ring, at);
         if (++*slot == expand_shape<FRAGS>::slots)
             *slot = 0;
     }
@@ -242,8 +242,7 @@ PTX_INLINE void expand_round(int round, float *sums, int tile_floats, struct exp
 /* Adds all pieces to `sums`, slot of the pass's first tile. f: from expand_begin. */
 template <int FRAGS>
 PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
-                           const struct expand_range *r, uint8_t *ring, struct lora_state *l,
-                           const struct place *at)
+                           const struct expand_range *r, uint8_t *ring, const struct place *at)
 {
     const struct linear_dev *p = r->p;
     int slot = f->slot; /* all are full: the oldest */
@@ -253,10 +252,10 @@ PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
         if (end <= begin)
             continue;
         begin = end;
-        if (l->u_rows >= 0)
-            expand_round<FRAGS, true>(round, sums, tile_floats, f, &slot, r, ring, l, at);
+        if (r->l->u_rows >= 0)
+            expand_round<FRAGS, true>(round, sums, tile_floats, f, &slot, r, ring, at);
         else
-            expand_round<FRAGS, false>(round, sums, tile_floats, f, &slot, r, ring, l, at);
+            expand_round<FRAGS, false>(round, sums, tile_floats, f, &slot, r, ring, at);
         __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
 }

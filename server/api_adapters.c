@@ -416,6 +416,15 @@ static void begin(struct adapter_op *op)
         refuse(op, &e);
 }
 
+/* Hands the operation on, or says what is wrong with it. */
+static void begin_or_refuse(struct adapter_op *op, enum status st, const struct err *e)
+{
+    if (st == STATUS_OK)
+        begin(op);
+    else
+        refuse(op, e);
+}
+
 /* ---- routes ---- */
 
 /* [{"name": ..., "weight": ...}]; whether the parts exist is the engine's to say. */
@@ -537,10 +546,7 @@ void api_adapters_check(struct call *c, const char *tail)
     enum status st = json_get_string(op->root, "path", &op->spec.path, &e);
     if (st == STATUS_OK && !op->spec.path)
         st = err_set(&e, STATUS_INVALID, "path", "'path' is needed");
-    if (st == STATUS_OK)
-        begin(op);
-    else
-        refuse(op, &e);
+    begin_or_refuse(op, st, &e);
 }
 
 static enum status check_removable(struct adapter_op *op, struct err *e)
@@ -568,39 +574,40 @@ void api_adapters_remove(struct call *c, const char *tail)
         st = json_get_bool(op->root, "force", &op->force, &e);
     if (st == STATUS_OK)
         st = check_removable(op, &e);
-    if (st == STATUS_OK)
-        begin(op);
-    else
-        refuse(op, &e);
+    begin_or_refuse(op, st, &e);
+}
+
+/* vLLM's `lora_name`; `message` is its own for one that is missing. */
+static enum status read_lora_name(struct adapter_op *op, const char *message, struct err *e)
+{
+    const char *name = NULL;
+    op->dialect = VLLM;
+    enum status st = json_get_string(op->root, "lora_name", &name, e);
+    if (st == STATUS_OK && (!name || !*name))
+        st = err_set(e, STATUS_INVALID, "lora_name", "%s", message);
+    return st == STATUS_OK ? read_name(op, "lora_name", name, e) : st;
 }
 
 void api_adapters_load(struct call *c, const char *tail)
 {
+    static const char both[] = "Both 'lora_name' and 'lora_path' must be provided.";
     (void)tail;
     struct adapter_op *op = make_op(c, true);
     struct err e = {0};
-    const char *name = NULL;
     bool in_place = false;
     if (!op)
         return;
     op->kind = OP_ADD;
-    op->dialect = VLLM;
-    enum status st = json_get_string(op->root, "lora_name", &name, &e);
+    enum status st = read_lora_name(op, both, &e);
     if (st == STATUS_OK)
         st = json_get_string(op->root, "lora_path", &op->spec.path, &e);
+    if (st == STATUS_OK && (!op->spec.path || !*op->spec.path))
+        st = err_set(&e, STATUS_INVALID, "lora_path", "%s", both);
     if (st == STATUS_OK)
         st = json_get_bool(op->root, "load_inplace", &in_place, &e);
-    if (st == STATUS_OK && (!name || !*name || !op->spec.path || !*op->spec.path))
-        st = err_set(&e, STATUS_INVALID, name && *name ? "lora_path" : "lora_name",
-                     "Both 'lora_name' and 'lora_path' must be provided.");
-    if (st == STATUS_OK)
-        st = read_name(op, "lora_name", name, &e);
     op->spec.name = op->name;
     op->spec.keep = !in_place;
-    if (st == STATUS_OK)
-        begin(op);
-    else
-        refuse(op, &e);
+    begin_or_refuse(op, st, &e);
 }
 
 void api_adapters_unload(struct call *c, const char *tail)
@@ -608,22 +615,13 @@ void api_adapters_unload(struct call *c, const char *tail)
     (void)tail;
     struct adapter_op *op = make_op(c, true);
     struct err e = {0};
-    const char *name = NULL;
     if (!op)
         return;
-    op->dialect = VLLM;
-    enum status st = json_get_string(op->root, "lora_name", &name, &e);
-    if (st == STATUS_OK && (!name || !*name))
-        st = err_set(&e, STATUS_INVALID, "lora_name",
-                     "'lora_name' needs to be provided to unload a LoRA adapter.");
-    if (st == STATUS_OK)
-        st = read_name(op, "lora_name", name, &e);
+    enum status st =
+        read_lora_name(op, "'lora_name' needs to be provided to unload a LoRA adapter.", &e);
     if (st == STATUS_OK)
         st = check_removable(op, &e);
-    if (st == STATUS_OK)
-        begin(op);
-    else
-        refuse(op, &e);
+    begin_or_refuse(op, st, &e);
 }
 
 /* ---- llama-server: who speaks where a request names nobody ---- */

@@ -495,10 +495,7 @@ static const char usage[] =
 
 static int number(const char *s, char **end)
 {
-    long v = strtol(s, end, 10);
-    if (*end == s || v < 0 || v > 1000000)
-        lanes_die("\"%s\" is not a number that fits\n%s", s, usage);
-    return (int)v;
+    return lanes_number(s, 0, 1000000, usage, end);
 }
 
 static void read_streams(struct bench *b, const char *s)

@@ -36,6 +36,14 @@ void lanes_die(const char *fmt, ...)
     exit(2);
 }
 
+int lanes_number(const char *s, long least, long most, const char *usage, char **end)
+{
+    long v = strtol(s, end, 10);
+    if (*end == s || v < least || v > most)
+        lanes_die("\"%s\" is not a number that fits\n%s", s, usage);
+    return (int)v;
+}
+
 void *lanes_alloc(size_t count, size_t size)
 {
     void *p = calloc(count ? count : 1, size ? size : 1);

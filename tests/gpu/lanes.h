@@ -26,6 +26,9 @@ double lanes_unit(struct lanes_rng *r);
 
 /* Ends the program with a line on stderr: a test that cannot go on has failed. */
 void lanes_die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+/* The number at the start of `s`, *end behind it; outside of [least, most] the program ends with
+ * `usage`. */
+int lanes_number(const char *s, long least, long most, const char *usage, char **end);
 /* Zeroed; ends the program when there is no memory. */
 void *lanes_alloc(size_t count, size_t size);
 

@@ -298,10 +298,7 @@ static const char usage[] = "usage: node_bench [options] MODEL\n"
 
 static int number(const char *s, char **end)
 {
-    long v = strtol(s, end, 10);
-    if (*end == s || v < 1 || v > LIMIT_CTX)
-        lanes_die("\"%s\" is not a number that fits\n%s", s, usage);
-    return (int)v;
+    return lanes_number(s, 1, LIMIT_CTX, usage, end);
 }
 
 static void read_options(struct bench *b, int argc, char **argv)

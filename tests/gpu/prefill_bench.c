@@ -426,10 +426,7 @@ static const char usage[] = "usage: prefill_bench [options] MODEL\n"
 
 static int number(const char *s, char **end)
 {
-    long v = strtol(s, end, 10);
-    if (*end == s || v < 0 || v > 100000)
-        lanes_die("\"%s\" is not a number that fits\n%s", s, usage);
-    return (int)v;
+    return lanes_number(s, 0, 100000, usage, end);
 }
 
 static void read_options(struct bench *b, int argc, char **argv)
