@@ -1,7 +1,7 @@
 """The planted faults of `make mutants`: what a careless change could break, and the test that has to notice.
 
 Each row: name, file, the text that stands there exactly once, what stands there instead, the test that must turn red. A test is
-"folder/program:test" (cmocka) or "folder/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
+"folder/program:test" (cmocka; of kernels/ on the emulated card) or "folder/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
 """
 
 FAULTS = [
@@ -123,8 +123,9 @@ FAULTS = [
      "    if (st != STATUS_OK)\n        return not_found(st, param, name, e);\n    struct engine_adapter_use", "    if (st != STATUS_OK)\n        return STATUS_OK;\n    struct engine_adapter_use",
      "api/test_fields.py::test_adapter_misnames"),
 
-    ("a link that leads out of the adapter directory", "server/engine_setup.c",
-     "engine_adapter_add_beneath(engine, names[i], dir, names[i], &generation, &why)", "engine_adapter_add(engine, names[i], path, &generation, &why)",
+    ("a link that leads out of the adapter directory", "engine/adapter/adapter_store.c",
+     "    return source->open_beneath(root, path, base, out, e);",
+     "    char full[1024];\n    snprintf(full, sizeof full, \"%s/%s\", root, path);\n    return source->open(full, base, out, e);",
      "api/test_life.py::test_links_stay_in_the_adapter_directory"),
 
     ("a neighbour of the root taken for the root", "engine/base/file.c",
@@ -391,4 +392,27 @@ FAULTS = [
     ("a registered path that means something else from another directory", "server/adapter_roots.c",
      "return root[0] != '/' && r->items[i].real ? r->items[i].real : root;", "return root;",
      "api/test_adapters.py::test_registered_adapters_survive"),
+
+    # ---- kernels, on the emulated card ----
+    ("B: a tile ends a rank tile early", "cuda/lora_expand.cuh",
+     "last = f->c + n == f->count;", "last = f->c + n >= f->count - 1;",
+     "kernels/test_linear:test_adapters"),
+    ("u of a piece's first row for all its rows", "cuda/lora_expand.cuh",
+     "const int row = min(at->g, n->rows - 1),", "const int row = 0,",
+     "kernels/test_linear:test_adapters"),
+    ("pieces beyond the table are looked up in it", "cuda/lora_expand.cuh",
+     "if (!HERE && n->q >= l->table)", "if (false)",
+     "kernels/test_linear:test_adapters"),
+    ("warps that share a piece skip a tile", "cuda/lora_expand.cuh",
+     "f.skip = (size_t)(f.k_step - 1)", "f.skip = (size_t)f.k_step",
+     "kernels/test_linear:test_adapters"),
+    ("the short way although an adapter has something here", "cuda/lora_pieces.cuh",
+     "units > 0 ? count : 0", "units > 8 ? count : 0",
+     "kernels/test_linear:test_adapters"),
+    ("int8's scales left out behind a library's product", "cuda/k_base.cu",
+     "    if (a.row_scale) {", "    if (false) {",
+     "kernels/test_base:test_base"),
+    ("B inside a product that int8's scales come behind", "cuda/cuda_many.c",
+     "i < (scaled ? 0 : m->runs)", "i < m->runs",
+     "kernels/test_cuda_backend:test_cuda_backend_many_runs"),
 ]
