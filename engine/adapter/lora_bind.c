@@ -395,6 +395,16 @@ static enum status keep_memory(struct binder *b, struct safetensors *file)
 
 /* ---- the whole ---- */
 
+static enum status keep_alora(const struct binder *b)
+{
+    static const char field[] = "alora_invocation_tokens";
+    int n = b->config->alora_token_count;
+    if (n == 0)
+        return STATUS_OK;
+    return err_set(b->e, STATUS_UNSUPPORTED, field,
+                   CONFIG_FILE ": %s: activated LoRA is not supported", field);
+}
+
 static enum status build(struct binder *b, struct safetensors *file)
 {
     b->slots = mem_calloc((size_t)SITE_COUNT(b->layers), sizeof *b->slots);
@@ -407,6 +417,8 @@ static enum status build(struct binder *b, struct safetensors *file)
             return err_set(b->e, STATUS_NO_MEMORY, NULL, "out of memory");
     }
     enum status st = bind_all(b);
+    if (st == STATUS_OK)
+        st = keep_alora(b);
     return st == STATUS_OK ? keep_memory(b, file) : st;
 }
 

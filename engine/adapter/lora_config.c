@@ -32,6 +32,7 @@ static const char *const honoured[] = {
     "init_lora_weights",
     "ensure_weight_tying",
     "base_model_name_or_path",
+    "alora_invocation_tokens",
 };
 
 /* Fields that say how an adapter was made or trained, not what it computes. The configs of
@@ -128,7 +129,6 @@ static enum status check_refused(const cJSON *root, struct err *e)
         {"lora_bias", "a bias on lora_B is not supported"},
         {"use_qalora", "QALoRA is not supported"},
         {"use_bdlora", "block-diagonal LoRA is not supported"},
-        {"alora_invocation_tokens", "activated LoRA is not supported"},
         {"target_parameters", "LoRA on bare parameters is not supported"},
         {"trainable_token_indices", "trained token embeddings are not supported"},
         {"layer_replication", "replicated layers are not supported"},
@@ -304,6 +304,33 @@ static enum status parse_numbers(struct lora_config *c, struct err *e)
     return st;
 }
 
+/* A sequence that is empty activates nothing: as PEFT, it is then an ordinary LoRA. */
+static enum status parse_alora(struct lora_config *c, struct err *e)
+{
+    static const char field[] = "alora_invocation_tokens";
+    const cJSON *v = set_member(c->root, field);
+    if (!v)
+        return STATUS_OK;
+    if (!cJSON_IsArray(v))
+        return err_set(e, STATUS_INVALID, field, "'%s' must be a list of token ids", field);
+    int n = cJSON_GetArraySize(v);
+    if (n > LIMIT_ALORA_TOKENS)
+        return err_set(e, STATUS_LIMIT, field, "%s: %d tokens, at most %d are searched for", field,
+                       n, LIMIT_ALORA_TOKENS);
+    if (c->dora)
+        return err_set(e, STATUS_UNSUPPORTED, field, "%s does not go with use_dora", field);
+    c->alora_tokens = mem_calloc((size_t)n, sizeof *c->alora_tokens);
+    if (!c->alora_tokens)
+        return err_set(e, STATUS_NO_MEMORY, field, "out of memory");
+    for (const cJSON *i = v->child; i; i = i->next) {
+        int64_t id;
+        if (!json_int64(i, &id) || id < 0 || id > INT32_MAX)
+            return err_set(e, STATUS_INVALID, field, "'%s' must be a list of token ids", field);
+        c->alora_tokens[c->alora_token_count++] = (int32_t)id;
+    }
+    return STATUS_OK;
+}
+
 static enum status parse_fields(struct lora_config *c, struct err *e)
 {
     enum status st = check_peft_type(c->root, e);
@@ -321,6 +348,8 @@ static enum status parse_fields(struct lora_config *c, struct err *e)
         st = parse_patterns(c->root, "rank_pattern", &c->ranks, e);
     if (st == STATUS_OK)
         st = parse_patterns(c->root, "alpha_pattern", &c->alphas, e);
+    if (st == STATUS_OK)
+        st = parse_alora(c, e);
     return st;
 }
 
@@ -367,6 +396,7 @@ void lora_config_free(struct lora_config *c)
     mem_free(c->indexes);
     module_regex_free(c->target.regex);
     module_regex_free(c->exclude.regex);
+    mem_free(c->alora_tokens);
     cJSON_Delete(c->root);
     mem_free(c);
 }

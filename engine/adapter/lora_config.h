@@ -52,7 +52,9 @@ struct lora_config {
     size_t index_count;
     struct lora_patterns ranks;
     struct lora_patterns alphas;
-    int64_t cpu_until_ns; /* thread time at which matching gives up */
+    int32_t *alora_tokens; /* owned; activated LoRA: it acts from the last of these sequences on */
+    int alora_token_count; /* 0: it always acts */
+    int64_t cpu_until_ns;  /* thread time at which matching gives up */
 };
 
 /* STATUS_BAD_FILE / STATUS_UNSUPPORTED / STATUS_LIMIT with the field in e->param. The processor

@@ -57,6 +57,7 @@
                                       */
 #define LIMIT_ADAPTER_MATCH_KIB 4096 /* PCRE2 heap limit of one match */
 #define LIMIT_ADAPTER_MATCH_MS  2000 /* processor time for all expressions of one adapter */
+#define LIMIT_ALORA_TOKENS      256  /* of an invocation sequence: it is searched in every prompt */
 #define LIMIT_CONFIG_JSON_BYTES (4u << 20)
 #define LIMIT_PROFILE_BYTES     (1u << 20) /* chorus.json of an adapter: mostly its system prompt */
 /* Geometry of a base model: far above what exists, low enough that products of two fit an int. */

@@ -186,7 +186,16 @@ static const struct field_case fields[] = {
     {"lora_bias", "true", STATUS_UNSUPPORTED, NULL},
     {"use_qalora", "true", STATUS_UNSUPPORTED, NULL},
     {"use_bdlora", "{\"nblocks\":2}", STATUS_UNSUPPORTED, NULL},
-    {"alora_invocation_tokens", "[1]", STATUS_UNSUPPORTED, NULL},
+    {"alora_invocation_tokens", "[1]", STATUS_OK, NULL},
+    {"alora_invocation_tokens", "[]", STATUS_OK, NULL},
+    {"alora_invocation_tokens", "[0,2147483647]", STATUS_OK, NULL},
+    {"alora_invocation_tokens", "[2147483648]", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "[3,-1]", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "[1.5]", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "[true]", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "[\"<x>\"]", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "\"<x>\"", STATUS_BAD_FILE, NULL},
+    {"alora_invocation_tokens", "{\"a\":1}", STATUS_BAD_FILE, NULL},
     {"target_parameters", "[\"x\"]", STATUS_UNSUPPORTED, NULL},
     {"trainable_token_indices", "[1]", STATUS_UNSUPPORTED, NULL},
     {"trainable_token_indices", "{\"embed_tokens\":[1]}", STATUS_UNSUPPORTED, NULL},
@@ -267,6 +276,7 @@ static void test_lora_config_combinations(void **state)
     static const struct {
         const char *text;
         const char *param;
+        enum status status; /* STATUS_OK: STATUS_BAD_FILE */
     } cases[] = {
         {"{\"peft_type\":\"LORA\",\"target_modules\":\".*\",\"layers_to_transform\":1}",
          "layers_to_transform"},
@@ -278,6 +288,8 @@ static void test_lora_config_combinations(void **state)
         {"{\"peft_type\":\"LORA\",\"target_modules\":[\"q\"],\"layers_to_transform\":[1],"
          "\"layers_pattern\":[7]}",
          "layers_pattern"},
+        {"{\"peft_type\":\"LORA\",\"use_dora\":true,\"alora_invocation_tokens\":[1]}",
+         "alora_invocation_tokens", STATUS_UNSUPPORTED},
         {"[]", "adapter_config.json"},
         {"", "adapter_config.json"},
         {"{\"peft_type\":\"LORA\"} x", "adapter_config.json"},
@@ -286,8 +298,38 @@ static void test_lora_config_combinations(void **state)
         struct lora_config *c = NULL;
         struct err e = {0};
         enum status st = lora_config_parse(cases[i].text, strlen(cases[i].text), &c, &e);
-        if (st != STATUS_BAD_FILE || strcmp(e.param, cases[i].param) != 0)
+        enum status want = cases[i].status == STATUS_OK ? STATUS_BAD_FILE : cases[i].status;
+        if (st != want || strcmp(e.param, cases[i].param) != 0)
             fail_msg("%s: %s [%s] %s", cases[i].text, status_code(st), e.param, e.msg);
+    }
+}
+
+static void test_lora_config_invocation_tokens(void **state)
+{
+    (void)state;
+    struct lora_config *c =
+        parse("{\"peft_type\":\"LORA\",\"alora_invocation_tokens\":[7,0,70000]}");
+    assert_int_equal(c->alora_token_count, 3);
+    static const int32_t want[] = {7, 0, 70000};
+    assert_memory_equal(c->alora_tokens, want, sizeof want);
+    lora_config_free(c);
+    c = parse("{\"peft_type\":\"LORA\",\"alora_invocation_tokens\":[]}");
+    assert_int_equal(c->alora_token_count, 0);
+    lora_config_free(c);
+
+    char text[8 * LIMIT_ALORA_TOKENS];
+    for (int n = LIMIT_ALORA_TOKENS; n <= LIMIT_ALORA_TOKENS + 1; n++) {
+        struct err e = {0};
+        int len =
+            snprintf(text, sizeof text, "{\"peft_type\":\"LORA\",\"alora_invocation_tokens\":[1");
+        for (int i = 1; i < n; i++)
+            len += snprintf(text + len, sizeof text - (size_t)len, ",%d", i);
+        len += snprintf(text + len, sizeof text - (size_t)len, "]}");
+        enum status st = lora_config_parse(text, (size_t)len, &c, &e);
+        if (st != (n <= LIMIT_ALORA_TOKENS ? STATUS_OK : STATUS_LIMIT))
+            fail_msg("%d tokens: %s: %s", n, status_code(st), e.msg);
+        if (st == STATUS_OK)
+            lora_config_free(c);
     }
 }
 
@@ -384,7 +426,8 @@ static void test_lora_config_every_allocation_may_fail(void **state)
     static const char text[] =
         "{\"peft_type\":\"LORA\",\"target_modules\":[\"q_proj\"],\"layers_to_transform\":[1],"
         "\"layers_pattern\":[\"layers\",\"h\"],\"exclude_modules\":\"x.*\",\"lora_alpha\":2.0,"
-        "\"rank_pattern\":{\"a\":1,\"b.*\":2},\"alpha_pattern\":{\"c\":3}}";
+        "\"rank_pattern\":{\"a\":1,\"b.*\":2},\"alpha_pattern\":{\"c\":3},"
+        "\"alora_invocation_tokens\":[1,2]}";
     int failures = 0;
     for (int k = 1;; k++) {
         struct lora_config *c = NULL;
@@ -417,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_lora_config_words_for_targets),
         cmocka_unit_test(test_lora_config_fields),
         cmocka_unit_test(test_lora_config_combinations),
+        cmocka_unit_test(test_lora_config_invocation_tokens),
         cmocka_unit_test(test_lora_config_costly_patterns),
         cmocka_unit_test(test_lora_config_time_budget),
         cmocka_unit_test(test_lora_config_limits),
