@@ -6,6 +6,7 @@
 #include "server/api_adapter.h"
 #include "server/api_error.h"
 #include "server/job_list.h"
+#include "server/openapi.h"
 #include "server/served.h"
 #include "server/server_state.h"
 #include "server/version.h"
@@ -235,4 +236,13 @@ void api_list_metrics(struct call *c, const char *tail)
     else
         metrics_write(&s->metrics, NULL, http_connection_count(s->http), &b);
     http_answer(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+}
+
+void api_list_openapi(struct call *c, const char *tail)
+{
+    (void)tail;
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_append(&b, openapi_text, openapi_bytes());
+    server_answer_json(c, 200, &b);
 }

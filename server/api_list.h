@@ -11,5 +11,6 @@ void api_list_slots(struct call *c, const char *tail);
 void api_list_version(struct call *c, const char *tail);
 void api_list_health(struct call *c, const char *tail);
 void api_list_metrics(struct call *c, const char *tail);
+void api_list_openapi(struct call *c, const char *tail);
 
 #endif

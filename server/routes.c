@@ -31,6 +31,7 @@ static const struct route table[] = {
     {ROUTE_VERSION, "GET", "/version", false, false, api_list_version},
     {ROUTE_HEALTH, "GET", "/health", true, false, api_list_health},
     {ROUTE_METRICS, "GET", "/metrics", false, false, api_list_metrics},
+    {ROUTE_OPENAPI, "GET", "/openapi.json", false, false, api_list_openapi},
 };
 #define TABLE_COUNT (sizeof table / sizeof table[0])
 

@@ -26,6 +26,7 @@ enum route_id {
     ROUTE_VERSION,
     ROUTE_HEALTH,
     ROUTE_METRICS,
+    ROUTE_OPENAPI,
     ROUTE_COUNT
 };
 
