@@ -1,7 +1,8 @@
 /* engine_internal: what the engine's own files share. Outside of them only tests include it.
  *
  * engine_open.c reads files and gathers the parts, engine.c builds an engine from parts and runs
- * its thread, engine_step.c is the step loop's phases, engine_submit.c the door for requests,
+ * its thread, engine_step.c is the step loop's phases, engine_seqs.c
+ * how sequences end, engine_submit.c the door for requests,
  * engine_adapters.c the door for adapters, engine_load.c what the loop asks of their host tier,
  * engine_size.c how large everything is.
  *
@@ -106,6 +107,12 @@ struct engine {
 
 /* CHECKs all counts against each other: pages, references, slots, lists. Engine thread. */
 void engine_check(struct engine *e);
+
+/* Number i of the steps in flight, the oldest first. */
+static inline struct engine_flight *engine_flight_at(struct engine *e, int i)
+{
+    return &e->flights[(e->flight_oldest + i) % e->flight_max];
+}
 
 int64_t engine_now(const struct engine *e);
 /* Wakes the engine thread. With the lock held. */

@@ -18,161 +18,8 @@
 
 #include "engine/adapter/adapter_host.h"
 #include "engine/adapter/adapter_slots.h"
-#include "engine/base/log.h"
+#include "engine/engine_seqs.h"
 #include "engine/model/forward.h"
-
-/* ---- lists ---- */
-
-static void list_insert(struct seq **list, int *count, struct seq *s)
-{
-    int at = *count;
-    for (; at > 0 && list[at - 1]->order > s->order; at--)
-        list[at] = list[at - 1];
-    list[at] = s;
-    ++*count;
-}
-
-static void list_remove(struct seq **list, int *count, const struct seq *s)
-{
-    int at = 0;
-    while (list[at] != s)
-        at++;
-    memmove(&list[at], &list[at + 1], (size_t)(*count - at - 1) * sizeof(struct seq *));
-    --*count;
-}
-
-static void leave_lists(struct engine *e, struct seq *s)
-{
-    if (s->state == SEQ_RUNNING)
-        list_remove(e->running, &e->running_count, s);
-    else
-        list_remove(e->waiting, &e->waiting_count, s);
-}
-
-/* ---- endings ---- */
-
-/* With the lock held, after a push into a box that had `before` events. */
-static void mark_ready(struct engine *e, struct seq *s, int before)
-{
-    if (before > 0 || s->ready)
-        return;
-    s->ready = true;
-    s->ready_next = NULL;
-    if (e->ready_tail)
-        e->ready_tail->ready_next = s;
-    else
-        e->ready_head = s;
-    e->ready_tail = s;
-    e->notify = true;
-}
-
-/* Last page first, so that the cache gives up the end of a chain before its beginning. */
-static void give_back_device(struct engine *e, struct seq *s)
-{
-    while (s->page_count > 0)
-        kv_pool_unref(&e->pool, s->pages[--s->page_count]);
-    s->computed = 0;
-    for (int i = 0; i < s->adapter_count; i++)
-        if (s->adapters[i].slot >= 0) {
-            adapter_slots_unuse(&e->store, s->adapters[i].slot);
-            s->adapters[i].slot = -1;
-        }
-}
-
-static struct engine_flight *flight_at(struct engine *e, int i)
-{
-    return &e->flights[(e->flight_oldest + i) % e->flight_max];
-}
-
-/* Output rows of number k in the step are nobody's any more: what they point to goes with its
- * sequence, while the backend may still look at the batch. */
-static void forget_outs(struct engine_flight *f, int k)
-{
-    static const struct sample_params nothing = {.logprobs = -1};
-    for (int o = 0; o < f->batch.batch.out_count; o++)
-        if (f->batch.out_seq[o] == k)
-            f->batch.batch.out[o] = (struct sample_row){.params = &nothing, .forced = 0};
-}
-
-static void forget(struct engine *e, const struct seq *s)
-{
-    for (int i = 0; i < e->flight_count; i++) {
-        struct engine_flight *f = flight_at(e, i);
-        for (int k = 0; k < f->count; k++) {
-            if (f->seqs[k] != s)
-                continue;
-            f->seqs[k] = NULL;
-            forget_outs(f, k);
-        }
-    }
-}
-
-static void release_adapters(struct engine *e, const struct seq *s, const struct engine_usage *u)
-{
-    struct adapter_counts did = {.queue_ns = u->queue_ns};
-    if (s->scheduled_ns) {
-        did.tokens_in = (uint64_t)u->prompt_tokens;
-        did.tokens_out = (uint64_t)u->completion_tokens;
-    }
-    if (s->first_token_ns)
-        did.first_token_ns = s->first_token_ns - s->submitted_ns;
-    adapter_store_release(&e->store, &s->set, &did);
-}
-
-/* Takes a sequence out of the lists, gives everything back, and pushes its terminal event: the last
- * time the engine thread touches it. */
-static void end(struct engine *e, struct seq *s, enum engine_event_kind kind,
-                enum engine_finish finish, const struct err *err)
-{
-    struct engine_usage usage;
-    leave_lists(e, s);
-    forget(e, s);
-    give_back_device(e, s);
-    seq_usage(s, &usage);
-    release_adapters(e, s, &usage);
-    seq_drop_grammar(s);
-    s->state = SEQ_ENDED;
-    e->now.requests_done += kind == ENGINE_EVENT_DONE;
-    e->now.requests_failed += kind == ENGINE_EVENT_ERROR;
-    e->now.requests_cancelled += kind == ENGINE_EVENT_CANCELLED;
-
-    pthread_mutex_lock(&e->lock);
-    int before = s->outbox.count;
-    outbox_push_end(&s->outbox, kind, finish, &usage, err);
-    mark_ready(e, s, before);
-    e->live--;
-    pthread_mutex_unlock(&e->lock);
-}
-
-static void end_with_error(struct engine *e, struct seq *s, const struct err *err)
-{
-    LOG_WARN(LOG_WHAT("request failed"), LOG_STR("request", s->request_id),
-             LOG_STR("code", status_code(err->code)), LOG_STR("why", err->msg));
-    end(e, s, ENGINE_EVENT_ERROR, ENGINE_FINISH_STOP, err);
-}
-
-static void fail_all(struct engine *e, const struct err *err)
-{
-    while (e->running_count > 0)
-        end_with_error(e, e->running[e->running_count - 1], err);
-    while (e->waiting_count > 0)
-        end_with_error(e, e->waiting[e->waiting_count - 1], err);
-}
-
-/* The backend failed: nothing that is on the device can be trusted any more. */
-static void lose(struct engine *e, enum status st, const char *phase, const struct err *why)
-{
-    const char *msg = why->code == st && why->msg[0] ? why->msg : status_code(st);
-    e->lost = st;
-    err_set(&e->lost_err, st, NULL, "%s (%s)", msg, phase);
-    LOG_ERROR(LOG_WHAT("device lost"), LOG_STR("phase", phase), LOG_STR("why", msg));
-    adapter_slots_lost(&e->store);
-    pthread_mutex_lock(&e->lock);
-    e->refuse_lost = true;
-    pthread_mutex_unlock(&e->lock);
-    fail_all(e, &e->lost_err);
-    e->flight_count = 0;
-}
 
 /* ---- drain: what happened outside since the last turn ---- */
 
@@ -188,7 +35,7 @@ static void end_cancelled(struct engine *e, struct seq **list, const int *count)
 {
     for (int i = *count - 1; i >= 0; i--)
         if (list[i]->cancel_seen)
-            end(e, list[i], ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
+            engine_seqs_end(e, list[i], ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
 }
 
 /* Draining refuses who has not begun; a preempted sequence has. */
@@ -198,7 +45,7 @@ static void refuse_waiting(struct engine *e)
     err_set(&err, STATUS_DRAINING, NULL, "The server is shutting down.");
     for (int i = e->waiting_count - 1; i >= 0; i--)
         if (e->waiting[i]->state == SEQ_WAITING)
-            end_with_error(e, e->waiting[i], &err);
+            engine_seqs_error(e, e->waiting[i], &err);
 }
 
 /* Who comes with a grammar gets its first mask, before a step asks for it. */
@@ -208,7 +55,7 @@ static void begin_grammars(struct engine *e)
         struct seq *s = e->waiting[i];
         struct err err = {0};
         if (s->grammar && !s->matched.grammar && engine_grammar_begin(e, s, &err) != STATUS_OK)
-            end_with_error(e, s, &err);
+            engine_seqs_error(e, s, &err);
     }
 }
 
@@ -223,7 +70,7 @@ static void end_unloadable(struct engine *e)
         if (!s->unloadable)
             continue;
         adapter_host_error(&e->store, &s->set, &err);
-        end_with_error(e, s, &err);
+        engine_seqs_error(e, s, &err);
     }
     adapter_host_forgive(&e->store);
 }
@@ -238,7 +85,7 @@ static void finish_upload(struct engine *e)
         return;
     enum status st = adapter_slots_finish(&e->store, &err);
     if (st == STATUS_DEVICE_LOST)
-        lose(e, st, "adapter_load", &err);
+        engine_seqs_lose(e, st, "adapter_load", &err);
 }
 
 static void drain(struct engine *e)
@@ -264,12 +111,12 @@ static void drain(struct engine *e)
     if (closing) {
         struct err err;
         err_set(&err, STATUS_DRAINING, NULL, "The server has shut down.");
-        fail_all(e, &err);
+        engine_seqs_fail_all(e, &err);
         e->closed = true;
     }
     finish_upload(e);
     if (e->lost != STATUS_OK)
-        fail_all(e, &e->lost_err);
+        engine_seqs_fail_all(e, &e->lost_err);
     end_unloadable(e);
     if (e->flight_count == 0)
         adapter_slots_sweep(&e->store);
@@ -393,13 +240,13 @@ static void plan(struct engine *e, bool admit)
 
 static void preempt(struct engine *e, struct seq *s)
 {
-    list_remove(e->running, &e->running_count, s);
-    give_back_device(e, s);
+    engine_seqs_remove(e->running, &e->running_count, s);
+    engine_seqs_give_back(e, s);
     s->state = SEQ_PREEMPTED;
     s->at_hand =
         true; /* they are still in their slots; what leaves is asked for in the next turn */
     s->loadable = 0;
-    list_insert(e->waiting, &e->waiting_count, s);
+    engine_seqs_insert(e->waiting, &e->waiting_count, s);
     e->now.preemptions++;
 }
 
@@ -439,11 +286,11 @@ static bool bring_in_adapters(struct engine *e)
         if (st == STATUS_OK)
             continue;
         if (st == STATUS_DEVICE_LOST) {
-            lose(e, st, "adapter_load", &err);
+            engine_seqs_lose(e, st, "adapter_load", &err);
         } else {
             if (err.code != st)
                 err_set(&err, st, "adapter", "Adapter '%s' could not be loaded.", a->name);
-            end_with_error(e, s, &err);
+            engine_seqs_error(e, s, &err);
         }
         return false;
     }
@@ -486,8 +333,8 @@ static void pin_cached_pages(struct engine *e)
 
 static void admit(struct engine *e, struct seq *s, int64_t now_ns)
 {
-    list_remove(e->waiting, &e->waiting_count, s);
-    list_insert(e->running, &e->running_count, s);
+    engine_seqs_remove(e->waiting, &e->waiting_count, s);
+    engine_seqs_insert(e->running, &e->running_count, s);
     s->state = SEQ_RUNNING;
     s->turn_step = 0;
     for (int i = 0; i < s->adapter_count; i++) {
@@ -606,7 +453,7 @@ static void launch(struct engine *e, struct engine_flight *f)
     struct err none = {0};
     enum status st = b->ops->step_begin(b, &f->batch.batch);
     if (st != STATUS_OK) {
-        lose(e, st, "step_begin", &none);
+        engine_seqs_lose(e, st, "step_begin", &none);
         return;
     }
     forward(b, e->parts.model->shape.layers);
@@ -614,7 +461,7 @@ static void launch(struct engine *e, struct engine_flight *f)
     if (st == STATUS_OK)
         e->flight_count++;
     else
-        lose(e, st, "step_launch", &none);
+        engine_seqs_lose(e, st, "step_launch", &none);
 }
 
 static void finish(struct engine *e)
@@ -623,7 +470,7 @@ static void finish(struct engine *e)
     struct err err = {0};
     enum status st = b->ops->step_finish(b, e->results, &err);
     if (st != STATUS_OK)
-        lose(e, st, "step_finish", &err);
+        engine_seqs_lose(e, st, "step_finish", &err);
 }
 
 /* ---- emit: tokens to text to events ---- */
@@ -685,7 +532,7 @@ static void push_token(struct engine *e, struct seq *s, enum engine_event_kind k
     pthread_mutex_lock(&e->lock);
     int before = s->outbox.count;
     outbox_push_token(&s->outbox, kind, r, s->sampling.logprobs >= 0, text, text_len);
-    mark_ready(e, s, before);
+    engine_seqs_ready(e, s, before);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -718,12 +565,12 @@ static void emit_result(struct engine *e, struct seq *s, int index, const struct
     if (s->text_lost && err.code == STATUS_OK)
         err_set(&err, STATUS_LIMIT, NULL, "The text of token %d is too long.", r->token);
     if (err.code != STATUS_OK) {
-        end_with_error(e, s, &err);
+        engine_seqs_error(e, s, &err);
         return;
     }
     push_token(e, s, ENGINE_EVENT_TOKEN, r, s->text, s->text_len);
     if (ended)
-        end(e, s, ENGINE_EVENT_DONE, why, NULL);
+        engine_seqs_end(e, s, ENGINE_EVENT_DONE, why, NULL);
 }
 
 /* The step is still counted as in flight: whoever ends is forgotten in it too. */
@@ -740,7 +587,7 @@ static void emit(struct engine *e, struct engine_flight *f)
             continue;
         account_rows(e, s, f->shares[i].rows);
         if (s->cancel_seen)
-            end(e, s, ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
+            engine_seqs_end(e, s, ENGINE_EVENT_CANCELLED, ENGINE_FINISH_STOP, NULL);
     }
     for (int o = 0; o < f->batch.batch.out_count; o++) {
         int i = f->batch.out_seq[o];
@@ -773,7 +620,7 @@ static void account_step(struct engine *e, const struct engine_flight *f)
 /* Waits for the oldest step in flight and tells its results. */
 static void settle(struct engine *e)
 {
-    struct engine_flight *f = flight_at(e, 0);
+    struct engine_flight *f = engine_flight_at(e, 0);
     finish(e);
     if (e->lost == STATUS_OK)
         emit(e, f);
@@ -806,7 +653,7 @@ bool engine_turn(struct engine *e)
     if (!e->parts.threaded && !e->parts.loads_by_hand)
         (void)engine_load_turn(e);
     drain(e);
-    struct engine_flight *f = flight_at(e, e->flight_count);
+    struct engine_flight *f = engine_flight_at(e, e->flight_count);
     bool again = schedule(e, f), step = f->count > 0;
     if (step) {
         pack(e, f);

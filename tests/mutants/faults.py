@@ -36,14 +36,14 @@ FAULTS = [
     ("a cached page that is taken although somebody reads it", "engine/sched/kv_pool.c",
      "if (p->refs[page]++ == 0)", "if (p->refs[page] == 0 && p->kept[page])",
      "unit/test_kv_pool:test_kv_pool_holds_a_page_until_its_last_holder_leaves"),
-    ("pages that a cancelled sequence keeps", "engine/engine_step.c",
-     "    forget(e, s);\n    give_back_device(e, s);", "    forget(e, s);\n    if (kind != ENGINE_EVENT_CANCELLED)\n        give_back_device(e, s);",
+    ("pages that a cancelled sequence keeps", "engine/engine_seqs.c",
+     "    forget(e, s);\n    engine_seqs_give_back(e, s);", "    forget(e, s);\n    if (kind != ENGINE_EVENT_CANCELLED)\n        engine_seqs_give_back(e, s);",
      "unit/test_engine:test_engine_cancels_within_one_step"),
     ("a hit that is not pinned", "engine/engine_step.c",
      "            kv_pool_ref(&e->pool, s->pages[k]);\n", "            (void)k;\n",
      "unit/test_engine:test_engine_answers_like_the_oracle"),
     ("a preempted sequence that keeps its pages", "engine/engine_step.c",
-     "    list_remove(e->running, &e->running_count, s);\n    give_back_device(e, s);\n", "    list_remove(e->running, &e->running_count, s);\n",
+     "    engine_seqs_remove(e->running, &e->running_count, s);\n    engine_seqs_give_back(e, s);\n", "    engine_seqs_remove(e->running, &e->running_count, s);\n",
      "unit/test_engine:test_engine_preempts_and_resumes_bit_equal"),
 
     # ---- which adapter speaks ----
