@@ -41,6 +41,7 @@ struct engine_stats {
     uint64_t steps;
     uint64_t rows;
     uint64_t preemptions;
+    int slot_wait_steps_max; /* most steps that somebody lacked nothing but its adapters in slots */
     int last_step_rows;
     int last_step_seqs;
     int last_step_adapters; /* distinct, of the last step */

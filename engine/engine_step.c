@@ -311,7 +311,10 @@ static void count_overtaken(struct engine *e)
             e->window[i]->passed_steps = 1;
     for (int i = 0; i < e->window_count; i++) {
         bool waits = e->plan.starved[i] || e->plan.loading[i];
-        e->window[i]->slot_steps = e->plan.taken[i] ? 0 : e->window[i]->slot_steps + waits;
+        int steps = e->window[i]->slot_steps + waits;
+        if (steps > e->now.slot_wait_steps_max)
+            e->now.slot_wait_steps_max = steps;
+        e->window[i]->slot_steps = e->plan.taken[i] ? 0 : steps;
     }
 }
 

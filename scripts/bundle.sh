@@ -37,7 +37,7 @@ done
 cp -r "$model" "$dir/models/"
 cp README.md LICENSE "$dir/"
 mkdir -p "$dir/scripts"
-cp scripts/gpu_programs.sh scripts/gpu_session.sh scripts/gpu_test.sh scripts/gpu_bench.py scripts/gpu_lost.py scripts/make_random_model.py "$dir/scripts/"
+cp scripts/gpu_programs.sh scripts/gpu_session.sh scripts/gpu_test.sh scripts/gpu_bench.py scripts/gpu_adapters.py scripts/gpu_lost.py scripts/make_random_model.py "$dir/scripts/"
 for data in tests/golden/data/*/model; do
     family=$(dirname "$data")
     mkdir -p "$dir/$family"

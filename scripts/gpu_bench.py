@@ -115,19 +115,13 @@ def program(args, name):
 
 
 class Server:
-    """chorus serve on a port of the system's choice, ended with the block."""
+    """chorus serve with `options` on a port of the system's choice, ended with the block."""
 
-    def __init__(self, args, adapters, log):
+    def __init__(self, args, options, log):
         self.dir = tempfile.mkdtemp(prefix="gpu-bench-")
         port_file = os.path.join(self.dir, "port")
-        most = max(args.streams)
         command = [program(args, "chorus"), "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
-                   "--port-file", port_file, "--max-seqs", str(most), "--adapter-slots", str(min(most, 64)),
-                   "--prefix-cache", "false", "--ctx", str(args.prompt + args.generate + 16), "--log-level", "info"]  # fmt: skip
-        command += quant_option(args)
-        if adapters:
-            command += ["--adapters", adapters]
-        command += args.serve_args
+                   "--port-file", port_file, "--log-level", "info", *quant_option(args), *options, *args.serve_args]  # fmt: skip
         self.log = open(log, "a", encoding="utf-8")
         self.log.write("+ " + " ".join(command) + "\n")
         self.log.flush()
@@ -140,7 +134,8 @@ class Server:
             time.sleep(0.05)
         self.start_s = time.monotonic() - begin
         with open(port_file, encoding="utf-8") as f:
-            self.url = f"http://127.0.0.1:{f.read().strip()}"
+            self.port = int(f.read())
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def stop(self):
         if self.process.poll() is None:
@@ -172,7 +167,10 @@ def load(args, server, streams, requests, generate, log):
 
 def measure_http(args, name, folder, each, have, bandwidth, log):
     rows = []
-    with Server(args, folder, log) as server:
+    most = max(args.streams)
+    options = ["--max-seqs", str(most), "--adapter-slots", str(min(most, 64)), "--prefix-cache", "false",
+               "--ctx", str(args.prompt + args.generate + 16)]  # fmt: skip
+    with Server(args, options + (["--adapters", folder] if folder else []), log) as server:
         say(f"{name}: the server is ready after {server.start_s:.1f} s")
         for streams in args.streams:
             load(args, server, streams, streams, min(16, args.generate), log)  # adapters on the card, graphs captured

@@ -12,6 +12,10 @@
 #   prefill   prefill_bench on it: prompts against the matrix peak, with and without an adapter, and their parts (PREFILL="--rows 1024")
 #   nodes     node_bench on it: a table of the operations of a decode step, us and GB/s, for 1, 8 and 32 rows (NODES="--rows 64")
 #   lost      a card that fails under running streams: error events, exit code and time of the process (scripts/gpu_lost.py)
+#   adapter_files  sets for the next three: small and many in MODEL, sizes from rank 8 to 256 in COLD (/tmp/chorus-cold, best on a disk)
+#   live      streams beside adapters that come and go: equal, and their gaps (scripts/gpu_adapters.py live; LIVE="--churn small")
+#   many      1,000 adapters, 16 on the card, zipf, 32 in flight (MANY="--resident 32")
+#   cold      first token of adapters that are not on the card, by size and by where they are (COLD_ARGS)
 #   demo      scripts/gpu_bench.py on the demo model
 #   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches)
 # Each part has a time limit (LIMIT_parity=200 ...: seconds). OUT (gpu-logs) gets few files: session.tgz with every log and result,
@@ -23,6 +27,7 @@ bin80=${BIN80:-build-ptx80}
 out=${OUT:-gpu-logs}
 model=${MODEL:-/dev/shm/chorus-3b}
 quant=${QUANT:-int4}
+cold=${COLD:-/tmp/chorus-cold}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
@@ -172,6 +177,24 @@ EOF_NODES
     return $bad
 }
 lost() { python3 scripts/gpu_lost.py "$(program lost_server)" models/storyteller --quant none; }
+adapter_files() {
+    local make=(python3 scripts/make_random_model.py --no-base --shape "${SHAPE:-llama-3b}") sizes=() r
+    [ -d "$model/adapters/many" ] || "${make[@]}" --out "$model" --adapters "small*8=8,qkv" --adapters "many*64=${MANY_RANK:-16},qkv" || return 1
+    [ -d "$cold/all" ] && return 0
+    for r in ${RANKS:-8 16 64 128 256}; do
+        sizes+=(--adapters "rank$r=$r,all")
+    done
+    "${make[@]}" --out "$cold" "${sizes[@]}" && mkdir "$cold/all" && mv "$cold"/adapters/*/* "$cold/all/"
+}
+adapters_on() { # part, options
+    python3 scripts/gpu_adapters.py "$1" --bin "$bin" --model "$model" --backend "${BACKEND:-cuda}" --quant "$quant" --out "$work/adapters" "${@:2}"
+    local rc=$?
+    cp "$work/adapters/adapters.json" "$out/" 2>/dev/null
+    return $rc
+}
+live() { adapters_on live ${LIVE:-}; }
+many() { adapters_on many ${MANY:-}; }
+cold() { adapters_on cold --cold "$cold/all" ${COLD_ARGS:-}; }
 demo() {
     python3 scripts/gpu_bench.py --bin "$bin" --model models/storyteller --quant "$quant" --adapters none \
         --adapters voices=models/storyteller/adapters --streams 1,16 --long 1024 --out "$work/demo" ${BENCH:-}
@@ -191,7 +214,8 @@ limit_of() {
     sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
     first | lost) default=90 ;;
-    nodes) default=150 ;;
+    nodes | live) default=150 ;;
+    adapter_files | many | cold) default=120 ;;
     *) default=300 ;;
     esac
     echo "${!name:-$default}"
@@ -222,7 +246,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | lost | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2

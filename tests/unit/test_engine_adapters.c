@@ -182,6 +182,34 @@ static void test_engine_adapters_counts(void **state)
     rig_close(&rig);
 }
 
+/* One slot and two voices: the second waits a turn for it, and that is told. */
+static void test_engine_adapters_longest_wait(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct engine_stats stats;
+    struct engine_options opt = rig_options();
+    opt.slots_max = 1;
+    opt.adapter_turn_steps = 12;
+    rig_open(&rig, &opt);
+    rig_add(&rig, "elf", "e");
+    rig_add(&rig, "orc", "o");
+    struct engine_request first = rig_request(&rig, 10, 1, 60), second = first;
+    first.ignore_eos = second.ignore_eos = true;
+    rig_use(&first, "elf", 1);
+    rig_use(&second, "orc", 1);
+    uint64_t id = rig_submit(&rig, &first);
+    for (int i = 0; i < 3; i++)
+        engine_turn(rig.e);
+    engine_get_stats(rig.e, &stats);
+    assert_int_equal(stats.slot_wait_steps_max, 0);
+    rig_run(&rig, rig_submit(&rig, &second), &heard);
+    rig_run(&rig, id, &heard);
+    engine_get_stats(rig.e, &stats);
+    assert_in_range(stats.slot_wait_steps_max, 12, 12 + 2 * (1 + 12 + 1));
+    rig_close(&rig);
+}
+
 /* ---- the dry run ---- */
 
 static const struct adapter_source files = {
@@ -230,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_engine_adapters_blend_refuses),
         cmocka_unit_test(test_engine_adapters_drain_says_who_is_left),
         cmocka_unit_test(test_engine_adapters_counts),
+        cmocka_unit_test(test_engine_adapters_longest_wait),
         cmocka_unit_test(test_engine_adapters_check_good),
     };
     log_setup(LOG_LEVEL_ERROR + 1, false);

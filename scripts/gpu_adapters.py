@@ -1,0 +1,616 @@
+#!/usr/bin/env python3
+"""What adapters that come and go cost those who talk meanwhile, measured on chorus serve over HTTP.
+
+    gpu_adapters.py live|many|cold --bin build --model /dev/shm/3b --quant int4 --out results
+
+live   ISO-4: two pinned greedy streams, text and log-probabilities, equal to a quiet run while adapters of others are added,
+       asked once and removed; and the gaps between tokens of --streams running streams, silent, while adapters load, and while
+       the same one-token requests go to an adapter that is there already (what the requests themselves cost).
+many   --registered adapters, --resident of them fit on the device, --in-flight requests choose by a zipf distribution: where
+       they found their adapter, bytes moved, tokens a second, the longest wait, and that everybody was answered.
+cold   from a request to its first token, by the adapter's size and where its bytes are: on disk with the page cache dropped,
+       on disk, in host memory, on the device; and the gaps of four others meanwhile.
+
+Adapters are sets of make_random_model.py in MODEL/adapters: live wants streams (--stream-set) and those that churn (--churn,
+may be repeated); many wants --weights, whose files become --registered directories by hard links and other lora_alpha; cold
+takes every adapter in --cold, best on a real disk. Each part ends with a table and adds itself to OUT/adapters.json. Exit code
+1 when something demanded does not hold. Standard library only.
+"""
+import argparse
+import collections
+import ctypes
+import http.client
+import itertools
+import json
+import math
+import os
+import random
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from gpu_bench import Server, adapter_bytes, program, say
+
+BAD = []
+
+
+def demand(truth, text):
+    if not truth:
+        BAD.append(text)
+        print(f"NOT MET: {text}")
+
+
+def percentile(values, p):
+    values = sorted(values)
+    return values[min(len(values) - 1, max(0, math.ceil(p / 100 * len(values)) - 1))] if values else float("nan")
+
+
+def prompt_ids(count, which):
+    """Ids that every vocabulary has, none of them special."""
+    return [32 + (which * 101 + i * 37 + i * i) % 468 for i in range(count)]
+
+
+def ask_body(model, prompt, tokens, which, **fields):
+    body = {"prompt": prompt_ids(prompt, which), "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, **fields}
+    if model:
+        body["adapter"] = model
+    return body
+
+
+def post_bytes(port, body):
+    data = json.dumps(body).encode()
+    return (f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+            f"Connection: close\r\nContent-Length: {len(data)}\r\n\r\n").encode() + data  # fmt: skip
+
+
+def api(port, method, path, body=None):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    c.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+    r = c.getresponse()
+    text = r.read()
+    c.close()
+    return r.status, json.loads(text) if text else None
+
+
+def must(port, method, path, body=None):
+    status, answer = api(port, method, path, body)
+    if status != 200:
+        raise RuntimeError(f"{method} {path}: {status} {json.dumps(answer)[:300]}")
+    return answer
+
+
+def metrics(port):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    c.request("GET", "/metrics")
+    out = collections.Counter()
+    for line in c.getresponse().read().decode().splitlines():
+        if line and line[0] != "#":
+            name, value = line.rsplit(" ", 1)
+            out[name.split("{", 1)[0]] += float(value)
+    c.close()
+    return out
+
+
+def ask(port, model, prompt, tokens, which=0):
+    """One request -> (status, s to the first token, s in all)."""
+    begin = time.monotonic()
+    first, data = None, b""
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        s.sendall(post_bytes(port, ask_body(model, prompt, tokens, which)))
+        while piece := s.recv(65536):
+            data += piece
+            if first is None and b"\n\n" in data:
+                first = time.monotonic() - begin
+    status = int(data[9:12]) if len(data) > 12 else 0
+    whole = status == 200 and b"data: [DONE]" in data[-64:] and b'"error"' not in data
+    return (status if whole or status != 200 else -1), first or time.monotonic() - begin, time.monotonic() - begin
+
+
+# ---- streams that are watched, in a process of their own so that nobody else's work is in their gaps ----
+
+
+def watch():
+    """The job on standard input: port, models, prompt, tokens. Prints a line when all run, then each stream's times in ns."""
+    job = json.load(sys.stdin)
+    selector = selectors.DefaultSelector()
+    times, last = [[] for _ in job["models"]], [b""] * len(job["models"])
+    for i, model in enumerate(job["models"]):
+        s = socket.create_connection(("127.0.0.1", job["port"]), timeout=60)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        s.sendall(post_bytes(job["port"], ask_body(model, job["prompt"], job["tokens"], i)))
+        selector.register(s, selectors.EVENT_READ, i)
+    told, bad, begun = False, None, set()
+    while selector.get_map():
+        for key, _ in selector.select(60):
+            i = key.data
+            piece = key.fileobj.recv(1 << 16)
+            now = time.monotonic_ns()
+            if not piece:
+                selector.unregister(key.fileobj)
+                continue
+            if i not in begun and not piece.startswith(b"HTTP/1.1 200"):
+                bad = piece[:500].decode(errors="replace")
+            begun.add(i)
+            times[i] += [now] * (last[i] + piece).count(b"\n\n")
+            last[i] = piece[-1:] if piece[-1:] == b"\n" and piece[-2:] != b"\n\n" else b""
+        if not told and (bad or all(len(t) >= job["skip"] for t in times)):
+            told = True
+            print("running", flush=True)
+    print(json.dumps({"times": times, "bad": bad}), flush=True)
+
+
+class Watch:
+    """Streams from the moment all run until the first of them ends."""
+
+    def __init__(self, port, models, prompt, tokens):
+        self.tokens = tokens
+        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdin.write(json.dumps({"port": port, "models": models, "prompt": prompt, "tokens": tokens, "skip": tokens // 20 + 2}))
+        self.process.stdin.close()
+        self.process.stdout.readline()
+        self.begin = time.monotonic_ns()
+
+    def end(self):
+        out = json.loads(self.process.stdout.readline())
+        self.process.wait()
+        self.process.stdout.close()
+        if out["bad"]:
+            raise RuntimeError(f"a stream was refused: {out['bad']}")
+        self.last = min(t[-3] for t in out["times"])
+        # (when a token came, its number, ms since the one before)
+        self.gaps = [(b, k, (b - a) / 1e6) for t in out["times"] for k, (a, b) in enumerate(itertools.pairwise(t[:-2])) if self.begin < a and b <= self.last]
+        return self
+
+    def running(self):
+        return self.process.poll() is None
+
+    def values(self):
+        return [g for _, _, g in self.gaps]
+
+    def within(self, windows):
+        """Gaps that lie in one of [(begin, end)] ns, with their token's number."""
+        return [(k, g) for b, k, g in self.gaps if any(begin <= b <= end for begin, end in windows)]
+
+
+def device_free():
+    """Bytes that the card has free, or None where no driver tells."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # total, free, used
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) or nvml.nvmlDeviceGetMemoryInfo(handle, memory):
+            return None
+        return memory[1]
+    except (OSError, AttributeError):
+        return None
+
+
+# ---- live ----
+
+
+class Churn:
+    """Threads that add an adapter, ask it for one token and remove it, again and again."""
+
+    def __init__(self, port, paths, threads, cycles=None):
+        self.port, self.paths, self.cycles = port, paths, cycles
+        self.stop, self.lock, self.done, self.failed, self.load_s = threading.Event(), threading.Lock(), 0, [], []
+        self.number = itertools.count()
+        self.threads = [threading.Thread(target=self.work, args=(i,)) for i in range(threads)]
+        self.begin = time.monotonic()
+        for t in self.threads:
+            t.start()
+
+    def work(self, thread):
+        while not self.stop.is_set():
+            n = next(self.number)
+            if self.cycles is not None and n >= self.cycles:
+                return
+            name = f"passing-{thread}"
+            try:
+                begin = time.monotonic()
+                must(self.port, "POST", "/v1/adapters", {"name": name, "path": self.paths[n % len(self.paths)]})
+                took = time.monotonic() - begin
+                status, _, _ = ask(self.port, name, 1, 1)
+                if status != 200:
+                    raise RuntimeError(f"asking {name}: {status}")
+                must(self.port, "DELETE", f"/v1/adapters/{name}")
+                with self.lock:
+                    self.done += 1
+                    self.load_s.append(took)
+            except (OSError, RuntimeError, ValueError) as e:
+                self.failed.append(str(e))
+                return
+
+    def running(self):
+        return any(t.is_alive() for t in self.threads)
+
+    def end(self, finish=False):
+        if not finish:
+            self.stop.set()
+        for t in self.threads:
+            t.join()
+        self.seconds = time.monotonic() - self.begin
+        return self
+
+
+class Asker:
+    """One-token requests to one adapter at a rate."""
+
+    def __init__(self, port, model, per_s):
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.work, args=(port, model, 1 / max(per_s, 0.1)))
+        self.thread.start()
+
+    def work(self, port, model, pause):
+        while not self.stop.wait(pause):
+            ask(port, model, 1, 1)
+
+    def end(self):
+        self.stop.set()
+        self.thread.join()
+
+
+def listen(port, model, prompt, tokens, which):
+    """What a greedy stream says: every chunk's choices, log-probabilities in them."""
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as s:
+        s.sendall(post_bytes(port, ask_body(model, prompt, tokens, which, logprobs=1, return_tokens_as_token_ids=True)))
+        data = b"".join(iter(lambda: s.recv(1 << 16), b""))
+    lines = [x for x in data.decode().split("\n") if x.startswith("data: {")]
+    if not lines or b"data: [DONE]" not in data[-64:]:
+        raise RuntimeError(f"a stream broke off: {data[-300:]!r}")
+    return [json.loads(x[6:])["choices"] for x in lines]
+
+
+def set_paths(args, name):
+    folder = os.path.join(args.model, "adapters", name)
+    paths = [os.path.join(folder, n) for n in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
+    if not paths:
+        raise SystemExit(f"gpu_adapters: there is no set {name} in {args.model}/adapters")
+    return paths
+
+
+def equal_streams(args, port, models, churn_sets):
+    """ISO-4: `models` speak again and again while args.cycles small adapters, then larger ones, pass."""
+    quiet = {m: listen(port, m, args.prompt, args.tokens, i) for i, m in enumerate(models)}
+    heard, stop = collections.Counter(), threading.Event()
+
+    def talk(i, m):
+        while not stop.is_set():
+            same = listen(port, m, args.prompt, args.tokens, i) == quiet[m]
+            heard[same] += 1
+
+    talkers = [threading.Thread(target=talk, args=(i, m)) for i, m in enumerate(models)]
+    for t in talkers:
+        t.start()
+    passed, end = {}, time.monotonic() + args.seconds
+    for k, name in enumerate(churn_sets):
+        left = args.cycles - sum(passed.values()) if k == 0 else args.large_cycles
+        churn = Churn(port, set_paths(args, name), 4 if k == 0 else 1, left)
+        while churn.running() and time.monotonic() < end + (args.seconds if k == 0 else 0):
+            time.sleep(0.02)
+        churn.end()
+        passed[name] = churn.done
+        demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
+    stop.set()
+    for t in talkers:
+        t.join()
+    print(f"ISO-4: {heard[True] + heard[False]} streams of {args.tokens} tokens over {' and '.join(models)} while "
+          f"{', '.join(f'{n} x {s}' for s, n in passed.items())} were added, asked and removed: {heard[False]} differ in text or log-probabilities")  # fmt: skip
+    demand(heard[False] == 0 and heard[True] >= 2, f"streams differ: {dict(heard)}")
+    demand(sum(passed.values()) >= args.cycles, f"only {passed} of {args.cycles} loads in the time")
+    return {"streams": sum(heard.values()), "differ": heard[False], "loads": passed}
+
+
+def gaps_while(args, port, models, begin):
+    """begin(): starts something with .end(); the gaps of the streams while it goes on."""
+    w = Watch(port, models, args.prompt, args.gap_tokens)
+    other = begin() if begin else None
+    w.end()
+    if other:
+        other.end()
+    return w.values(), other
+
+
+def part_live(args):
+    churn_sets = args.churn or ["small", "qkv", "seven"]
+    stream_sets = args.stream_set or ["qkv", "seven"]
+    rows = []
+    options = ["--max-seqs", str(args.streams + 8), "--adapter-slots", str(2 * args.streams + 8), "--prefix-cache", "false", "--ctx",
+               str(args.prompt + max(args.tokens, args.gap_tokens) + 16), "--adapter-root", os.path.join(args.model, "adapters"),
+               "--state-dir", "none"]  # fmt: skip
+    with Server(args, options, args.log) as server:
+        port = server.port
+        held = {}
+        for name in stream_sets:
+            held[name] = []
+            for path in itertools.islice(itertools.cycle(set_paths(args, name)), args.streams):
+                label = f"held-{name}-{len(held[name])}"
+                must(port, "POST", "/v1/adapters", {"name": label, "path": path, "pinned": True})
+                held[name].append(label)
+        pair = [held[stream_sets[0]][0], held[stream_sets[-1]][-1]]
+        for which in churn_sets:
+            Churn(port, set_paths(args, which), 1, 2).end(finish=True)
+        free = device_free()
+        equality = equal_streams(args, port, pair, churn_sets)
+        for name in stream_sets:
+            silent, _ = gaps_while(args, port, held[name], None)
+            again, _ = gaps_while(args, port, held[name], None)
+            base = percentile(silent + again, 99)
+            rows.append({"streams": name, "while": "silent", "p50": percentile(silent, 50), "p99": base, "max": max(silent + again),
+                         "spread": abs(percentile(silent, 99) / percentile(again, 99) - 1)})  # fmt: skip
+            for which in churn_sets:
+                paths = set_paths(args, which)
+                loading, churn = gaps_while(args, port, held[name], lambda p=paths: Churn(port, p, 1))
+                demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
+                per_s = churn.done / churn.seconds
+                asked, _ = gaps_while(args, port, held[name], lambda r=per_s, m=held[name][-1]: Asker(port, m, r))
+                each = adapter_bytes(os.path.dirname(paths[0]))[0]
+                for what, gaps in (("loading", loading), ("asked", asked)):
+                    rows.append({"streams": name, "while": what, "set": which, "mb": each / 1e6, "per_s": per_s, "p50": percentile(gaps, 50),
+                                 "p99": percentile(gaps, 99), "max": max(gaps), "to_silent": percentile(gaps, 99) / base})  # fmt: skip
+                ratio = percentile(loading, 99) / percentile(asked, 99)
+                rows[-2]["to_asked"] = ratio
+                demand(min(ratio, percentile(loading, 99) / base) <= 1.10 or args.small, f"{name}, {which} loading: p99 is {ratio:.2f} of that with the same requests")
+                rows[-2]["load_ms"] = 1000 * percentile(churn.load_s, 50)
+        after = device_free()
+    if free is not None:
+        print(f"free memory of the card after {sum(equality['loads'].values())} loads and {len(rows)} runs: {after - free:+d} bytes")
+        demand(after == free, f"free memory of the card went from {free} to {after}")
+    print(f"gaps between tokens of {args.streams} streams, ms, {args.gap_tokens} tokens each (silent: p99 of two runs within {max(r.get('spread', 0) for r in rows):.1%})")
+    print(f"{'streams':<8} {'while':<8} {'set':<8} {'MB':>6} {'a second':>8} {'add ms':>7} {'gap p50':>8} {'p99':>8} {'max':>8} {'to silent':>9} {'to asked':>8}")
+    number = lambda r, k, form: format(r[k], form) if k in r else ""
+    for r in rows:
+        print(f"{r['streams']:<8} {r['while']:<8} {r.get('set', ''):<8} {number(r, 'mb', '.1f'):>6} {number(r, 'per_s', '.1f'):>8} {number(r, 'load_ms', '.0f'):>7} "
+                     f"{r['p50']:8.3f} {r['p99']:8.3f} {r['max']:8.2f} {number(r, 'to_silent', '.2f'):>9} {number(r, 'to_asked', '.2f'):>8}")  # fmt: skip
+    return {"equal": equality, "gaps": rows}
+
+
+# ---- many ----
+
+
+def make_many(args, folder):
+    """--registered directories over the weight files of a set: hard links, each with a lora_alpha of its own."""
+    sources = set_paths(args, args.weights)
+    for i in range(args.registered):
+        source, at = sources[i % len(sources)], os.path.join(folder, f"a{i:04d}")
+        os.mkdir(at)
+        os.link(os.path.join(source, "adapter_model.safetensors"), os.path.join(at, "adapter_model.safetensors"))
+        with open(os.path.join(source, "adapter_config.json"), encoding="utf-8") as f:
+            config = json.load(f)
+        config["lora_alpha"] += i // len(sources)
+        with open(os.path.join(at, "adapter_config.json"), "w", encoding="utf-8") as f:
+            json.dump(config, f)
+    return adapter_bytes(os.path.dirname(sources[0]))[0]
+
+
+def part_many(args):
+    folder = tempfile.mkdtemp(prefix="many-", dir=os.path.join(args.model, "adapters"))
+    try:
+        each = make_many(args, folder)
+        os.utime(folder)
+        return measure_many(args, folder, each)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure_many(args, folder, each):
+    slot = math.ceil(each * 1.02) + (1 << 16)  # tiles and tables are rounded up
+    options = ["--max-seqs", str(args.in_flight), "--adapter-slots", str(args.resident), "--prefix-cache", "false",
+               "--ctx", str(args.prompt + args.generate + 16), "--adapter-memory", str(int(args.host * slot)), "--adapters", folder,
+               "--state-dir", "none"]  # fmt: skip
+    if args.backend != "cpu":
+        options += ["--lora-arena", str(args.resident * slot)]
+    weights = list(itertools.accumulate((i + 1) ** -args.zipf for i in range(args.registered)))
+    with Server(args, options, args.log) as server:
+        ready, port = server.start_s, server.port
+        known = {a["name"]: a for a in must(port, "GET", "/v1/adapters")["data"]}
+        demand(len(known) == args.registered and len({a["sha256"] for a in known.values()}) == args.registered,
+               f"{len(known)} adapters of {args.registered} are there, {len({a['sha256'] for a in known.values()})} different")  # fmt: skip
+        before, begin, lock = metrics(port), time.monotonic(), threading.Lock()
+        answers, end = [], begin + args.seconds
+
+        def client(seed):
+            rng = random.Random(seed)
+            while time.monotonic() < end:
+                name = f"a{rng.choices(range(args.registered), cum_weights=weights)[0]:04d}"
+                status, first, whole = ask(port, name, args.prompt, args.generate, rng.randrange(1000))
+                with lock:
+                    answers.append((status, first, whole, name))
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(args.in_flight)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        seconds = time.monotonic() - begin
+        now = metrics(port)
+        grown = {k: now[k] - before[k] for k in now}
+        step_s = seconds / max(grown["chorus_steps_total"], 1)
+    requests = grown["chorus_adapter_requests_total"]
+    hits, disk = grown["chorus_adapter_hits_total"], grown["chorus_adapter_disk_reads_total"]
+    loads = grown["chorus_adapter_loads_total"]
+    firsts = [a[1] for a in answers]
+    load_steps = grown["chorus_adapter_load_seconds_total"] / max(loads, 1) / step_s
+    others = args.in_flight - 1
+    bound = 128 + (1 + others) * (1 + 128 + load_steps)  # engine/sched/sched.h, turn_steps 128, one step of prompt
+    waited = now["chorus_adapter_wait_steps_max"]
+    r = {"registered": args.registered, "resident": args.resident, "host": args.host, "mb": each / 1e6, "in_flight": args.in_flight, "ready_s": ready,
+         "seconds": seconds, "answers": len(answers), "refused": sum(a[0] != 200 for a in answers), "distinct": len({a[3] for a in answers}),
+         "tok_s": sum(a[0] == 200 for a in answers) * args.generate / seconds, "step_ms": 1000 * step_s,
+         "hit_device": hits / requests, "hit_disk": disk / requests, "hit_host": 1 - (hits + disk) / requests,
+         "loads_per_s": loads / seconds, "device_gb_s": loads * each / seconds / 1e9, "disk_gb_s": disk * each / seconds / 1e9,
+         "load_ms": 1000 * grown["chorus_adapter_load_seconds_total"] / max(loads, 1), "queue_ms": 1000 * grown["chorus_adapter_queue_seconds_total"] / requests,
+         "first_p50_ms": 1000 * percentile(firsts, 50), "first_p99_ms": 1000 * percentile(firsts, 99), "first_max_ms": 1000 * max(firsts),
+         "preemptions": grown["chorus_preemptions_total"], "wait_steps_max": waited, "bound_steps": bound}  # fmt: skip
+    demand(r["refused"] == 0, f"{r['refused']} of {len(answers)} requests got no whole answer: {[a for a in answers if a[0] != 200][:3]}")
+    demand(waited <= bound, f"somebody waited {waited:.0f} steps for a slot, the bound is {bound:.0f}")
+    print(f"{args.registered} adapters of {each / 1e6:.1f} MB ({args.weights}), {args.resident} on the device, {args.host} in host memory, zipf {args.zipf}, {args.in_flight} in flight, "
+          f"{args.prompt} tokens in and {args.generate} out, {seconds:.1f} s; ready after {ready:.1f} s")  # fmt: skip
+    print(f"answers {len(answers)} over {r['distinct']} adapters, without a whole one {r['refused']}; {r['tok_s']:.0f} tok/s, step {r['step_ms']:.2f} ms")
+    print(f"found on the device {r['hit_device']:.1%}, in host memory or just being read {r['hit_host']:.1%}, read from disk {r['hit_disk']:.1%}")
+    print(f"to the device {r['loads_per_s']:.1f} a second, {r['device_gb_s']:.2f} GB/s; from disk {r['disk_gb_s']:.2f} GB/s; a load takes {r['load_ms']:.1f} ms on average")
+    print(f"first token p50 {r['first_p50_ms']:.0f}, p99 {r['first_p99_ms']:.0f}, worst {r['first_max_ms']:.0f} ms; longest wait for a slot {waited:.0f} steps (bound {bound:.0f}), "
+          f"{r['preemptions']:.0f} preempted")  # fmt: skip
+    return r
+
+
+# ---- cold ----
+
+
+def drop_cache(path):
+    with open(path, "rb") as f:
+        os.fsync(f.fileno())
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_speed(path):
+    """GB/s of a plain reading of a file that is not in the page cache."""
+    drop_cache(path)
+    begin, buffer, total = time.monotonic(), bytearray(4 << 20), 0
+    with open(path, "rb", buffering=0) as f:
+        while n := f.readinto(buffer):
+            total += n
+    return total / (time.monotonic() - begin) / 1e9
+
+
+def part_cold(args):
+    folder = args.cold or os.path.join(args.model, "adapters", "cold")
+    names = sorted((n for n in os.listdir(folder)), key=lambda n: os.path.getsize(os.path.join(folder, n, "adapter_model.safetensors")))
+    file_of = lambda n: os.path.join(folder, n, "adapter_model.safetensors")
+    held = set_paths(args, (args.stream_set or ["qkv"])[0])[:4]
+    largest = os.path.getsize(file_of(names[-1]))
+    arena = sum(os.path.getsize(os.path.join(p, "adapter_model.safetensors")) for p in held) + largest
+    common = ["--max-seqs", "8", "--adapter-slots", str(len(held) + 1), "--prefix-cache", "false",
+              "--ctx", str(args.prompt + max(args.gap_tokens, args.tokens) + 16),
+              "--state-dir", "none", "--adapters", folder, *(x for p in held for x in ("--adapter", f"held-{os.path.basename(p)}={p}"))]  # fmt: skip
+    if args.backend != "cpu":
+        common += ["--lora-arena", str(int(arena * 1.05) + (16 << 20))]
+    disk_gb_s = {n: read_speed(file_of(n)) for n in names}
+    rows = collections.defaultdict(dict)
+    others = {}
+    for memory, states in (("1048576", ("disk, dropped", "disk")), (str(1 << 40), ("host", "device"))):
+        with Server(args, [*common, "--adapter-memory", memory], args.log) as server:
+            port, models = server.port, [f"held-{os.path.basename(p)}" for p in held]
+            for m in [*models, *names]:
+                ask(port, m, args.prompt, 1)  # graphs captured
+            quiet = Watch(port, models, args.prompt, args.tokens).end()
+            for state in states:
+                w = Watch(port, models, args.prompt, args.tokens)
+                windows = []
+                for name in [n for _ in range(args.rounds) for n in names]:
+                    if not w.running():
+                        w.end()
+                        others.setdefault(state, []).append((w, windows))
+                        w, windows = Watch(port, models, args.prompt, args.tokens), []
+                    if state == "disk, dropped":
+                        drop_cache(file_of(name))
+                    if state == "device":
+                        ask(port, name, args.prompt, 1)
+                    tier = must(port, "GET", f"/v1/adapters/{name}")["tier"]
+                    demand(tier == state.split(",")[0], f"{name} is on tier {tier}, not {state}")
+                    begin = time.monotonic_ns()
+                    status, first, _ = ask(port, name, args.prompt, 2)
+                    windows.append((begin, begin + int(first * 1e9)))
+                    demand(status == 200, f"{name}: {status}")
+                    rows[name].setdefault(state, []).append(1000 * first)
+                w.end()
+                others.setdefault(state, []).append((w, windows))
+            for state in states:
+                others[state] = compare(quiet, others[state])
+    print(f"from a request of {args.prompt} tokens to its first token, ms, median of {args.rounds}, four others speaking; disk: plain reading with the page cache dropped")
+    print(f"{'adapter':<16} {'MB':>7} {'disk GB/s':>9} {'dropped':>9} {'on disk':>9} {'in host':>9} {'on device':>9}")
+    out = []
+    for n in names:
+        size = os.path.getsize(file_of(n)) / 1e6
+        median = {s: percentile(v, 50) for s, v in rows[n].items()}
+        out.append({"adapter": n, "mb": size, "disk_gb_s": disk_gb_s[n], **median})
+        print(f"{n:<16} {size:7.1f} {disk_gb_s[n]:9.2f} {median['disk, dropped']:9.1f} {median['disk']:9.1f} {median['host']:9.1f} {median['device']:9.1f}")
+    for state, o in others.items():
+        print(f"others while they wait, {state}: {o['count']} gaps, p99 {o['p99']:.3f} ms, of the same tokens in a quiet run {o['quiet_p99']:.3f} ms: {o['ratio']:.2f}; worst {o['max']:.2f} ms")
+    return {"cold": out, "others": others}
+
+
+def compare(quiet, watched):
+    """Gaps in the windows against those of the same tokens of the quiet run (later tokens have more context)."""
+    at = collections.defaultdict(list)
+    for _, k, g in quiet.gaps:
+        at[k].append(g)
+    mine, same = [], []
+    for w, windows in watched:
+        for k, g in w.within(windows):
+            if k in at:
+                mine.append(g)
+                same.append(random.Random(k).choice(at[k]))
+    p99, quiet_p99 = percentile(mine, 99), percentile(same, 99)
+    return {"count": len(mine), "p99": p99, "quiet_p99": quiet_p99, "ratio": p99 / quiet_p99 if mine else float("nan"), "max": max(mine, default=0)}
+
+
+# ---- the program ----
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("part", choices=("live", "many", "cold"))
+    p.add_argument("--bin", default="build", help="build folder or unpacked bundle")
+    p.add_argument("--model", required=True)
+    p.add_argument("--backend", default="cuda")
+    p.add_argument("--quant", choices=("none", "int8", "int4"))
+    p.add_argument("--prompt", type=int, default=43)
+    p.add_argument("--serve-args", default="", help="more options of chorus serve, separated by spaces")
+    p.add_argument("--start-timeout", type=float, default=120)
+    p.add_argument("--out", default="gpu-adapters", help="folder of results and logs")
+    p.add_argument("--small", action="store_true", help="a trial of this script: gaps are not judged")
+    live = p.add_argument_group("live")
+    live.add_argument("--stream-set", action="append", help="sets whose adapters speak (qkv, seven); cold: the first")
+    live.add_argument("--churn", action="append", help="sets that come and go (small, qkv, seven)")
+    live.add_argument("--streams", type=int, default=8)
+    live.add_argument("--tokens", type=int, default=2000, help="of the streams that must be equal; cold: of the others")
+    live.add_argument("--gap-tokens", type=int, default=800, help="of the streams whose gaps are measured")
+    live.add_argument("--cycles", type=int, default=500, help="loads while streams must be equal")
+    live.add_argument("--large-cycles", type=int, default=12, help="more of them of each further set")
+    many = p.add_argument_group("many")
+    many.add_argument("--weights", default="many", help="set whose files are shared")
+    many.add_argument("--registered", type=int, default=1000)
+    many.add_argument("--resident", type=int, default=16)
+    many.add_argument("--host", type=int, default=200, help="adapters that fit in host memory")
+    many.add_argument("--in-flight", type=int, default=32)
+    many.add_argument("--generate", type=int, default=100)
+    many.add_argument("--zipf", type=float, default=1.1)
+    many.add_argument("--seconds", type=float, default=25, help="many: how long requests begin; live: patience with loads")
+    cold = p.add_argument_group("cold")
+    cold.add_argument("--cold", help="folder of adapters of several sizes (MODEL/adapters/cold)")
+    cold.add_argument("--rounds", type=int, default=3)
+    args = p.parse_args()
+    args.serve_args, args.quant_given = args.serve_args.split(), args.quant is not None
+    args.log = os.path.join(args.out, f"adapters-{args.part}.log")
+    return args
+
+
+def main():
+    if sys.argv[1:] == ["--watch"]:
+        return watch()
+    args = arguments()
+    if not program(args, "chorus"):
+        say(f"there is no chorus in {args.bin}")
+        return 2
+    os.makedirs(args.out, exist_ok=True)
+    begin = time.monotonic()
+    result = {"live": part_live, "many": part_many, "cold": part_cold}[args.part](args)
+    path, known = os.path.join(args.out, "adapters.json"), {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            known = json.load(f)
+    known[args.part] = {**result, "not_met": BAD, "took_s": time.monotonic() - begin}
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(known, f, indent=1)
+    print(f"{args.part}: {time.monotonic() - begin:.1f} s, {len(BAD)} demands not met")
+    return 1 if BAD else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
