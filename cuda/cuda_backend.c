@@ -7,6 +7,7 @@
 
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_pass.h"
+#include "cuda/cuda_states.h"
 #include "cuda/cuda_slots.h"
 #include "cuda/cuda_state.h"
 #include "cuda/cuda_step.h"
@@ -289,6 +290,7 @@ static const struct backend_ops cuda_ops = {
     .step_launch = cuda_step_launch,
     .step_finish = cuda_step_finish,
     .read_logits = cuda_step_read_logits,
+    .read_hidden = cuda_states_read,
     .fit_pages = cuda_fit_pages,
     .rows_best = cuda_rows_best,
     .page_bytes = cuda_memory_page_bytes,

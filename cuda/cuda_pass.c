@@ -312,7 +312,7 @@ void cuda_pass_mlp_out(struct backend *b, int layer)
 void cuda_pass_head(struct backend *b)
 {
     struct cuda_backend *c = cuda_backend_of(b);
-    if (idle(c))
+    if (idle(c) || c->step.states_only)
         return;
     struct linear_args a = linear_of(c, STACK_HEAD(c->w.shape.layers));
     read_normed(c, &a);
@@ -328,7 +328,7 @@ void cuda_pass_head(struct backend *b)
 void cuda_pass_sample(struct backend *b)
 {
     struct cuda_backend *c = cuda_backend_of(b);
-    if (idle(c))
+    if (idle(c) || c->step.states_only)
         return;
     struct sample_args a = {
         .step = &c->step.dev,

@@ -33,6 +33,7 @@ struct cuda_step {
     struct cuda_bucket bucket;
     const struct batch *batch; /* borrowed; NULL while the pass is tried or recorded */
     int pieces;                /* of all rows, for adapters */
+    bool states_only;          /* no row draws: there is nothing to do behind the layers */
     struct step_dev dev;
     const struct attend_split *split; /* device, like the next five */
     const int32_t *single;
@@ -49,6 +50,7 @@ struct cuda_step {
 struct cuda_flight {
     uint8_t *pinned;                  /* owned, pinned: its image */
     struct sample_result *results;    /* owned, pinned, [outs_max] */
+    float *states;                    /* owned, pinned, [outs_max, hidden_stride] residuals */
     cudaEvent_t finished;             /* owned */
     const struct batch *batch;        /* borrowed */
     const struct sample_dev *samples; /* in `pinned` */
@@ -87,6 +89,7 @@ struct cuda_backend {
     int flight_count;   /* launched and not finished */
     float *row;         /* pinned, [V]: logits of a row that the host draws */
     float *row_scratch; /* owned */
+    float *final_norm;  /* owned, [M] the weight's copy here */
     int32_t *places;    /* owned, [V] of sample_rows */
     struct cuda_step step;
 };

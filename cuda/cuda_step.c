@@ -15,6 +15,7 @@
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_image.h"
 #include "cuda/cuda_pass.h"
+#include "cuda/cuda_states.h"
 #include "cuda/sample_rows.h"
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
@@ -48,6 +49,8 @@ enum status cuda_step_init(struct cuda_backend *c, struct err *e)
                                 "pinned memory for logits", e);
     for (int i = 0; st == STATUS_OK && i < BACKEND_FLIGHTS; i++)
         st = init_flight(c, &c->flights[i], e);
+    if (st == STATUS_OK)
+        st = cuda_states_init(c, e);
     if (st != STATUS_OK)
         return st;
     c->row_scratch = mem_alloc(sample_scratch_floats(c->w.shape.vocab), sizeof *c->row_scratch);
@@ -60,6 +63,7 @@ enum status cuda_step_init(struct cuda_backend *c, struct err *e)
 void cuda_step_deinit(struct cuda_backend *c)
 {
     cuda_graphs_destroy(&c->graphs);
+    cuda_states_deinit(c);
     for (int i = 0; i < BACKEND_FLIGHTS; i++) {
         struct cuda_flight *f = &c->flights[i];
         (void)cudaFreeHost(f->pinned);
@@ -281,6 +285,7 @@ enum status cuda_step_begin(struct backend *b, const struct batch *batch)
     size_t bytes = pack_samples(c, f, &host, cuda_image_pack(&host, batch, c->slots.gain));
     cuda_many_begin(&c->many, batch, c->slots.gain);
     c->step.batch = batch;
+    c->step.states_only = !cuda_states_draws(batch);
     c->step.pieces = host.head->pieces[VIEW_ROWS].count;
     return cuda_backend_check(
         c, cudaMemcpyAsync(c->ws.image, f->pinned, bytes, cudaMemcpyHostToDevice, c->stream),
@@ -347,6 +352,8 @@ enum status cuda_step_launch(struct backend *b)
                                                 (size_t)f->outs * sizeof *f->results,
                                                 cudaMemcpyDeviceToHost, c->stream),
                                 "step_launch", NULL);
+    if (st == STATUS_OK)
+        st = cuda_states_copy(c, f);
     if (st == STATUS_OK && f->host_count > 0)
         st = draw_rows(c, f);
     if (st == STATUS_OK)

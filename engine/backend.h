@@ -53,9 +53,7 @@ struct backend_options {
     bool deterministic;     /* card: a row's last bits never depend on the size of its step */
 };
 
-/* An adapter as the device wants it, in host memory; implementations begin their own struct with
- * it.
- */
+/* An adapter as the device wants it, in host memory; an implementation's own struct begins so. */
 struct backend_image {
     size_t bytes; /* of host memory, all in all */
 };
@@ -117,13 +115,15 @@ struct backend_ops {
     void (*mlp_in)(struct backend *b, int layer);
     void (*mlp_out)(struct backend *b, int layer); /* x += down(h) (+ LoRA) */
     void (*head)(struct backend *b);               /* logits[O, V] of norm(x[out_row]) (+ LoRA) */
-    void (*sample)(struct backend *b);             /* results[O] */
+    void (*sample)(struct backend *b);             /* results[O], but of rows for hidden states */
     enum status (*step_launch)(struct backend *b);
     /* results [O] of the launched step. STATUS_DEVICE_LOST is final. */
     enum status (*step_finish)(struct backend *b, struct sample_result *results, struct err *e);
 
-    /* Tests and prompt scoring: logits of output row o, [V] fp32, of the last finished step. */
+    /* Of output row o of the last finished step, fp32: its logits [V], for tests; behind the final
+     * norm its hidden state [M], of rows that asked for it, until the next step_launch. */
     enum status (*read_logits)(struct backend *b, int o, float *logits);
+    void (*read_hidden)(const struct backend *b, int o, float *state);
     /* Lowers plan->pages to what the device has room for; STATUS_NO_MEMORY says what would fit when
      * that is fewer than pages_min. NULL: the caller goes by the machine's memory. */
     enum status (*fit_pages)(struct backend *b, const struct model *m, struct backend_plan *plan,

@@ -64,6 +64,7 @@ static void fill_info(struct engine *e)
     static const char *const arch[ARCH_COUNT] = {"llama", "mistral", "qwen2", "qwen3"};
     const struct model *m = e->parts.model;
     const struct model_defaults *d = &m->defaults;
+    bool embeds = m->pooling.kind != POOLING_NONE;
     e->info = (struct engine_info){
         .model_dir = e->model_dir,
         .arch = arch[m->shape.arch],
@@ -74,6 +75,9 @@ static void fill_info(struct engine *e)
         .ctx_max = e->opt.ctx_max,
         .seqs_max = e->opt.seqs_max,
         .kv_pages = e->opt.kv_pages,
+        .embed_width = embeds ? m->shape.hidden : 0,
+        .embed_why = m->pooling.why.msg,
+        .embed_normalize = m->pooling.normalize,
         .defaults = {.temperature = (float)known_or(d->temperature, 1),
                      .top_p = (float)known_or(d->top_p, 1),
                      .min_p = (float)known_or(d->min_p, 0),
@@ -96,11 +100,12 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
     e->window = mem_calloc(LIMIT_SCHED_WINDOW, sizeof(struct seq *));
     e->found = mem_calloc((size_t)sched_pages_for(e->opt.ctx_max), sizeof *e->found);
     e->results = mem_calloc((size_t)plan->outs_max, sizeof *e->results);
+    e->state = mem_calloc((size_t)e->parts.model->shape.hidden, sizeof *e->state);
     e->slots = mem_calloc((size_t)e->slot_count, sizeof *e->slots);
     strbuf_init(&e->piece, e->parts.detok.text_max + DETOK_END_BYTES);
     bool piece = strbuf_reserve(&e->piece, e->piece.max) != NULL;
     if (!e->waiting || !e->running || !e->sched_running || !e->sched_waiting || !e->window ||
-        !e->found || !e->results || !e->slots || !piece)
+        !e->found || !e->results || !e->state || !e->slots || !piece)
         return STATUS_NO_MEMORY;
     for (int i = 0; i < e->slot_count; i++)
         e->slots[i].next_free = i + 1 < e->slot_count ? i + 1 : -1;
@@ -136,6 +141,7 @@ static void free_arrays(struct engine *e)
     strbuf_deinit(&e->piece);
     mem_free(e->slots);
     mem_free(e->results);
+    mem_free(e->state);
     mem_free(e->found);
     mem_free(e->window);
     mem_free(e->sched_waiting);

@@ -69,6 +69,7 @@ struct engine {
     int flight_max;                /* 2: a step is launched while the one before it is in flight */
     int flight_count;              /* launched and not finished */
     struct sample_result *results; /* owned, [outs_max] */
+    float *state;                  /* owned, [M] a row's hidden state */
     struct strbuf piece;           /* text of one token; its room is made at start */
     bool notify;                   /* some outbox became ready in this turn */
     enum status lost;              /* not STATUS_OK: the device is gone, and why */

@@ -42,6 +42,9 @@ struct engine_request {
      * reference of its own. An answer ends by itself (ENGINE_FINISH_STOP) once nothing may follow;
      * one cut by max_tokens or a stop is a beginning. */
     struct grammar *grammar;
+    /* The prompt's embedding is wanted, pooled as the model says: no token is made, and what says
+     * how (sampling, max_tokens, stops, grammar, prompt_logprobs) is not looked at. */
+    bool embed;
 };
 
 enum engine_event_kind {
@@ -77,6 +80,9 @@ struct engine_event {
     struct token_logprob top[LIMIT_TOP_LOGPROBS];
     struct engine_usage usage; /* terminal events */
     struct err err;            /* ERROR */
+    /* DONE of an `embed` request: engine_info.embed_width values, the reader's from now on, who
+     * gives them to mem_free; else NULL. */
+    float *embedding;
 };
 
 #endif

@@ -22,6 +22,9 @@ struct engine_info {
     int ctx_max;
     int seqs_max;
     int kv_pages;
+    int embed_width; /* values of an embedding; 0: it makes none, and why */
+    const char *embed_why;
+    bool embed_normalize;          /* the model's embeddings have length 1 */
     struct sample_params defaults; /* of generation_config.json; temperature 1 where silent */
 };
 

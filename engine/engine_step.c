@@ -141,7 +141,7 @@ static int rows_cap(const struct engine *e, const struct seq *s)
         return 0;
     if (s->flying_rows > 0 && seq_scores(s))
         return 0;
-    return seq_scores(s) ? s->room - e->room_need + 1 : INT32_MAX;
+    return s->prompt_logprobs && seq_scores(s) ? s->room - e->room_need + 1 : INT32_MAX;
 }
 
 static void summarise(const struct engine *e, const struct seq *s, struct sched_seq *q)
@@ -427,6 +427,7 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
         .banned = s->ends,
         .banned_count = s->grammar ? 0 : seq_banned_count(s, seq_made(s) + s->pending),
         .mask = s->grammar ? s->mask : NULL,
+        .hidden = s->pooled.kind != POOLING_NONE,
     };
     for (int k = 0; k < s->adapter_count; k++) {
         q->slots[k] = s->adapters[k].slot;
@@ -553,6 +554,21 @@ static void account_rows(struct engine *e, struct seq *s, int rows)
                              &s->tokens[full * LIMIT_KV_PAGE_TOKENS]);
 }
 
+/* Output row o holds the state of token index - 1. With the last one the embedding is complete, and
+ * the sequence is not ours any more. */
+static void emit_state(struct engine *e, struct seq *s, int index, int o)
+{
+    struct backend *b = e->parts.backend;
+    b->ops->read_hidden(b, o, e->state);
+    pooling_add(&s->pooled, index - 1, e->state);
+    s->scored = index + 1;
+    if (index < s->count)
+        return;
+    pooling_end(&s->pooled, s->count);
+    s->first_token_ns = s->last_token_ns = engine_now(e);
+    engine_seqs_end(e, s, ENGINE_EVENT_DONE, ENGINE_FINISH_STOP, NULL);
+}
+
 /* The sequence may end, and is not ours any more then. */
 static void emit_result(struct engine *e, struct seq *s, int index, const struct sample_result *r)
 {
@@ -594,7 +610,9 @@ static void emit(struct engine *e, struct engine_flight *f)
     }
     for (int o = 0; o < f->batch.batch.out_count; o++) {
         int i = f->batch.out_seq[o];
-        if (f->seqs[i])
+        if (f->seqs[i] && f->seqs[i]->pooled.kind != POOLING_NONE)
+            emit_state(e, f->seqs[i], f->batch.out_index[o], o);
+        else if (f->seqs[i])
             emit_result(e, f->seqs[i], f->batch.out_index[o], &e->results[o]);
     }
 }

@@ -102,6 +102,22 @@ enum status engine_check_adapters(const struct engine *e, const struct engine_ad
     return st;
 }
 
+/* No token is made: the prompt may fill the context. The row of its last token is awaited as if one
+ * were drawn, so room for one is kept. */
+static enum status check_embed_length(const struct engine_request *r, int ctx, int pool,
+                                      int *max_new, struct err *err)
+{
+    if (r->prompt_count > ctx)
+        return err_set(err, STATUS_CONTEXT_LENGTH, "prompt",
+                       "The context holds %d tokens, but the input has %d.", ctx, r->prompt_count);
+    if (r->prompt_count > pool)
+        return err_set(err, STATUS_LIMIT, "prompt",
+                       "The KV cache holds %d tokens, but the input has %d.", pool,
+                       r->prompt_count);
+    *max_new = 1;
+    return STATUS_OK;
+}
+
 /* How many tokens may be made: what the request asks for, or what context and pool hold. The KV of
  * the last one is never needed. */
 static enum status check_length(const struct engine *e, const struct engine_request *r,
@@ -113,6 +129,8 @@ static enum status check_length(const struct engine *e, const struct engine_requ
     if (r->max_tokens < 0 || r->min_tokens < 0)
         return err_set(err, STATUS_INVALID, r->max_tokens < 0 ? "max_tokens" : "min_tokens",
                        "A number of tokens is negative.");
+    if (r->embed)
+        return check_embed_length(r, ctx, pool, max_new, err);
     int64_t need = (int64_t)r->prompt_count + (r->max_tokens > 0 ? r->max_tokens : 1);
     if (need > ctx && r->max_tokens > 0 && r->prompt_count < ctx)
         return err_set(err, STATUS_CONTEXT_LENGTH, "max_tokens",
@@ -141,6 +159,9 @@ static enum status check_request(const struct engine *e, const struct engine_req
     enum status st = check_length(e, r, max_new, err);
     for (int i = 0; st == STATUS_OK && i < r->prompt_count; i++)
         st = check_token(e, err, "prompt", i, r->prompt[i]);
+    if (st == STATUS_OK && r->embed && e->info.embed_width == 0)
+        st = err_set(err, STATUS_UNSUPPORTED, "model", "This model makes no embeddings: %s.",
+                     e->info.embed_why);
     if (st == STATUS_OK)
         st = check_sampling(e, &r->sampling, err);
     if (st == STATUS_OK)
@@ -236,11 +257,33 @@ static void tell_resolved(const struct engine_request *r, const uint64_t *genera
     }
 }
 
+/* A request for an embedding without what does not count for one. */
+static struct engine_request only_embed(const struct engine_request *r)
+{
+    struct engine_request out = {
+        .request_id = r->request_id,
+        .prompt = r->prompt,
+        .prompt_count = r->prompt_count,
+        .adapter_count = r->adapter_count,
+        .sampling = {.top_p = 1, .typical_p = 1, .repetition_penalty = 1, .logprobs = -1},
+        .cache_prompt = r->cache_prompt,
+        .cache_salt = r->cache_salt,
+        .embed = true,
+    };
+    memcpy(out.adapters, r->adapters, sizeof out.adapters);
+    return out;
+}
+
 enum status engine_submit(struct engine *e, const struct engine_request *r, uint64_t *id,
                           struct engine_adapter_use *resolved, struct err *err)
 {
     uint64_t generations[LIMIT_ADAPTERS_PER_REQUEST] = {0};
+    struct engine_request plain;
     int max_new = 0;
+    if (r->embed) {
+        plain = only_embed(r);
+        r = &plain;
+    }
     enum status st = check_request(e, r, &max_new, err);
     if (st != STATUS_OK)
         return st;
@@ -260,6 +303,7 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
         .detok_bytes = e->parts.detok.state_bytes,
         .text_bytes = (size_t)e->text_bytes,
         .mask_words = e->trie ? e->trie->mask_words : 0,
+        .pooled = {.kind = e->parts.model->pooling.kind, .width = e->parts.model->shape.hidden},
     };
     struct seq *s = NULL;
     st = seq_create(&setup, &s);
@@ -360,6 +404,10 @@ int engine_read(struct engine *e, uint64_t id, struct engine_event *events, int 
     while (s && n < max && outbox_pop(&s->outbox, &events[n]))
         n++;
     bool done = s && s->outbox.ended && s->outbox.count == 0;
+    if (done && events[n - 1].kind == ENGINE_EVENT_DONE) {
+        events[n - 1].embedding = s->pooled.out;
+        s->pooled.out = NULL;
+    }
     if (done)
         forget(e, s);
     else if (s && s->paused && n > 0)

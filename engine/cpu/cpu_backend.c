@@ -258,6 +258,13 @@ static enum status cpu_read_logits(struct backend *b, int o, float *logits)
     return STATUS_OK;
 }
 
+static void cpu_read_hidden(const struct backend *b, int o, float *state)
+{
+    const struct cpu_backend *c = (const struct cpu_backend *)b;
+    CHECK(o >= 0 && o < c->outs.rows);
+    memcpy(state, c->out + (size_t)o * c->hidden_stride, (size_t)c->w.shape.hidden * sizeof *state);
+}
+
 static size_t cpu_page_bytes(const struct model_shape *s)
 {
     return (size_t)s->layers * page_floats_of(s) * sizeof(float);
@@ -281,6 +288,7 @@ static const struct backend_ops cpu_ops = {
     .step_launch = cpu_step_launch,
     .step_finish = cpu_step_finish,
     .read_logits = cpu_read_logits,
+    .read_hidden = cpu_read_hidden,
     .page_bytes = cpu_page_bytes,
 };
 

@@ -93,6 +93,7 @@ struct cpu_backend {
     float *embed_scratch; /* [threads, LIMIT_ADAPTER_RANK] */
 
     const struct batch *batch; /* borrowed from step_begin to step_finish */
+    bool draws; /* some output row is not for its hidden state alone: it needs logits */
     struct cpu_view all;
     struct cpu_view outs;
     struct cpu_attend_tile *tiles;     /* [rows_max] */

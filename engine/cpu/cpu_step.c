@@ -175,6 +175,9 @@ enum status cpu_step_begin(struct backend *b, const struct batch *batch)
     struct cpu_backend *c = self(b);
     check_batch(c, batch);
     c->batch = batch;
+    c->draws = false;
+    for (int o = 0; o < batch->out_count; o++)
+        c->draws |= !batch->out[o].hidden;
     make_views(c, batch);
     make_tiles(c, batch);
     return STATUS_OK;
@@ -627,8 +630,10 @@ static void task_sample(void *ctx, int arg, int begin, int end, int thread)
     (void)arg;
     struct cpu_backend *c = ctx;
     for (int o = begin; o < end; o++)
-        sample_logits(c->logits + (size_t)o * c->vocab_stride, c->w.shape.vocab, &c->batch->out[o],
-                      c->sample_scratch + (size_t)thread * c->sample_floats, &c->results[o]);
+        if (!c->batch->out[o].hidden)
+            sample_logits(c->logits + (size_t)o * c->vocab_stride, c->w.shape.vocab,
+                          &c->batch->out[o], c->sample_scratch + (size_t)thread * c->sample_floats,
+                          &c->results[o]);
 }
 
 /* ---- Operations of backend.h ---- */
@@ -707,6 +712,8 @@ void cpu_step_head(struct backend *b)
     if (c->outs.rows == 0)
         return;
     record(c, task_final_norm, 0, c->outs.rows, (size_t)c->w.shape.hidden * ROW_WORK);
+    if (!c->draws)
+        return;
     record_shrink(c, STACK_HEAD(c->w.shape.layers), &c->outs);
     record_panels(c, task_head, 0, c->w.head.panels, panel_work(&c->outs, c->w.shape.hidden));
 }
@@ -714,7 +721,8 @@ void cpu_step_head(struct backend *b)
 void cpu_step_sample(struct backend *b)
 {
     struct cpu_backend *c = self(b);
-    record(c, task_sample, 0, c->outs.rows, (size_t)c->w.shape.vocab * SAMPLE_WORK);
+    if (c->draws)
+        record(c, task_sample, 0, c->outs.rows, (size_t)c->w.shape.vocab * SAMPLE_WORK);
 }
 
 enum status cpu_step_launch(struct backend *b)

@@ -449,6 +449,9 @@ static enum status read_configs(struct loader *l)
     m->eos_count = l->config.eos_count;
     memcpy(m->eos, l->config.eos, sizeof m->eos);
     m->defaults = (struct model_defaults){NAN, NAN, NAN, NAN, -1};
+    st = pooling_read(&l->root, m->shape.hidden, &m->pooling, l->e);
+    if (st != STATUS_OK)
+        return st;
     st = file_read(&l->root, "generation_config.json", LIMIT_CONFIG_JSON_BYTES, &text, &n, NULL,
                    l->e);
     if (st == STATUS_NOT_FOUND)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/model/pooling.h"
 #include "engine/model/tensor.h"
 
 /* Linear sites that an adapter can change. Site index of a layer's linear: layer * LINEAR_COUNT +
@@ -93,6 +94,7 @@ struct model {
     int32_t eos[MODEL_EOS_MAX];
     int eos_count;
     struct model_defaults defaults;
+    struct pooling pooling;
     size_t weight_bytes; /* as stored */
     int64_t parameters;
     struct model_files *files; /* owned mappings */

@@ -49,6 +49,7 @@ struct sample_row {
     const uint32_t *mask; /* one bit an id, 1 = allowed ([ceil(V/32)]); NULL: all */
     int32_t forced; /* >= 0: score this token instead of drawing (log-probabilities of a prompt);
                        -1: draw */
+    bool hidden;    /* no token: the row's hidden state is wanted, see backend_ops.read_hidden */
 };
 
 struct token_logprob {

@@ -98,6 +98,9 @@ static void sort_order(struct batch_builder *b, const struct batch_seq *seqs, in
     b->scratch = to;
 }
 
+/* Of a row that nothing is drawn from. */
+static const struct sample_params nothing = {.logprobs = -1};
+
 static void add_out(struct batch_builder *b, const struct batch_seq *q, int seq, int row, int index)
 {
     struct batch *t = &b->batch;
@@ -105,6 +108,12 @@ static void add_out(struct batch_builder *b, const struct batch_seq *q, int seq,
     int o = t->out_count++;
     bool scored = index < q->token_count;
     t->out_row[o] = row;
+    b->out_seq[o] = seq;
+    b->out_index[o] = index;
+    if (q->hidden) {
+        t->out[o] = (struct sample_row){.params = &nothing, .forced = 0, .hidden = true};
+        return;
+    }
     t->out[o] = (struct sample_row){
         .params = q->params,
         .tokens = q->tokens,
@@ -115,8 +124,6 @@ static void add_out(struct batch_builder *b, const struct batch_seq *q, int seq,
         .mask = scored ? NULL : q->mask,
         .forced = scored ? q->tokens[index] : -1,
     };
-    b->out_seq[o] = seq;
-    b->out_index[o] = index;
 }
 
 /* Rows, page table and output rows of sequence `seq` as number s of the step. */

@@ -58,6 +58,7 @@ struct batch_seq {
     const int32_t *banned;
     int banned_count;
     const uint32_t *mask; /* of the token to be drawn; NULL: all */
+    bool hidden;          /* output rows are for their hidden states, no token is drawn */
 };
 
 /* The arrays of a batch, sized once; and where its output rows came from. */

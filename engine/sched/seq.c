@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/base/mem.h"
 #include "engine/sched/sched.h"
 
 /* Bounds the memory of one request; the longest context needs a few megabytes. */
@@ -40,9 +41,11 @@ static enum status copy_request(struct seq *s, const struct seq_setup *setup)
     s->min_new = r->min_tokens;
     s->keep_special = r->keep_special;
     s->include_stop = r->include_stop;
+    s->pooled.kind = r->embed ? setup->pooled.kind : POOLING_NONE;
+    s->pooled.width = setup->pooled.width;
     s->prompt_logprobs = r->prompt_logprobs;
     s->cache_write = setup->prefix_cache && r->cache_prompt;
-    s->cache_read = s->cache_write && !r->prompt_logprobs;
+    s->cache_read = s->cache_write && !r->prompt_logprobs && !pooling_takes_all(s->pooled.kind);
     s->scored = 1;
 
     s->sampling = r->sampling;
@@ -53,6 +56,13 @@ static enum status copy_request(struct seq *s, const struct seq_setup *setup)
     if (r->sampling.bias_count > 0)
         memcpy(bias, r->sampling.bias, (size_t)r->sampling.bias_count * sizeof *bias);
     return copy_stops(s, setup);
+}
+
+static enum status make_pool(struct pooled *p, struct arena *a)
+{
+    p->sum = arena_alloc(a, (size_t)p->width, sizeof *p->sum);
+    p->out = mem_alloc((size_t)p->width, sizeof *p->out); /* goes to the reader */
+    return p->sum && p->out ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 static enum status make_room(struct seq *s, const struct seq_setup *setup)
@@ -67,6 +77,8 @@ static enum status make_room(struct seq *s, const struct seq_setup *setup)
     s->mask =
         arena_alloc(&s->arena, setup->request->grammar ? setup->mask_words : 0, sizeof *s->mask);
     if (!s->tokens || !s->pages || !s->keys || !s->detok || !s->text || !s->mask)
+        return STATUS_NO_MEMORY;
+    if (s->pooled.kind != POOLING_NONE && make_pool(&s->pooled, &s->arena) != STATUS_OK)
         return STATUS_NO_MEMORY;
     if (setup->request->grammar)
         s->grammar = grammar_ref(setup->request->grammar);
@@ -106,6 +118,7 @@ void seq_drop_grammar(struct seq *s)
 
 void seq_destroy(struct seq *s)
 {
+    mem_free(s->pooled.out);       /* nobody read it */
     grammar_unref(s->grammar);     /* the engine thread never saw it */
     struct arena arena = s->arena; /* s lives in it */
     arena_deinit(&arena);
@@ -147,7 +160,7 @@ int seq_made(const struct seq *s)
 
 bool seq_scores(const struct seq *s)
 {
-    return s->prompt_logprobs && s->scored < s->prompt_count;
+    return (s->prompt_logprobs || pooling_takes_all(s->pooled.kind)) && s->scored < s->prompt_count;
 }
 
 int seq_banned_count(const struct seq *s, int made)

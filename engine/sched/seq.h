@@ -9,8 +9,7 @@
  * preemption are the same thing. A full outbox pauses a sequence: the scheduler leaves it out.
  *
  * Everything a request can ever need is allocated by seq_create: nothing grows on the step path.
- * The engine thread owns all fields but those of the reader's side, which are under the engine's
- * lock.
+ * The engine thread owns all fields but the reader's side, which is under the engine's lock.
  */
 #ifndef CHORUS_SCHED_SEQ_H
 #define CHORUS_SCHED_SEQ_H
@@ -19,6 +18,7 @@
 #include "engine/base/arena.h"
 #include "engine/engine_request.h"
 #include "engine/grammar/grammar_state.h"
+#include "engine/model/pooling.h"
 #include "engine/sched/outbox.h"
 #include "engine/sched/prefix_cache.h"
 #include "engine/sched/stop.h"
@@ -74,7 +74,8 @@ struct seq {
     int flying_rows;
     int pending;
     int pending_out;
-    int scored; /* prompt tokens below this index need no PROMPT_TOKEN event any more */
+    int scored;           /* prompt tokens below this index need no PROMPT_TOKEN event any more */
+    struct pooled pooled; /* where an embedding is wanted: of the tokens before scored - 1 */
     struct prefix_key seed;
     struct prefix_key *keys; /* [pages_max] chain of the full pages */
     int key_count;
@@ -120,11 +121,11 @@ struct seq_setup {
     bool prefix_cache;
     size_t detok_bytes;
     size_t text_bytes;
-    size_t mask_words; /* of a request with a grammar */
+    size_t mask_words;    /* of a request with a grammar */
+    struct pooled pooled; /* kind and width, of a request for an embedding */
 };
 
-/* Copies the request, but for its adapters: the caller sets those, then seq_seed. STATUS_NO_MEMORY.
- */
+/* Copies the request but for its adapters, which the caller sets, then seq_seed. */
 WARN_UNUSED enum status seq_create(const struct seq_setup *setup, struct seq **out);
 void seq_destroy(struct seq *s);
 /* Engine thread: the grammar is not needed any more. */
@@ -134,12 +135,11 @@ void seq_drop_grammar(struct seq *s);
 void seq_seed(struct seq *s, const char *salt);
 /* Computes the keys of full pages up to `tokens` tokens. */
 void seq_extend_keys(struct seq *s, int tokens);
-/* Pages that may come from the cache: the last known token must be computed, its logits are wanted.
- */
+/* Pages that may come from the cache: the last known token's row is wanted. */
 int seq_cacheable_pages(const struct seq *s);
 /* Tokens made so far. */
 int seq_made(const struct seq *s);
-/* True while prompt rows are wanted as outputs. */
+/* True while prompt rows are wanted as outputs, to be scored or pooled. */
 bool seq_scores(const struct seq *s);
 /* Ids that must not be drawn when `made` tokens were made before. */
 int seq_banned_count(const struct seq *s, int made);

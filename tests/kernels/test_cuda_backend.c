@@ -129,6 +129,7 @@ static struct drive open_planned(const struct model *m, const struct backend_opt
 {
     struct drive d = {
         .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = *p, .chunk = 1 << 20};
+    d.width = m->shape.hidden;
     struct err e = {0};
     if (cuda_backend_open(opt, &d.b, &e) != STATUS_OK)
         fail_msg("backend: %s", e.msg);
@@ -404,6 +405,90 @@ static void test_cuda_backend_many_runs(void **state)
     check_runs(ARCH_LLAMA, "none", WEIGHT_BF16);
     check_runs(ARCH_QWEN2, "int8", WEIGHT_INT8);
     check_runs(ARCH_QWEN2, "int4", WEIGHT_INT4);
+}
+
+/* ---- hidden states ---- */
+
+/* The company with every other sequence for its states: in steps of few rows and of many, of chunks
+ * and whole prompts, and alone, where no row of a step draws. A state is the final norm's output,
+ * which has the errors of what goes into the head. */
+static void compare_states(const struct world *w, const struct drive_seq *want,
+                           const struct drive_seq *got, const char *what, double *worst)
+{
+    const struct model_shape *s = &w->model->shape;
+    const int count = want->prompt_count * s->hidden;
+    double squares = 0.0, most = 0.0;
+    assert_int_equal(want->state_rows, want->prompt_count);
+    assert_int_equal(got->state_rows, want->prompt_count);
+    for (int i = 0; i < count; i++) {
+        double off = fabs((double)want->states[i] - (double)got->states[i]);
+        squares += (double)want->states[i] * (double)want->states[i];
+        most = off <= most ? most : off;
+    }
+    double bound = error_bound(s, sqrt(squares / count));
+    if (!(most <= bound && squares > 0))
+        fail_msg("%s: states of %d adapters: off by %g, bound %g", what, want->adapter_count, most,
+                 bound);
+    *worst = fmax(*worst, most / bound);
+}
+
+static void check_states(enum model_arch arch, const char *quant, enum weight_format layers,
+                         const struct backend_plan *p, int chunk, bool deterministic)
+{
+    char what[64];
+    snprintf(what, sizeof what, "%s %s, %d rows, chunks of %d", arch_names[arch], quant,
+             p->rows_max, chunk);
+    struct world w = make_world(arch, DTYPE_BF16);
+    struct model *served = served_model(arch, DTYPE_BF16, layers, WEIGHT_BF16);
+    struct backend_options opt = {
+        .quant = quant, .head_quant = "none", .deterministic = deterministic};
+    struct drive cpu = drive_open(served, &(struct backend_options){.threads = 1}, p);
+    struct drive card = open_planned(w.model, &opt, p);
+    struct drive_seq want[SEQS], got[SEQS], alone[SEQS];
+    double worst = 0.0;
+    load_adapters(&w, &cpu);
+    load_adapters(&w, &card);
+    cpu.chunk = card.chunk = chunk;
+    make_seqs(&w, want);
+    for (int i = 0; i < SEQS; i++) {
+        want[i].generate = 1;
+        want[i].embed = i % 2;
+        got[i] = alone[i] = want[i];
+    }
+    drive_run(&cpu, want, SEQS);
+    drive_run(&card, got, SEQS);
+    for (int i = 0; i < SEQS; i++) {
+        if (!want[i].embed) {
+            worst = fmax(worst, compare_logits(&w, &want[i], &got[i], card.vocab, what));
+            continue;
+        }
+        compare_states(&w, &want[i], &got[i], what, &worst);
+        drive_run(&card, &alone[i], 1);
+        compare_states(&w, &want[i], &alone[i], what, &worst);
+        if (deterministic)
+            assert_memory_equal(alone[i].states, got[i].states,
+                                (size_t)(got[i].prompt_count * card.width) * sizeof(float));
+        drive_free(&alone[i], 1);
+    }
+    printf("figure: states, %s: largest error %.2f of the bound\n", what, worst);
+    drive_free(want, SEQS);
+    drive_free(got, SEQS);
+    drive_close(&cpu);
+    drive_close(&card);
+    fixture_model_free(served);
+    free_world(&w);
+}
+
+static void test_cuda_backend_states(void **state)
+{
+    (void)state;
+    struct backend_plan few = plan, large = plan;
+    few.rows_max = 40;
+    few.outs_max = 40;
+    large.rows_max = large.outs_max = PROMPT * SEQS;
+    check_states(ARCH_LLAMA, "none", WEIGHT_BF16, &few, 9, true);
+    check_states(ARCH_QWEN2, "none", WEIGHT_BF16, &large, 1 << 20, false);
+    check_states(ARCH_QWEN3, "int4", WEIGHT_INT4, &large, 23, false);
 }
 
 /* ---- against itself ---- */
@@ -751,6 +836,7 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_many_int8),
         cmocka_unit_test(test_cuda_backend_many_int4),
         cmocka_unit_test(test_cuda_backend_many_runs),
+        cmocka_unit_test(test_cuda_backend_states),
         cmocka_unit_test(test_cuda_backend_equality_llama),
         cmocka_unit_test(test_cuda_backend_equality_mistral),
         cmocka_unit_test(test_cuda_backend_long_context),

@@ -79,6 +79,18 @@ void fake_next(const struct fake_history *h, const struct sample_row *row,
     answer(h->all, h->tokens, h->count, row, out);
 }
 
+/* Values in [0, 1) with few bits, so that sums of them are exact. */
+static void put_state(uint64_t history, float *state)
+{
+    for (int i = 0; i < FAKE_WIDTH; i++)
+        state[i] = (float)(mix(history, (uint64_t)i) >> 52) / 4096;
+}
+
+void fake_state(const struct fake_history *h, float *state)
+{
+    put_state(h->all, state);
+}
+
 /* ---- backend ---- */
 
 static struct fake_backend *self(struct backend *b)
@@ -104,7 +116,8 @@ static enum status model_load(struct backend *b, const struct model *m,
     f->page_owner = mem_calloc((size_t)plan->pages, sizeof *f->page_owner);
     f->row_history = mem_calloc((size_t)plan->rows_max, sizeof *f->row_history);
     f->results = mem_calloc((size_t)plan->outs_max * BACKEND_FLIGHTS, sizeof *f->results);
-    if (!f->cells || !f->page_owner || !f->row_history || !f->results)
+    f->states = mem_calloc((size_t)plan->outs_max * BACKEND_FLIGHTS, sizeof *f->states);
+    if (!f->cells || !f->page_owner || !f->row_history || !f->results || !f->states)
         return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
     for (size_t i = 0; i < cells; i++)
         f->cells[i] = (struct fake_cell){.token = -1, .position = -1};
@@ -118,6 +131,7 @@ static void close_backend(struct backend *b)
     mem_free(f->page_owner);
     mem_free(f->row_history);
     mem_free(f->results);
+    mem_free(f->states);
     mem_free(f);
 }
 
@@ -338,6 +352,8 @@ static void check_outs(const struct fake_backend *f, const struct batch *t)
     for (int o = 0; o < t->out_count; o++) {
         CHECK(t->out_row[o] >= 0 && t->out_row[o] < t->rows);
         CHECK(o == 0 || t->out_row[o - 1] < t->out_row[o]);
+        if (t->out[o].hidden)
+            continue;
         CHECK(t->out[o].token_count == t->position[t->out_row[o]] + 1);
         CHECK(t->out[o].prompt_count <= t->out[o].token_count);
         if (t->token[t->out_row[o]] < 0)
@@ -393,6 +409,11 @@ static struct sample_result *results_of(struct fake_backend *f, int i)
     return f->results + (f->oldest + i) % BACKEND_FLIGHTS * f->plan.outs_max;
 }
 
+static uint64_t *state_of(struct fake_backend *f, int i, int o)
+{
+    return &f->states[(f->oldest + i) % BACKEND_FLIGHTS * f->plan.outs_max + o];
+}
+
 /* A token, or what the output that it names has drawn. */
 static int32_t known(struct fake_backend *f, int32_t token)
 {
@@ -442,6 +463,10 @@ static void sample(struct backend *b)
     for (int o = 0; o < t->out_count; o++) {
         const struct sample_row *row = &t->out[o];
         uint64_t tokens = 0;
+        *state_of(f, f->flights, o) = row->hidden ? f->row_history[t->out_row[o]] : 0;
+        results_of(f, f->flights)[o] = (struct sample_result){.token = -1};
+        if (row->hidden)
+            continue;
         for (int i = 0; i < row->token_count; i++)
             tokens = mix(tokens, (uint64_t)(uint32_t)known(f, row->tokens[i]));
         answer(f->row_history[t->out_row[o]], tokens, row->token_count, row,
@@ -486,6 +511,15 @@ static enum status read_logits(struct backend *b, int o, float *logits)
     return STATUS_UNSUPPORTED;
 }
 
+/* The step finished last is the one before the oldest. */
+static void read_hidden(const struct backend *b, int o, float *state)
+{
+    const struct fake_backend *f = (const struct fake_backend *)b;
+    int at = (f->oldest + BACKEND_FLIGHTS - 1) % BACKEND_FLIGHTS * f->plan.outs_max + o;
+    CHECK(!f->begun && o < f->plan.outs_max && f->states[at] != 0);
+    put_state(f->states[at], state);
+}
+
 static size_t page_bytes(const struct model_shape *s)
 {
     (void)s;
@@ -510,6 +544,7 @@ static const struct backend_ops ops = {
     .step_launch = step_launch,
     .step_finish = step_finish,
     .read_logits = read_logits,
+    .read_hidden = read_hidden,
     .page_bytes = page_bytes,
 };
 
@@ -531,6 +566,8 @@ void fake_model_init(struct model *m, int ctx_max)
     memset(m, 0, sizeof *m);
     m->shape.layers = 2;
     m->shape.vocab = FAKE_VOCAB;
+    m->shape.hidden = FAKE_WIDTH;
+    m->pooling = (struct pooling){.kind = POOLING_LAST, .normalize = true};
     m->shape.ctx_max = ctx_max;
     m->weight_bytes = 1 << 20;
 }

@@ -17,6 +17,7 @@
 #include "engine/backend.h"
 
 #define FAKE_VOCAB     64
+#define FAKE_WIDTH     8 /* of a hidden state */
 #define FAKE_EOS       0
 #define FAKE_EOS_2     1
 #define FAKE_EOS_COUNT 2
@@ -53,6 +54,7 @@ struct fake_backend {
     atomic_int load_delay_us;      /* of each upload; -1: until it is 0 again */
     const struct batch *batch;     /* begun last */
     struct sample_result *results; /* owned, [BACKEND_FLIGHTS, outs_max] a ring */
+    uint64_t *states;              /* owned, likewise: of rows that asked for theirs, else 0 */
     const struct batch *flying[BACKEND_FLIGHTS];
     int oldest;        /* of the ring */
     int flights;       /* launched, not finished */
@@ -99,6 +101,8 @@ struct fake_history {
 };
 
 void fake_history_add(struct fake_history *h, int32_t token);
+/* The hidden state [FAKE_WIDTH] of the history's last token. */
+void fake_state(const struct fake_history *h, float *state);
 /* The answer to the history so far. `forced` >= 0: its score. */
 void fake_next(const struct fake_history *h, const struct sample_row *row,
                struct sample_result *out);

@@ -177,3 +177,23 @@ void oracle_deinit(struct oracle *o)
     free(o->prompt);
     strbuf_deinit(&o->text);
 }
+
+void oracle_embed(const struct engine_request *r, uint64_t identity, enum pooling_kind kind,
+                  float *out)
+{
+    struct fake_history h = {.identity = identity};
+    double sum[FAKE_WIDTH] = {0}, weights = 0;
+    for (int i = 0; i < r->prompt_count; i++) {
+        float state[FAKE_WIDTH];
+        fake_history_add(&h, r->prompt[i]);
+        fake_state(&h, state);
+        double weight = kind == POOLING_MEAN            ? 1
+                        : kind == POOLING_WEIGHTED_MEAN ? i + 1
+                                                        : i + 1 == r->prompt_count;
+        weights += weight;
+        for (int k = 0; k < FAKE_WIDTH; k++)
+            sum[k] += weight * (double)state[k];
+    }
+    for (int k = 0; k < FAKE_WIDTH; k++)
+        out[k] = (float)(sum[k] / weights);
+}

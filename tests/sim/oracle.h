@@ -20,5 +20,8 @@ struct oracle {
 void oracle_answer(const struct engine_request *r, uint64_t identity, int max_new,
                    struct oracle *out);
 void oracle_deinit(struct oracle *o);
+/* The prompt's embedding, [FAKE_WIDTH]. */
+void oracle_embed(const struct engine_request *r, uint64_t identity, enum pooling_kind kind,
+                  float *out);
 
 #endif

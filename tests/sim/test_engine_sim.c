@@ -117,7 +117,7 @@ struct coverage {
     uint64_t disk_reads, uploads, shifty, too_large;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
     uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
-    uint64_t grammars, grammar_ends;
+    uint64_t grammars, grammar_ends, embeddings, embedding_chunks;
 };
 
 static struct coverage seen;
@@ -173,6 +173,7 @@ static struct world *world_open(void)
     struct err err;
     EXPECT(w);
     fake_model_init(&w->model, CTX_MAX);
+    w->model.pooling.kind = (enum pooling_kind)between(POOLING_LAST, POOLING_WEIGHTED_MEAN);
     for (int i = 0; i < STREAMS; i++)
         for (int k = 0; k < CTX_MAX; k++)
             w->streams[i][k] = below(FAKE_VOCAB);
@@ -353,6 +354,7 @@ static bool choose_request(struct world *w, struct client *c)
     choose_prompt(w, c);
     choose_ends(c);
     c->r.grammar = chance(80) ? NULL : w->grammars[below(GRAMMARS)];
+    c->r.embed = chance(12);
     return choose_adapters(w, c);
 }
 
@@ -372,15 +374,17 @@ static void expect_submit_status(struct world *w, struct client *c, bool known, 
     int pool = w->e->opt.kv_pages * LIMIT_KV_PAGE_TOKENS, ctx = w->e->opt.ctx_max;
     int need = r->prompt_count + (r->max_tokens > 0 ? r->max_tokens : 1);
     c->max_new = r->max_tokens;
+    if (r->embed)
+        need = r->prompt_count;
     if (c->max_new == 0)
         c->max_new = (ctx < pool + 1 ? ctx : pool + 1) - r->prompt_count;
     if (need > ctx) {
         EXPECT(st == STATUS_CONTEXT_LENGTH);
         seen.refused_length++;
-    } else if (need - 1 > pool) {
+    } else if (need - !r->embed > pool) {
         EXPECT(st == STATUS_LIMIT);
         seen.refused_length++;
-    } else if (r->min_tokens > c->max_new) {
+    } else if (!r->embed && r->min_tokens > c->max_new) {
         EXPECT(st == STATUS_INVALID);
     } else if (w->lost) {
         EXPECT(st == STATUS_DEVICE_LOST);
@@ -425,7 +429,8 @@ static void event_submit(struct world *w)
         return;
     c->busy = true;
     strbuf_init(&c->text, 1 << 24);
-    oracle_answer(&c->r, c->identity, c->max_new, &c->oracle);
+    if (!c->r.embed)
+        oracle_answer(&c->r, c->identity, c->max_new, &c->oracle);
     for (int k = 0; k < c->r.adapter_count; k++)
         c->generations[k] = resolved[k].generation;
     seen.accepted++;
@@ -453,6 +458,17 @@ static void hear_token(struct client *c, const struct engine_event *ev,
     EXPECT(memcmp(ev->top, want->top, (size_t)ev->top_count * sizeof *ev->top) == 0);
 }
 
+static void hear_embedding(struct world *w, struct client *c, const struct engine_event *ev)
+{
+    float want[FAKE_WIDTH];
+    oracle_embed(&c->r, c->identity, w->model.pooling.kind, want);
+    EXPECT(ev->embedding && memcmp(ev->embedding, want, sizeof want) == 0);
+    EXPECT(c->tokens == 0 && c->prompt_events == 0 && ev->usage.completion_tokens == 0);
+    mem_free(ev->embedding);
+    seen.embeddings++;
+    seen.done++;
+}
+
 static void hear_end(struct world *w, struct client *c, const struct engine_event *ev)
 {
     const struct oracle *o = &c->oracle;
@@ -462,10 +478,14 @@ static void hear_end(struct world *w, struct client *c, const struct engine_even
     EXPECT(u->prompt_tokens == c->r.prompt_count && u->completion_tokens >= c->tokens);
     EXPECT(u->cached_tokens >= 0 && u->cached_tokens < c->r.prompt_count);
     EXPECT(u->cached_tokens == 0 ||
-           (w->opt.prefix_cache && c->r.cache_prompt && !c->r.prompt_logprobs));
+           (w->opt.prefix_cache && c->r.cache_prompt &&
+            !(c->r.embed ? pooling_takes_all(w->model.pooling.kind) : c->r.prompt_logprobs)));
     EXPECT(u->queue_ns >= 0 && u->prompt_ns >= 0 && u->decode_ns >= 0);
     seen.cached_tokens += (uint64_t)u->cached_tokens;
-    if (ev->kind == ENGINE_EVENT_DONE) {
+    EXPECT(!ev->embedding || (c->r.embed && ev->kind == ENGINE_EVENT_DONE));
+    if (ev->kind == ENGINE_EVENT_DONE && c->r.embed) {
+        hear_embedding(w, c, ev);
+    } else if (ev->kind == ENGINE_EVENT_DONE) {
         EXPECT(c->tokens == o->count && ev->finish == o->finish);
         EXPECT(c->text.len == o->text.len);
         EXPECT(c->prompt_events == (c->r.prompt_logprobs ? c->r.prompt_count - 1 : 0));
@@ -638,6 +658,7 @@ static void check_step(struct world *w, const struct engine_flight *f)
         const struct batch_seq *q = &f->shares[i];
         EXPECT(q->rows >= 1 && q->rows <= chunk);
         seen.chunked += q->rows < q->token_count - q->computed;
+        seen.embedding_chunks += q->hidden && q->rows < q->token_count - q->computed;
     }
     for (int i = 0; i < b->segment_count; i++)
         adapters += i == 0 || b->segments[i].slot != b->segments[0].slot;
@@ -885,6 +906,8 @@ static int print_coverage(void)
         {"rows of unknown tokens", seen.followed},
         {"held to a grammar", seen.grammars},
         {"ended by a grammar", seen.grammar_ends},
+        {"embeddings", seen.embeddings},
+        {"pooled in several steps", seen.embedding_chunks},
         {"rows for nothing", seen.useless},
     };
     int missing = 0;

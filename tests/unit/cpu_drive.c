@@ -27,6 +27,9 @@ static void begin_seq(struct drive *d, struct drive_seq *s)
     s->pages = calloc((size_t)pages, sizeof *s->pages);
     s->logprobs = calloc((size_t)s->generate + 1, sizeof *s->logprobs);
     s->logits = calloc((size_t)kept * (size_t)d->vocab + 1, sizeof *s->logits);
+    s->states =
+        calloc((size_t)(s->embed ? s->prompt_count : 0) * (size_t)d->width + 1, sizeof *s->states);
+    s->state_rows = 0;
     memcpy(s->tokens, s->prompt, (size_t)s->prompt_count * sizeof *s->tokens);
     s->count = s->prompt_count;
     s->cached = 0;
@@ -112,7 +115,8 @@ static void pack_out(struct packer *k, struct drive_seq *s, int row, int forced)
                                                .tokens = s->tokens,
                                                .prompt_count = s->prompt_count,
                                                .token_count = s->count,
-                                               .forced = forced};
+                                               .forced = forced,
+                                               .hidden = s->embed};
     k->out_seq[b->out_count++] = s;
 }
 
@@ -149,7 +153,7 @@ static void pack_seq(struct packer *k, struct drive_seq *s)
         b->position[r] = s->cached + i;
         b->seq_of_row[r] = b->seqs;
         bool last = s->cached + i + 1 == s->count;
-        if (last || s->score)
+        if (last || s->score || s->embed)
             pack_out(k, s, r, last ? -1 : s->tokens[s->cached + i + 1]);
     }
     s->cached += rows;
@@ -165,6 +169,13 @@ static void take_result(struct packer *k, int o, const struct sample_result *r)
 {
     struct drive_seq *s = k->out_seq[o];
     bool drawn = k->batch.out[o].forced < 0;
+    if (s->embed) {
+        float *to = s->states + (size_t)s->state_rows++ * (size_t)k->d->width;
+        k->d->b->ops->read_hidden(k->d->b, o, to);
+        if (drawn)
+            s->tokens[s->count++] = 0;
+        return;
+    }
     if ((drawn && s->keep_logits) || s->score) {
         float *to = s->logits + (size_t)s->logit_rows++ * (size_t)k->d->vocab;
         assert_int_equal(k->d->b->ops->read_logits(k->d->b, o, to), STATUS_OK);
@@ -220,6 +231,7 @@ void drive_free(struct drive_seq *seqs, int count)
         free(seqs[i].pages);
         free(seqs[i].logprobs);
         free(seqs[i].logits);
+        free(seqs[i].states);
     }
 }
 
@@ -228,6 +240,7 @@ struct drive drive_open(const struct model *m, const struct backend_options *opt
 {
     struct drive d = {
         .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = *plan, .chunk = 1 << 20};
+    d.width = m->shape.hidden;
     struct err e = {0};
     if (cpu_backend_open(opt, &d.b, &e) != STATUS_OK)
         fail_msg("backend: %s", e.msg);

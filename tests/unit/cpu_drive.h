@@ -16,6 +16,8 @@ struct drive_seq {
     struct sample_params params;
     bool keep_logits; /* of every sampled token */
     bool score;       /* an output row for every prompt position, logits kept */
+    bool embed;       /* an output row for every prompt position, its state kept; generate is 1, and
+                         that token 0 */
     /* State and results, owned by the drive. */
     int32_t *tokens; /* [count] prompt and output */
     int count;
@@ -24,6 +26,8 @@ struct drive_seq {
     float *logprobs; /* [generate] */
     float *logits;   /* [rows kept, V] */
     int logit_rows;
+    float *states; /* [rows kept, M] */
+    int state_rows;
     struct sample_result last;
 };
 
@@ -31,6 +35,7 @@ struct drive {
     struct backend *b;
     int layers;
     int vocab;
+    int width; /* M */
     struct backend_plan plan;
     int chunk; /* prompt rows of a sequence a step */
     int pages_used;
