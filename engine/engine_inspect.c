@@ -1,5 +1,6 @@
 #include "engine/engine_inspect.h"
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,7 +25,9 @@ static const struct form forms[] = {
 
 bool engine_inspect_is_adapter(const char *path)
 {
-    struct file_root root;
+    struct file_root root = {.fd = AT_FDCWD, .top_fd = -1};
+    if (lora_is_gguf(&root, path))
+        return true;
     if (file_root_open(path, false, &root, NULL) != STATUS_OK)
         return false;
     bool yes = file_exists(&root, "adapter_config.json");

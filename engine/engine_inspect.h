@@ -1,4 +1,4 @@
-/* engine_inspect: what is in a model or adapter directory, without an engine: what binds, effective
+/* engine_inspect: what is in a model or an adapter, without an engine: what binds, effective
  * scales, bytes, what would be refused and why. Any thread. */
 #ifndef CHORUS_ENGINE_INSPECT_H
 #define CHORUS_ENGINE_INSPECT_H
@@ -11,7 +11,7 @@ enum engine_inspect_form {
     ENGINE_INSPECT_JSON  /* one object on one line; "ok" says whether it would be served */
 };
 
-/* True when the directory holds an adapter_config.json. */
+/* True for a directory that holds an adapter_config.json, and for a GGUF file. */
 bool engine_inspect_is_adapter(const char *path);
 /* Appends a report. A refusal is both in the report and the status. `base_dir` is the model an
  * adapter is checked against; NULL: shapes are reported, binding is not checked. */

@@ -11,7 +11,7 @@
 static int usage(FILE *to, int code)
 {
     fputs("usage: chorus inspect PATH [--model DIR] [--json]\n\n"
-          "  PATH         directory of a model or of an adapter\n"
+          "  PATH         directory of a model or of an adapter, or an adapter in a .gguf file\n"
           "  --model DIR  check the adapter against this base model\n"
           "  --json       the report as one JSON object; \"ok\" says whether it would be served\n",
           to);

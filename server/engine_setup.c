@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
@@ -78,6 +80,20 @@ static enum status list_names(const char *dir, char ***names, size_t *count, str
     return st;
 }
 
+/* What `entry` of `dir` would be called: a directory with an adapter in it, or a .gguf file. False:
+ * it is neither, or a file beside a directory of its name. */
+static bool name_adapter(const char *dir, const char *entry, char name[LIMIT_NAME_BYTES + 2])
+{
+    char path[PATH_BYTES];
+    size_t stem = file_stem(entry, ".gguf");
+    snprintf(name, LIMIT_NAME_BYTES + 2, "%.*s", (int)(stem ? stem : strlen(entry)), entry);
+    snprintf(path, sizeof path, "%s/%s/adapter_config.json", dir, name);
+    bool directory = access(path, F_OK) == 0;
+    struct file_root root = {.fd = AT_FDCWD, .top_fd = -1};
+    snprintf(path, sizeof path, "%s/%s", dir, entry);
+    return stem > 0 ? !directory && file_exists(&root, path) : directory;
+}
+
 /* Others may put files there, so nothing outside is read for them: what a link leads to must lie in
  * the directory too. The directory itself is the operator's word. */
 static enum status add_directory(struct engine *engine, const char *dir, struct err *e)
@@ -86,17 +102,13 @@ static enum status add_directory(struct engine *engine, const char *dir, struct 
     size_t count = 0;
     enum status st = list_names(dir, &names, &count, e);
     for (size_t i = 0; i < count; i++) {
-        char path[PATH_BYTES];
-        char config[PATH_BYTES + 32];
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        snprintf(config, sizeof config, "%s/adapter_config.json", path);
+        char name[LIMIT_NAME_BYTES + 2];
         struct err why;
         uint64_t generation;
-        if (st == STATUS_OK && access(config, F_OK) == 0 &&
-            engine_adapter_add_beneath(engine, names[i], dir, names[i], &generation, &why) !=
-                STATUS_OK)
-            LOG_ERROR(LOG_WHAT("adapter refused"), LOG_STR("adapter", names[i]),
-                      LOG_STR("path", path), LOG_STR("why", why.msg));
+        if (st == STATUS_OK && name_adapter(dir, names[i], name) &&
+            engine_adapter_add_beneath(engine, name, dir, names[i], &generation, &why) != STATUS_OK)
+            LOG_ERROR(LOG_WHAT("adapter refused"), LOG_STR("adapter", name), LOG_STR("path", dir),
+                      LOG_STR("why", why.msg));
         mem_free(names[i]);
     }
     mem_free(names);

@@ -15,7 +15,8 @@
 #include "engine/base/vec.h"
 #include "server/api_adapter.h"
 
-#define SETTLE_NS ((int64_t)300 * 1000000)  /* without a change before it is tried */
+#define SETTLE_NS ((int64_t)300 * 1000000) /* without a change before it is tried */
+#define GGUF      ".gguf"
 #define TELL_NS   ((int64_t)3000 * 1000000) /* refused for so long: say why */
 
 /* Everything that makes a generation what it is. */
@@ -31,10 +32,11 @@ struct stamp {
 
 struct item {
     char name[LIMIT_NAME_BYTES + 1];
+    bool gguf; /* the file <name>.gguf, no directory */
     int root;
     unsigned scan;  /* the last one that saw it */
-    bool candidate; /* it has an adapter_config.json */
-    uint64_t inode; /* of the directory */
+    bool candidate; /* it is such a file, or has an adapter_config.json */
+    uint64_t inode; /* of the directory; 0: there is none */
     struct stamp seen;
     int64_t seen_ns; /* since when it looks like this */
     int64_t gone_ns; /* since when it is no candidate any more; 0: it is one */
@@ -137,14 +139,39 @@ static bool equal(const struct stamp *a, const struct stamp *b)
 
 /* ---- what is there ---- */
 
-/* A link that leads nowhere or outside: what it would be is refused. */
-static void look_at_link(struct folder *f, int root, const char *name, const struct err *why,
-                         int64_t now)
+/* What lies in the root for an item. */
+static void name_entry(const struct item *it, char out[LIMIT_NAME_BYTES + sizeof GGUF])
+{
+    snprintf(out, LIMIT_NAME_BYTES + sizeof GGUF, "%s%s", it->name, it->gguf ? GGUF : "");
+}
+
+/* An item of this name that this scan has not found yet: of several the first counts, a directory
+ * before a file beside it. NULL: it has, or there is no memory. */
+static struct item *to_look_at(struct folder *f, const char *name)
 {
     struct item *it = find(f, name);
     if (!it)
         it = make(f, name);
-    if (!it || (it->scan == f->scan && it->candidate))
+    return it && it->scan == f->scan && it->candidate ? NULL : it;
+}
+
+static void note(struct folder *f, struct item *it, int root, const struct stamp *stamp,
+                 int64_t now)
+{
+    if (!equal(stamp, &it->seen) || it->root != root) {
+        it->seen = *stamp;
+        it->seen_ns = now;
+    }
+    it->root = root;
+    it->scan = f->scan;
+}
+
+/* A link that leads nowhere or outside: what it would be is refused. */
+static void look_at_link(struct folder *f, int root, const char *name, const struct err *why,
+                         int64_t now)
+{
+    struct item *it = to_look_at(f, name);
+    if (!it)
         return;
     struct stamp none = {0};
     if (!it->has_failed || !equal(&it->failed, &none)) {
@@ -157,37 +184,80 @@ static void look_at_link(struct folder *f, int root, const char *name, const str
     it->root = root;
     it->scan = f->scan;
     it->inode = 0;
+    it->gguf = false;
+}
+
+static bool is_link(const struct file_root *top, const char *entry)
+{
+    struct stat st;
+    return fstatat(top->fd, entry, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+}
+
+/* <name>.gguf. */
+static void look_at_file(struct folder *f, int root, const struct file_root *top, const char *entry,
+                         const char *name, int64_t now)
+{
+    struct err e;
+    struct stamp stamp = {0};
+    if (file_stamp_of(top, entry, &stamp.files[0], &e) != STATUS_OK) {
+        if (is_link(top, entry))
+            look_at_link(f, root, name, &e, now);
+        return;
+    }
+    struct item *it = to_look_at(f, name);
+    if (!it)
+        return;
+    note(f, it, root, &stamp, now);
+    it->candidate = it->gguf = true;
+    it->inode = 0;
 }
 
 static void look_at(struct folder *f, int root, const struct file_root *top, const char *name,
                     int64_t now)
 {
+    char beside[LIMIT_NAME_BYTES + sizeof GGUF];
     struct file_root dir;
     struct err e;
     struct stat st;
     if (file_root_open_in(top, name, &dir, &e) != STATUS_OK) {
-        if (fstatat(top->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+        if (is_link(top, name) && file_stem(name, GGUF) == 0)
             look_at_link(f, root, name, &e, now);
         return;
     }
-    struct item *it = find(f, name);
-    if (!it)
-        it = make(f, name);
     bool candidate = file_exists(&dir, stamp_names[0]);
-    /* Of two directories of one name the first counts. */
-    if (it && !(it->scan == f->scan && it->candidate) && fstat(dir.fd, &st) == 0) {
+    snprintf(beside, sizeof beside, "%s" GGUF, name);
+    struct item *it = candidate || !file_exists(top, beside) ? to_look_at(f, name) : NULL;
+    if (it && fstat(dir.fd, &st) == 0) {
         struct stamp stamp;
         take_stamp(&dir, &stamp);
-        if (!equal(&stamp, &it->seen) || it->root != root) {
-            it->seen = stamp;
-            it->seen_ns = now;
-        }
-        it->root = root;
-        it->scan = f->scan;
+        note(f, it, root, &stamp, now);
         it->candidate = candidate;
+        it->gguf = false;
         it->inode = (uint64_t)st.st_ino;
     }
     file_root_close(&dir);
+}
+
+/* Directories, or the files beside them. */
+static void look_at_all(struct folder *f, int root, const struct file_root *top, DIR *d, bool files,
+                        int64_t now)
+{
+    rewinddir(d);
+    for (struct dirent *entry; (entry = readdir(d));) {
+        char name[LIMIT_NAME_BYTES + 2];
+        size_t stem = file_stem(entry->d_name, GGUF);
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)(files ? stem : strlen(entry->d_name)),
+                 entry->d_name);
+        if (files && stem > 0 && api_adapter_is_name(name))
+            look_at_file(f, root, top, entry->d_name, name, now);
+        else if (!files && api_adapter_is_name(name))
+            look_at(f, root, top, entry->d_name, now);
+        else if (f->first && (!files || stem > 0))
+            LOG_WARN(LOG_WHAT("no name of an adapter, left alone"),
+                     LOG_STR("path", f->roots->items[root].path), LOG_STR("name", entry->d_name));
+    }
 }
 
 static void look_into(struct folder *f, int root, int64_t now)
@@ -208,17 +278,11 @@ static void look_into(struct folder *f, int root, int64_t now)
         f->root_told[root] = false;
         f->root_inodes[root] = fstat(top.fd, &st) == 0 ? (uint64_t)st.st_ino : 0;
     }
-    for (struct dirent *entry; d && (entry = readdir(d));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        if (api_adapter_is_name(entry->d_name))
-            look_at(f, root, &top, entry->d_name, now);
-        else if (f->first)
-            LOG_WARN(LOG_WHAT("no name of an adapter, left alone"), LOG_STR("path", path),
-                     LOG_STR("name", entry->d_name));
-    }
-    if (d)
+    if (d) {
+        look_at_all(f, root, &top, d, false, now);
+        look_at_all(f, root, &top, d, true, now);
         closedir(d);
+    }
     if (opened == STATUS_OK)
         file_root_close(&top);
 }
@@ -228,7 +292,9 @@ static void look_into(struct folder *f, int root, int64_t now)
 static void tell(struct folder *f, struct item *it)
 {
     char path[ADAPTER_PATH_BYTES * 2];
-    snprintf(path, sizeof path, "%s/%s", f->roots->items[it->root].path, it->name);
+    char entry[LIMIT_NAME_BYTES + sizeof GGUF];
+    name_entry(it, entry);
+    snprintf(path, sizeof path, "%s/%s", f->roots->items[it->root].path, entry);
     it->told = true;
     LOG_ERROR(LOG_WHAT("adapter refused"), LOG_STR("adapter", it->name), LOG_STR("path", path),
               LOG_STR("why", it->why.msg));
@@ -238,7 +304,9 @@ static void try_to_serve(struct folder *f, struct item *it, int64_t now)
 {
     struct stamp tried = it->seen;
     struct err e = {0};
-    enum status st = f->h.add(f->h.ctx, it->name, f->roots->items[it->root].path, it->name, &e);
+    char entry[LIMIT_NAME_BYTES + sizeof GGUF];
+    name_entry(it, entry);
+    enum status st = f->h.add(f->h.ctx, it->name, f->roots->items[it->root].path, entry, &e);
     it->has_served = it->has_served || st == STATUS_OK;
     if (st == STATUS_OK) {
         it->served = tried;

@@ -2,11 +2,13 @@
  * comes from the header, read again, so that it is there when the verdict is a refusal. */
 #include "engine/adapter/adapter_check.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/adapter/lora_bind.h"
+#include "engine/adapter/lora_gguf.h"
 #include "engine/base/file.h"
 #include "engine/base/mem.h"
 
@@ -92,16 +94,60 @@ static enum status list_tensors(const struct file_root *root, const struct model
     return st == STATUS_NO_MEMORY ? st : STATUS_OK;
 }
 
-static enum status open_dir(const char *root, const char *path, struct file_root *out)
+static void describe_gguf(const struct gguf *g, const struct gguf_tensor *t,
+                          const struct model *base, struct engine_adapter_tensor *out)
 {
-    struct file_root parent;
-    if (!root)
-        return file_root_open(path, false, out, NULL);
-    enum status st = file_root_open(root, true, &parent, NULL);
-    if (st != STATUS_OK)
-        return st;
-    st = file_root_open_in(&parent, path, out, NULL);
-    file_root_close(&parent);
+    struct err why;
+    memset(out, 0, sizeof *out);
+    copy_text(out->name, sizeof out->name, t->name);
+    gguf_shape_text(t, out->shape, sizeof out->shape);
+    copy_text(out->dtype, sizeof out->dtype, gguf_type_name(t->type));
+    if (lora_gguf_look(g, t, base, &why) != STATUS_OK)
+        copy_text(out->why, sizeof out->why, why.msg);
+}
+
+/* As list_tensors. */
+static enum status list_gguf(const struct file_root *root, const char *name,
+                             const struct model *base, struct engine_adapter_report *out)
+{
+    struct gguf *g = NULL;
+    char *bytes = NULL;
+    size_t n = 0;
+    enum status st = file_read(root, name, LIMIT_ADAPTER_BYTES, &bytes, &n, NULL, NULL);
+    if (st == STATUS_OK)
+        st = gguf_parse((const unsigned char *)bytes, n, name, &g, NULL);
+    if (st == STATUS_OK && g->count > 0) {
+        out->tensors = mem_calloc(g->count, sizeof *out->tensors);
+        st = out->tensors ? STATUS_OK : STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; st == STATUS_OK && i < g->count; i++) {
+        struct engine_adapter_tensor *t = &out->tensors[out->tensor_count++];
+        describe_gguf(g, &g->tensors[i], base, t);
+        out->unmatched += t->why[0] != '\0';
+    }
+    gguf_free(g);
+    mem_free(bytes);
+    return st == STATUS_NO_MEMORY ? st : STATUS_OK;
+}
+
+/* What is not there is an empty list too. */
+static enum status list_all(const char *root, const char *path, const struct model *base,
+                            struct engine_adapter_report *out)
+{
+    struct file_root parent = {.fd = AT_FDCWD, .top_fd = -1};
+    struct file_root dir;
+    enum status st = STATUS_OK;
+    if (root && file_root_open(root, true, &parent, NULL) != STATUS_OK)
+        return STATUS_OK;
+    if (lora_is_gguf(&parent, path)) {
+        st = list_gguf(&parent, path, base, out);
+    } else if ((root ? file_root_open_in(&parent, path, &dir, NULL)
+                     : file_root_open(path, false, &dir, NULL)) == STATUS_OK) {
+        st = list_tensors(&dir, base, out);
+        file_root_close(&dir);
+    }
+    if (root)
+        file_root_close(&parent);
     return st;
 }
 
@@ -134,17 +180,12 @@ enum status adapter_check(const struct adapter_source *source, const struct mode
 {
     struct engine_adapter_report r = {.status = STATUS_OK};
     struct lora *l = NULL;
-    struct file_root dir;
     r.status = adapter_source_open(source, root, path, base, &l, &r.why);
     if (l) {
         tell_lora(l, base, &r);
         source->free(l);
     }
-    enum status st = STATUS_OK;
-    if (open_dir(root, path, &dir) == STATUS_OK) {
-        st = list_tensors(&dir, base, &r);
-        file_root_close(&dir);
-    }
+    enum status st = list_all(root, path, base, &r);
     if (st != STATUS_OK) {
         mem_free(r.tensors);
         return err_set(err, st, NULL, "Out of memory for the report.");

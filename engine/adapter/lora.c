@@ -1,11 +1,13 @@
 #include "engine/adapter/lora.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "engine/adapter/lora_bind.h"
 #include "engine/adapter/lora_config.h"
+#include "engine/adapter/lora_gguf.h"
 #include "engine/base/file.h"
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
@@ -18,9 +20,12 @@
 #define SETTLE_NS    INT64_C(20000000)
 #define ATTEMPTS_MAX 5
 
-/* One reading of the two files. */
+/* One reading of the two files, or of the one. */
 struct reading {
     const struct file_root *root; /* borrowed */
+    const char *gguf_name;        /* of a file in root; NULL: root is a PEFT directory */
+    unsigned char *gguf_bytes;    /* owned */
+    struct gguf *gguf;            /* owned */
     char *config_text;            /* owned */
     struct file_stamp config_stamp;
     struct file_stamp tensor_stamp;
@@ -57,19 +62,62 @@ static bool is_unchanged(const struct reading *r, const char *name, const struct
     return file_stamp_of(r->root, name, &now, NULL) == STATUS_OK && file_stamp_equal(&now, then);
 }
 
+/* To be asked when all files are open and little is read. */
+static bool is_any_young(const struct reading *r)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return is_young(&r->config_stamp, now_ns) || is_young(&r->tensor_stamp, now_ns);
+}
+
 static enum status read_tensors(struct reading *r, struct sha256 *hash, struct err *e)
 {
     int fd;
-    struct timespec now;
     enum status st = open_tensors(r, &fd, e);
     if (st != STATUS_OK)
         return st;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    r->young = is_young(&r->config_stamp, now_ns) || is_young(&r->tensor_stamp, now_ns);
+    r->young = is_any_young(r);
     st = safetensors_read(fd, TENSOR_FILE, LIMIT_ADAPTER_BYTES, hash, &r->file, e);
     close(fd);
     return st;
+}
+
+static enum status changed(struct err *e)
+{
+    return err_set(e, STATUS_CONFLICT, NULL,
+                   "the adapter's files changed while they were read; try again");
+}
+
+static enum status read_bytes(struct reading *r, int fd, struct err *e)
+{
+    const char *name = r->gguf_name;
+    uint64_t n = r->tensor_stamp.bytes;
+    if (n > LIMIT_ADAPTER_BYTES)
+        return err_set(e, STATUS_LIMIT, name, "%s: %llu bytes, at most %llu are read", name,
+                       (unsigned long long)n, LIMIT_ADAPTER_BYTES);
+    r->gguf_bytes = mem_alloc_aligned((size_t)n + 1);
+    if (!r->gguf_bytes)
+        return err_set(e, STATUS_NO_MEMORY, name, "%s: out of memory for %llu bytes", name,
+                       (unsigned long long)n);
+    return file_pread(fd, name, r->gguf_bytes, (size_t)n, 0, e);
+}
+
+static enum status read_gguf(struct reading *r, struct err *e)
+{
+    int fd;
+    enum status st = file_open(r->root, r->gguf_name, &fd, &r->tensor_stamp, e);
+    if (st != STATUS_OK)
+        return st;
+    r->young = is_any_young(r);
+    st = read_bytes(r, fd, e);
+    close(fd);
+    if (st != STATUS_OK)
+        return st;
+    if (!is_unchanged(r, r->gguf_name, &r->tensor_stamp))
+        return changed(e);
+    sha256_of(r->gguf_bytes, (size_t)r->tensor_stamp.bytes, r->sha256);
+    return gguf_parse(r->gguf_bytes, (size_t)r->tensor_stamp.bytes, r->gguf_name, &r->gguf, e);
 }
 
 static enum status read_files(struct reading *r, struct err *e)
@@ -90,35 +138,38 @@ static enum status read_files(struct reading *r, struct err *e)
     sha256_final(&hash, r->sha256);
     if (!is_unchanged(r, CONFIG_FILE, &r->config_stamp) ||
         !is_unchanged(r, TENSOR_FILE, &r->tensor_stamp))
-        return err_set(e, STATUS_CONFLICT, NULL,
-                       "the adapter's files changed while they were read; try again");
+        return changed(e);
     return STATUS_OK;
 }
 
 /* Sets *settled to false when the files were so young that the result may be a mixture. */
-static enum status open_once(const struct file_root *root, const struct model *base,
-                             struct lora **out, bool *settled, struct err *e)
+static enum status open_once(const struct file_root *root, const char *gguf_name,
+                             const struct model *base, struct lora **out, bool *settled,
+                             struct err *e)
 {
-    struct reading r = {.root = root};
-    enum status st = read_files(&r, e);
+    struct reading r = {.root = root, .gguf_name = gguf_name};
+    enum status st = gguf_name ? read_gguf(&r, e) : read_files(&r, e);
     if (st == STATUS_OK)
-        st = lora_bind(r.config, r.file, base, out, e);
+        st = gguf_name ? lora_gguf_bind(r.gguf, base, out, e)
+                       : lora_bind(r.config, r.file, base, out, e);
     if (st == STATUS_OK)
         memcpy((*out)->sha256, r.sha256, SHA256_BYTES);
     *settled = !r.young;
     safetensors_free(r.file);
     lora_config_free(r.config);
     mem_free(r.config_text);
+    gguf_free(r.gguf);
+    mem_free(r.gguf_bytes);
     return st;
 }
 
-static enum status open_settled(const struct file_root *root, const struct model *base,
-                                struct lora **out, struct err *e)
+static enum status open_settled(const struct file_root *root, const char *gguf_name,
+                                const struct model *base, struct lora **out, struct err *e)
 {
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         struct lora *l = NULL;
         bool settled;
-        enum status st = open_once(root, base, &l, &settled, e);
+        enum status st = open_once(root, gguf_name, base, &l, &settled, e);
         if (st != STATUS_OK)
             return st;
         if (settled) {
@@ -132,13 +183,34 @@ static enum status open_settled(const struct file_root *root, const struct model
     return err_set(e, STATUS_CONFLICT, NULL, "the adapter's files are being written; try again");
 }
 
-enum status lora_open(const char *dir, const struct model *base, struct lora **out, struct err *e)
+bool lora_is_gguf(const struct file_root *root, const char *name)
 {
-    struct file_root root;
-    enum status st = file_root_open(dir, false, &root, e);
+    return file_stem(name, ".gguf") > 0 && file_exists(root, name);
+}
+
+static enum status open_in(const struct file_root *parent, const char *name,
+                           const struct model *base, struct lora **out, struct err *e)
+{
+    struct file_root child;
+    if (lora_is_gguf(parent, name))
+        return open_settled(parent, name, base, out, e);
+    enum status st = file_root_open_in(parent, name, &child, e);
     if (st != STATUS_OK)
         return st;
-    st = open_settled(&root, base, out, e);
+    st = open_settled(&child, NULL, base, out, e);
+    file_root_close(&child);
+    return st;
+}
+
+enum status lora_open(const char *path, const struct model *base, struct lora **out, struct err *e)
+{
+    struct file_root root = {.fd = AT_FDCWD, .top_fd = -1};
+    if (lora_is_gguf(&root, path))
+        return open_settled(&root, path, base, out, e);
+    enum status st = file_root_open(path, false, &root, e);
+    if (st != STATUS_OK)
+        return st;
+    st = open_settled(&root, NULL, base, out, e);
     file_root_close(&root);
     return st;
 }
@@ -147,16 +219,11 @@ enum status lora_open_beneath(const char *root, const char *name, const struct m
                               struct lora **out, struct err *e)
 {
     struct file_root parent;
-    struct file_root child;
     enum status st = file_root_open(root, true, &parent, e);
     if (st != STATUS_OK)
         return st;
-    st = file_root_open_in(&parent, name, &child, e);
+    st = open_in(&parent, name, base, out, e);
     file_root_close(&parent);
-    if (st != STATUS_OK)
-        return st;
-    st = open_settled(&child, base, out, e);
-    file_root_close(&child);
     return st;
 }
 

@@ -11,6 +11,7 @@
 #ifndef CHORUS_ADAPTER_LORA_H
 #define CHORUS_ADAPTER_LORA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,25 +35,32 @@ struct lora {
     int module_count;
     int rank_max;
     size_t bytes;                 /* host bytes of all tensors, as stored */
-    uint8_t sha256[SHA256_BYTES]; /* of adapter_config.json and the tensor file's bytes */
-    char *base_name;              /* owned; base_model_name_or_path as the config has it, or NULL */
+    uint8_t sha256[SHA256_BYTES]; /* of adapter_config.json and the tensor file's bytes, or of the
+                                     GGUF file's */
+    char *base_name;              /* owned; the base as the adapter names it, or NULL */
     void *storage;                /* owned */
 };
 
-/* Reads a PEFT directory for this base, which must stay open during the call: PEFT saves a copy of
- * the embedding or head beside adapters of these, and the copy is compared with the base. Complete
- * or refused: every tensor binds, every config field that changes the mathematics is honoured, or
- * STATUS_BAD_FILE / STATUS_UNSUPPORTED names the field or tensor in e->param. STATUS_CONFLICT: a
- * file changed while it was read. Files are read with pread into own memory. Symbolic links are
- * followed; blocks on the disk. The caller frees *out with lora_free.
+struct file_root;
+
+/* Whether `name` of root is a file that ends in ".gguf": an adapter of its own. */
+bool lora_is_gguf(const struct file_root *root, const char *name);
+
+/* Reads a PEFT directory, or a GGUF file (lora_gguf.h), for this base, which must stay open during
+ * the call: PEFT saves a copy of the embedding or head beside adapters of these, and the copy is
+ * compared with the base. Complete or refused: every tensor binds, every config field (every key of
+ * the adapter's) that changes the mathematics is honoured, or STATUS_BAD_FILE / STATUS_UNSUPPORTED
+ * names the field or tensor in e->param. STATUS_CONFLICT: a file changed while it was read. Files
+ * are read with pread into own memory. Symbolic links are followed; blocks on the disk. The caller
+ * frees *out with lora_free.
  *
  * base NULL: nothing is compared with a base; in and out are what the tensors have, and sites count
  * LIMIT_MODEL_LAYERS layers. For looking into adapters, not for running them. */
-WARN_UNUSED enum status lora_open(const char *dir, const struct model *base, struct lora **out,
+WARN_UNUSED enum status lora_open(const char *path, const struct model *base, struct lora **out,
                                   struct err *e);
-/* As lora_open for directory `name` of `root`, never leaving root: a link or .. that leads outside
- * is STATUS_BAD_FILE, a link to another place in root is followed. For adapter directories that
- * others may write to. */
+/* As lora_open for directory or file `name` of `root`, never leaving root: a link or .. that leads
+ * outside is STATUS_BAD_FILE, a link to another place in root is followed. For adapter directories
+ * that others may write to. */
 WARN_UNUSED enum status lora_open_beneath(const char *root, const char *name,
                                           const struct model *base, struct lora **out,
                                           struct err *e);

@@ -192,6 +192,12 @@ bool file_exists(const struct file_root *root, const char *name)
     return file_stamp_of(root, name, &s, NULL) == STATUS_OK;
 }
 
+size_t file_stem(const char *name, const char *ending)
+{
+    size_t n = strlen(name), k = strlen(ending);
+    return n > k && strcmp(name + n - k, ending) == 0 ? n - k : 0;
+}
+
 enum status file_pread(int fd, const char *name, void *out, size_t n, uint64_t at, struct err *e)
 {
     char buf[128];

@@ -51,6 +51,9 @@ bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b);
 /* True when a regular file of this name can be opened. */
 bool file_exists(const struct file_root *root, const char *name);
 
+/* Bytes of `name` before `ending`; 0: it does not end so, or holds nothing else. */
+size_t file_stem(const char *name, const char *ending);
+
 /* Exactly n bytes from offset `at`; a shorter file is STATUS_BAD_FILE. `name` is for the message.
  */
 WARN_UNUSED enum status file_pread(int fd, const char *name, void *out, size_t n, uint64_t at,

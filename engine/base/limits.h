@@ -47,6 +47,9 @@
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20) /* as the reference implementation */
 #define LIMIT_SAFETENSORS_RANK         8
 #define LIMIT_TENSORS                  16384
+#define LIMIT_GGUF_KEYS                4096 /* metadata of a GGUF file; real ones have some dozens */
+#define LIMIT_GGUF_NAME_BYTES          255  /* a key or a tensor's name; names there have 63 */
+#define LIMIT_GGUF_ALIGNMENT           65536
 #define LIMIT_ADAPTER_RANK             512
 #define LIMIT_ADAPTER_BYTES            (4ull << 30)
 #define LIMIT_ADAPTER_PATTERNS                                                                     \
