@@ -1,15 +1,16 @@
 /* A segment is the i-th adapter of all of its rows, for one i: that is its round. It is not written
  * in the segment, but follows from the order that batch_build gives (by first row, then by place in
  * the request's list): a segment goes on into the next sequence only while all before it in the
- * list do, so the segments that cover a row are nested, those of earlier places around those of
- * later ones, and the round is the number of earlier segments that still cover the first row. */
+ * list do, and within a sequence those of later places begin later or together, so the segments
+ * that cover a row are nested, those of earlier places around those of later ones, and the round is
+ * the number of earlier segments that still cover the first row. */
 #include "cuda/step_pieces.h"
 
 #include "engine/base/limits.h"
 
 _Static_assert(LORA_ROUNDS == LIMIT_ADAPTERS_PER_REQUEST, "a round for each adapter of a request");
 
-/* In one round segments share no row and each has all rows of one sequence or more, so there are
+/* In one round segments share no row and each has the last row of a sequence or more, so there are
  * n <= min(seqs, rows) of them; a segment of r rows makes (r + 7) / 8 <= (r - 1) / 8 + 1 pieces,
  * together (rows - n) / 8 + n, which grows with n. */
 int step_pieces_max(int rows, int seqs)

@@ -12,8 +12,10 @@
 /* One of a request's voices, or one part of a blend. */
 struct engine_adapter_use {
     char name[LIMIT_NAME_BYTES + 1];
-    uint64_t generation; /* filled by events */
+    uint64_t generation; /* filled by engine_submit, as are the fields below the weight */
     float weight;
+    bool activated;  /* an activated LoRA by its own name: it acts from a token of the prompt on */
+    int active_from; /* that token's index; -1: its invocation sequence is not in the prompt */
 };
 
 struct engine_adapter_spec {
@@ -56,7 +58,9 @@ struct engine_adapter_info {
     size_t bytes;
     float scale_min; /* effective scales over its modules */
     float scale_max;
-    int part_count; /* a blend's; 0: no blend */
+    int32_t alora_tokens[LIMIT_ALORA_TOKENS]; /* the invocation sequence of an activated LoRA */
+    int alora_token_count;                    /* 0: an ordinary one */
+    int part_count;                           /* a blend's; 0: no blend */
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     enum engine_adapter_tier tier;
     bool pinned;
@@ -105,6 +109,8 @@ struct engine_adapter_report {
     float scale_min;
     float scale_max;
     size_t bytes;
+    int32_t alora_tokens[LIMIT_ALORA_TOKENS];
+    int alora_token_count;
 };
 
 #endif

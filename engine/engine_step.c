@@ -421,7 +421,6 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
         .rows = rows,
         .pages = s->pages,
         .page_count = s->page_count,
-        .adapter_count = s->adapter_count,
         .score_from = seq_scores(s) ? s->scored : s->prompt_count,
         .params = &s->sampling,
         .banned = s->ends,
@@ -429,9 +428,12 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
         .mask = s->grammar ? s->mask : NULL,
         .hidden = s->pooled.kind != POOLING_NONE,
     };
-    for (int k = 0; k < s->adapter_count; k++) {
+    int end = q->computed + rows;
+    for (int k = 0; k < s->adapter_count && s->adapters[k].from < end; k++) {
         q->slots[k] = s->adapters[k].slot;
         q->weights[k] = s->adapters[k].weight;
+        q->from[k] = s->adapters[k].from;
+        q->adapter_count++;
     }
 }
 

@@ -4,8 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
+#include "engine/sched/seq_adapters.h"
 
 /* id = serial << SLOT_BITS | slot: unique over the engine's life, found without searching. */
 #define SLOT_BITS 24
@@ -216,12 +218,9 @@ static enum status acquire_adapters(struct engine *e, const struct engine_reques
         adapter_store_acquire(&e->store, r->adapters, r->adapter_count, &s->set, generations, err);
     if (st != STATUS_OK)
         return st;
-    s->adapter_count = s->set.count;
-    for (int i = 0; i < s->set.count; i++) {
-        s->adapters[i] = (struct seq_adapter){
-            .adapter = s->set.parts[i], .weight = s->set.weights[i], .slot = -1};
+    seq_adapters_place(s);
+    for (int i = 0; i < s->set.count; i++)
         hold(s, s->set.parts[i]);
-    }
     for (int i = 0; i < s->set.blend_count; i++)
         hold(s, s->set.blends[i]);
     if (s->adapter_count > e->opt.slots_max)
@@ -248,12 +247,20 @@ static void enqueue(struct engine *e, struct seq *s)
     engine_signal_locked(e);
 }
 
-static void tell_resolved(const struct engine_request *r, const uint64_t *generations,
-                          struct engine_adapter_use *resolved)
+static void tell_resolved(const struct engine_request *r, const struct seq *s,
+                          const uint64_t *generations, struct engine_adapter_use *resolved)
 {
     for (int i = 0; resolved && i < r->adapter_count; i++) {
         resolved[i] = r->adapters[i];
         resolved[i].generation = generations[i];
+        resolved[i].activated = false;
+        for (int k = 0; k < s->adapter_count; k++) {
+            const struct seq_adapter *a = &s->adapters[k];
+            if (a->adapter->generation != generations[i])
+                continue;
+            resolved[i].activated = a->adapter->facts.alora_token_count > 0;
+            resolved[i].active_from = a->from == SEQ_NEVER ? -1 : a->from;
+        }
     }
 }
 
@@ -272,6 +279,17 @@ static struct engine_request only_embed(const struct engine_request *r)
     };
     memcpy(out.adapters, r->adapters, sizeof out.adapters);
     return out;
+}
+
+/* Nothing is wrong with such a request, but its sender may have wanted otherwise. */
+static void log_inactive(const struct seq *s)
+{
+    for (int i = 0; i < s->adapter_count; i++)
+        if (s->adapters[i].from == SEQ_NEVER)
+            LOG_INFO(
+                LOG_WHAT("adapter not activated: its invocation sequence is not in the prompt"),
+                LOG_STR("request", s->request_id),
+                LOG_STR("adapter", s->adapters[i].adapter->name));
 }
 
 enum status engine_submit(struct engine *e, const struct engine_request *r, uint64_t *id,
@@ -315,7 +333,8 @@ enum status engine_submit(struct engine *e, const struct engine_request *r, uint
     seq_seed(s, r->cache_salt);
     e->parts.detok.begin(e->parts.detok.ctx, s->detok, r->keep_special, s->tokens, s->prompt_count);
     s->submitted_ns = engine_now(e);
-    tell_resolved(r, generations, resolved);
+    tell_resolved(r, s, generations, resolved);
+    log_inactive(s);
 
     pthread_mutex_lock(&e->lock);
     st = check_open(e, err);

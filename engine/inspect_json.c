@@ -153,7 +153,11 @@ void inspect_json_adapter(struct strbuf *r, const struct inspect_adapter *a)
         put_group(r, inspect_group_name(g, name), &a->groups[g]);
         first = false;
     }
-    strbuf_puts(r, "],\"targeted_without_tensors\":[");
+    strbuf_puts(r, "],\"alora_invocation_tokens\":");
+    for (int i = 0; i < l->alora_token_count; i++)
+        strbuf_printf(r, i ? ",%d" : "[%d", l->alora_tokens[i]);
+    strbuf_puts(r, l->alora_token_count > 0 ? "]" : "null");
+    strbuf_puts(r, ",\"targeted_without_tensors\":[");
     for (int i = 0; i < a->missing_count; i++) {
         model_site_name(a->base, a->missing[i], name, sizeof name);
         strbuf_printf(r, i ? ",\"%s\"" : "\"%s\"", name);

@@ -174,6 +174,11 @@ void inspect_text_adapter(struct strbuf *r, const struct inspect_adapter *a)
         if (a->groups[g].modules > 0)
             add_group(r, inspect_group_name(g, name), &a->groups[g]);
     }
+    for (int i = 0; i < l->alora_token_count; i++)
+        strbuf_printf(r, i ? " %d" : "activated  from the last of these tokens on: %d",
+                      l->alora_tokens[i]);
+    if (l->alora_token_count > 0)
+        strbuf_putc(r, '\n');
     if (a->zero == l->module_count)
         strbuf_puts(r, "note       the whole adapter is without effect\n");
     add_missing(r, a);

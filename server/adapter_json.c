@@ -24,6 +24,14 @@ static void put_targets(struct strbuf *b, unsigned targets)
     strbuf_putc(b, ']');
 }
 
+void adapter_json_put_alora(struct strbuf *b, const int32_t *tokens, int count)
+{
+    strbuf_puts(b, ",\"alora_invocation_tokens\":");
+    for (int i = 0; i < count; i++)
+        strbuf_printf(b, i ? ",%d" : "[%d", tokens[i]);
+    strbuf_puts(b, count ? "]" : "null");
+}
+
 static void put_parts(struct strbuf *b, const struct engine_adapter_info *a)
 {
     strbuf_puts(b, ",\"blend\":");
@@ -62,6 +70,7 @@ void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, con
         b, ",\"rank\":%d,\"modules\":%d,\"scale_min\":%.9g,\"scale_max\":%.9g,\"bytes\":%zu",
         a->rank_max, a->module_count, (double)a->scale_min, (double)a->scale_max, a->bytes);
     put_targets(b, a->targets);
+    adapter_json_put_alora(b, a->alora_tokens, a->alora_token_count);
     put_parts(b, a);
     put_string(b, "tier", tiers[a->tier]);
     strbuf_printf(b,
@@ -90,6 +99,7 @@ void adapter_json_put_report(struct strbuf *b, const struct engine_adapter_repor
                       r->rank_max, r->module_count, (double)r->scale_min, (double)r->scale_max,
                       r->bytes, r->zero_modules, truth(r->no_op));
         put_targets(b, r->targets);
+        adapter_json_put_alora(b, r->alora_tokens, r->alora_token_count);
     }
     strbuf_puts(b, ",\"tensors\":[");
     for (int i = 0; i < r->tensor_count; i++) {

@@ -25,8 +25,13 @@ void answer_adapters(struct strbuf *b, const struct engine_adapter_use *uses, in
     for (int i = 0; i < count; i++) {
         strbuf_puts(b, i ? ",{\"name\":" : "{\"name\":");
         put_string(b, uses[i].name);
-        strbuf_printf(b, ",\"generation\":%llu,\"weight\":%.7g}",
+        strbuf_printf(b, ",\"generation\":%llu,\"weight\":%.7g",
                       (unsigned long long)uses[i].generation, (double)uses[i].weight);
+        if (uses[i].activated && uses[i].active_from >= 0)
+            strbuf_printf(b, ",\"active_from\":%d", uses[i].active_from);
+        else if (uses[i].activated)
+            strbuf_puts(b, ",\"active_from\":null");
+        strbuf_putc(b, '}');
     }
     strbuf_putc(b, ']');
 }

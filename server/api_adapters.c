@@ -653,7 +653,10 @@ void api_adapters_scales(struct call *c, const char *tail)
         put_string(&b, list[i].path);
         strbuf_puts(&b, ",\"name\":");
         put_string(&b, list[i].name);
-        strbuf_printf(&b, ",\"scale\":%.7g}", scale);
+        strbuf_printf(&b, ",\"scale\":%.7g", scale);
+        if (list[i].alora_token_count > 0)
+            adapter_json_put_alora(&b, list[i].alora_tokens, list[i].alora_token_count);
+        strbuf_putc(&b, '}');
     }
     strbuf_putc(&b, ']');
     mem_free(list);

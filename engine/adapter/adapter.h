@@ -19,8 +19,10 @@ struct adapter_facts {
     size_t bytes;
     float scale_min;
     float scale_max;
-    size_t host_bytes;   /* that it takes in host memory, about */
-    size_t device_bytes; /* 0: it takes a slot only */
+    int32_t alora_tokens[LIMIT_ALORA_TOKENS];
+    int alora_token_count; /* 0: it acts on every token */
+    size_t host_bytes;     /* that it takes in host memory, about */
+    size_t device_bytes;   /* 0: it takes a slot only */
 };
 
 /* What requests did with it; the name's, see engine_adapter_info. */

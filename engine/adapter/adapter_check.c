@@ -169,6 +169,8 @@ static void tell_lora(const struct lora *l, const struct model *base,
     out->scale_min = f.scale_min;
     out->scale_max = f.scale_max;
     out->bytes = f.bytes;
+    out->alora_token_count = f.alora_token_count;
+    memcpy(out->alora_tokens, f.alora_tokens, sizeof out->alora_tokens);
     for (int i = 0; i < l->module_count; i++)
         out->zero_modules += changes_nothing(&l->modules[i]);
     out->no_op = out->zero_modules == l->module_count;

@@ -516,6 +516,7 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
         .bytes = f->bytes,
         .scale_min = f->scale_min,
         .scale_max = f->scale_max,
+        .alora_token_count = f->alora_token_count,
         .part_count = a->part_count,
         .tier = tier_of(s, a),
         .pinned = a->pinned,
@@ -540,6 +541,7 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
     memcpy(out->name, a->name, sizeof out->name);
     memcpy(out->path, a->path, sizeof out->path);
     memcpy(out->parts, a->parts, sizeof out->parts);
+    memcpy(out->alora_tokens, f->alora_tokens, sizeof out->alora_tokens);
     if (a->part_count == 0)
         sha256_hex(f->sha256, out->sha256);
 }

@@ -234,5 +234,6 @@ void lora_free(struct lora *l)
     mem_free(l->modules);
     mem_free(l->storage);
     mem_free(l->base_name);
+    mem_free(l->alora_tokens);
     mem_free(l);
 }

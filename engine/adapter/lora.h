@@ -38,7 +38,11 @@ struct lora {
     uint8_t sha256[SHA256_BYTES]; /* of adapter_config.json and the tensor file's bytes, or of the
                                      GGUF file's */
     char *base_name;              /* owned; the base as the adapter names it, or NULL */
-    void *storage;                /* owned */
+    /* Activated LoRA (Greenewald et al. 2025): it acts from the first token of the last of these
+     * sequences in the prompt on, and not at all where there is none. */
+    int32_t *alora_tokens; /* owned, [alora_token_count] */
+    int alora_token_count; /* 0: an ordinary LoRA, it acts on every token */
+    void *storage;         /* owned */
 };
 
 struct file_root;

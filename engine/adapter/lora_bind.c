@@ -398,11 +398,24 @@ static enum status keep_memory(struct binder *b, struct safetensors *file)
 static enum status keep_alora(const struct binder *b)
 {
     static const char field[] = "alora_invocation_tokens";
+    const int32_t *tokens = b->config->alora_tokens;
     int n = b->config->alora_token_count;
     if (n == 0)
         return STATUS_OK;
-    return err_set(b->e, STATUS_UNSUPPORTED, field,
-                   CONFIG_FILE ": %s: activated LoRA is not supported", field);
+    if (b->slots[SITE_EMBED(b->layers)].tensor[ROLE_A])
+        return err_set(b->e, STATUS_UNSUPPORTED, field,
+                       CONFIG_FILE ": %s does not go with a LoRA on the embedding", field);
+    for (int i = 0; b->base && i < n; i++)
+        if (tokens[i] >= b->base->shape.vocab)
+            return err_set(b->e, STATUS_BAD_FILE, field,
+                           CONFIG_FILE ": %s: token %d, but the base's vocabulary has %d", field,
+                           tokens[i], b->base->shape.vocab);
+    b->lora->alora_tokens = mem_alloc((size_t)n, sizeof *tokens);
+    if (!b->lora->alora_tokens)
+        return err_set(b->e, STATUS_NO_MEMORY, NULL, "out of memory");
+    memcpy(b->lora->alora_tokens, tokens, (size_t)n * sizeof *tokens);
+    b->lora->alora_token_count = n;
+    return STATUS_OK;
 }
 
 static enum status build(struct binder *b, struct safetensors *file)

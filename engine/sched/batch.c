@@ -149,8 +149,16 @@ static void add_rows(struct batch_builder *b, const struct batch_seq *q, int seq
            (size_t)pages * sizeof *q->pages);
 }
 
-/* A segment goes on into the next sequence only while all segments before it in the list do: so the
- * adapters of every row come in its own request's order, and its sums are those it has alone. */
+/* The first of the step's rows that adapter i acts on, counted from the sequence's first. */
+static int first_row(const struct batch_seq *q, int i)
+{
+    return q->from[i] > q->computed ? q->from[i] - q->computed : 0;
+}
+
+/* A segment goes on into the next sequence only while all segments before it in the list do, and
+ * where it acts from the first row on: so the adapters of every row come in its own request's
+ * order, and its sums are those it has alone. Within a sequence later ones of the list begin later,
+ * so segments stay ordered and nested. */
 static void add_segments(struct batch_builder *b, const struct batch_seq *seqs, int count)
 {
     struct batch *t = &b->batch;
@@ -160,12 +168,15 @@ static void add_segments(struct batch_builder *b, const struct batch_seq *seqs, 
         const struct batch_seq *q = &seqs[b->order[s]];
         bool going_on = before != NULL;
         for (int i = 0; i < q->adapter_count; i++) {
-            going_on = going_on && same_adapter(before, q, i);
+            int row = first_row(q, i);
+            CHECK(row < q->rows && (i == 0 || q->from[i - 1] <= q->from[i]));
+            going_on = going_on && row == 0 && same_adapter(before, q, i);
             if (!going_on) {
                 CHECK(t->segment_count < b->segments_max);
                 open[i] = t->segment_count++;
-                t->segments[open[i]] = (struct batch_segment){
-                    .slot = q->slots[i], .weight = q->weights[i], .row_begin = t->row_begin[s]};
+                t->segments[open[i]] = (struct batch_segment){.slot = q->slots[i],
+                                                              .weight = q->weights[i],
+                                                              .row_begin = t->row_begin[s] + row};
             }
             t->segments[open[i]].row_end = t->row_begin[s + 1];
         }

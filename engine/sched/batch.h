@@ -14,7 +14,7 @@
 #include "engine/sample/sample.h"
 
 /* Rows [row_begin, row_end) pass through the adapter in `slot`, times `weight`. Segments of a blend
- * overlap. */
+ * overlap. A segment may begin within a sequence's rows: an activated LoRA's does. */
 struct batch_segment {
     int32_t slot;
     float weight;
@@ -52,6 +52,8 @@ struct batch_seq {
     int adapter_count;
     int32_t slots[LIMIT_ADAPTERS_PER_REQUEST];
     float weights[LIMIT_ADAPTERS_PER_REQUEST];
+    int32_t from[LIMIT_ADAPTERS_PER_REQUEST]; /* first token that it acts on, ascending; all are
+                                                 below computed + rows */
     int score_from; /* prompt tokens from this index on are scored by the row before; prompt_count:
                        none */
     const struct sample_params *params;

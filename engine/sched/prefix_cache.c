@@ -11,6 +11,17 @@ static void update_u64(struct sha256 *s, uint64_t v)
     sha256_update(s, &v, sizeof v);
 }
 
+static void update_adapters(struct sha256 *s, const struct prefix_identity *adapters, int count)
+{
+    update_u64(s, (uint64_t)count);
+    for (int i = 0; i < count; i++) {
+        sha256_update(s, adapters[i].sha256, SHA256_BYTES);
+        update_u64(s, adapters[i].generation);
+        sha256_update(s, &adapters[i].weight, sizeof adapters[i].weight);
+        update_u64(s, (uint64_t)adapters[i].from);
+    }
+}
+
 void prefix_seed(const char *salt, const struct prefix_identity *adapters, int adapter_count,
                  struct prefix_key *out)
 {
@@ -21,12 +32,17 @@ void prefix_seed(const char *salt, const struct prefix_identity *adapters, int a
     update_u64(&s, salt ? 1 + (uint64_t)salt_len : 0);
     if (salt)
         sha256_update(&s, salt, salt_len);
-    update_u64(&s, (uint64_t)adapter_count);
-    for (int i = 0; i < adapter_count; i++) {
-        sha256_update(&s, adapters[i].sha256, SHA256_BYTES);
-        update_u64(&s, adapters[i].generation);
-        sha256_update(&s, &adapters[i].weight, sizeof adapters[i].weight);
-    }
+    update_adapters(&s, adapters, adapter_count);
+    sha256_final(&s, out->bytes);
+}
+
+void prefix_join(const struct prefix_key *parent, const struct prefix_identity *adapters, int count,
+                 struct prefix_key *out)
+{
+    struct sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, parent->bytes, sizeof parent->bytes);
+    update_adapters(&s, adapters, count);
     sha256_final(&s, out->bytes);
 }
 

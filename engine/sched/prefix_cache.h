@@ -2,9 +2,11 @@
  *
  * Each full page is named by a chain: key[i] = SHA-256(key[i - 1], tokens of page i), and key[-1]
  * is a seed over everything else that shaped the KV: the adapters (SHA-256 of their bytes and
- * config, load generation, weight, in order) and the partition key. Two beginnings that differ
- * anywhere have different keys; the page's tokens are compared on a hit all the same. Only full
- * pages are in it, and a page is never written after it was published.
+ * config, load generation, weight, in order) and the partition key. Adapters that begin to act at a
+ * token (activated LoRA) come into the chain at that token's page: before it the pages are those of
+ * the base. Two beginnings that differ anywhere have different keys; the page's tokens are compared
+ * on a hit all the same. Only full pages are in it, and a page is never written after it was
+ * published.
  *
  * Pages nobody holds stay findable until the pool needs them, least recently used first; sequences
  * release their last page first, so a chain shrinks from its end. Engine thread, but for the two
@@ -30,6 +32,7 @@ struct prefix_identity {
     const uint8_t *sha256; /* [SHA256_BYTES] */
     uint64_t generation;
     float weight;
+    int from; /* the first token that it acts on */
 };
 
 struct prefix_cache {
@@ -41,8 +44,11 @@ struct prefix_cache {
     int32_t *tokens;         /* owned, [P, LIMIT_KV_PAGE_TOKENS] */
 };
 
-/* key[-1]. `salt` may be NULL (no partition key). */
+/* key[-1] with the adapters that act from token 0 on. `salt` may be NULL (no partition key). */
 void prefix_seed(const char *salt, const struct prefix_identity *adapters, int adapter_count,
+                 struct prefix_key *out);
+/* What stands for key[i - 1] where adapters begin to act in page i, count >= 1. */
+void prefix_join(const struct prefix_key *parent, const struct prefix_identity *adapters, int count,
                  struct prefix_key *out);
 /* key[i] from key[i - 1] and the page's LIMIT_KV_PAGE_TOKENS tokens. */
 void prefix_next(const struct prefix_key *parent, const int32_t *tokens, struct prefix_key *out);

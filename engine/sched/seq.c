@@ -124,16 +124,25 @@ void seq_destroy(struct seq *s)
     arena_deinit(&arena);
 }
 
+/* Identities of the adapters that begin to act on tokens [begin, end). */
+static int identities(const struct seq *s, int begin, int end, struct prefix_identity *out)
+{
+    int n = 0;
+    for (int i = 0; i < s->adapter_count; i++) {
+        const struct seq_adapter *a = &s->adapters[i];
+        if (a->from >= begin && a->from < end)
+            out[n++] = (struct prefix_identity){.sha256 = a->adapter->facts.sha256,
+                                                .generation = a->adapter->generation,
+                                                .weight = a->weight,
+                                                .from = a->from};
+    }
+    return n;
+}
+
 void seq_seed(struct seq *s, const char *salt)
 {
     struct prefix_identity identity[LIMIT_ADAPTERS_PER_REQUEST];
-    for (int i = 0; i < s->adapter_count; i++)
-        identity[i] = (struct prefix_identity){
-            .sha256 = s->adapters[i].adapter->facts.sha256,
-            .generation = s->adapters[i].adapter->generation,
-            .weight = s->adapters[i].weight,
-        };
-    prefix_seed(salt, identity, s->adapter_count, &s->seed);
+    prefix_seed(salt, identity, identities(s, 0, 1, identity), &s->seed);
     seq_extend_keys(s, s->prompt_count);
 }
 
@@ -141,9 +150,13 @@ void seq_extend_keys(struct seq *s, int tokens)
 {
     int full = tokens / LIMIT_KV_PAGE_TOKENS;
     for (; s->cache_write && s->key_count < full; s->key_count++) {
-        int i = s->key_count;
-        prefix_next(i > 0 ? &s->keys[i - 1] : &s->seed, &s->tokens[i * LIMIT_KV_PAGE_TOKENS],
-                    &s->keys[i]);
+        struct prefix_identity identity[LIMIT_ADAPTERS_PER_REQUEST];
+        int i = s->key_count, begin = i * LIMIT_KV_PAGE_TOKENS;
+        struct prefix_key parent = i > 0 ? s->keys[i - 1] : s->seed;
+        int joining = identities(s, i > 0 ? begin : 1, begin + LIMIT_KV_PAGE_TOKENS, identity);
+        if (joining > 0)
+            prefix_join(&parent, identity, joining, &parent);
+        prefix_next(&parent, &s->tokens[begin], &s->keys[i]);
     }
 }
 

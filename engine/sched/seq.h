@@ -28,6 +28,7 @@ enum seq_state { SEQ_WAITING, SEQ_RUNNING, SEQ_PREEMPTED, SEQ_ENDED };
 struct seq_adapter {
     struct adapter *adapter; /* borrowed from `set` */
     float weight;
+    int from; /* first token that it acts on; SEQ_NEVER: its invocation sequence is not there */
     int slot; /* while RUNNING, else -1 */
 };
 
@@ -48,13 +49,10 @@ struct seq {
     int prompt_count;
     int max_new; /* tokens to make at most, >= 1 */
     int min_new;
-    bool keep_special;
-    bool include_stop;
-    bool prompt_logprobs;
-    bool cache_read;
-    bool cache_write;
+    bool keep_special, include_stop, prompt_logprobs;
+    bool cache_read, cache_write;
     struct sample_params sampling;
-    struct seq_adapter adapters[LIMIT_ADAPTERS_PER_REQUEST];
+    struct seq_adapter adapters[LIMIT_ADAPTERS_PER_REQUEST]; /* ascending by `from` */
     int adapter_count;
     struct adapter_set set; /* shared (one user of each in the store) until the sequence ends */
     uint64_t holds[2 * LIMIT_ADAPTERS_PER_REQUEST]; /* [hold_count] generations in it, to the end */
@@ -125,7 +123,7 @@ struct seq_setup {
     struct pooled pooled; /* kind and width, of a request for an embedding */
 };
 
-/* Copies the request but for its adapters, which the caller sets, then seq_seed. */
+/* Copies the request but for its adapters: then `set`, seq_adapters_place and seq_seed. */
 WARN_UNUSED enum status seq_create(const struct seq_setup *setup, struct seq **out);
 void seq_destroy(struct seq *s);
 /* Engine thread: the grammar is not needed any more. */

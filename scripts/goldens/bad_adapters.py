@@ -221,7 +221,7 @@ EDITS = [
     ("target-parameters", set_field("target_parameters", ["mlp.experts.gate_up_proj"]), "target_parameters"),
     ("trainable-tokens", set_field("trainable_token_indices", [1, 2]), "trainable_token_indices"),
     ("layer-replication", set_field("layer_replication", [[0, 2], [1, 2]]), "layer_replication"),
-    ("alora", set_field("alora_invocation_tokens", [1, 2]), "alora_invocation_tokens"),
+    ("alora", set_field("alora_invocation_tokens", [1, 1 << 20]), "alora_invocation_tokens"),
     ("qalora", set_field("use_qalora", True), "use_qalora"),
     ("bdlora", set_field("use_bdlora", {"nblocks": 2}), "use_bdlora"),
     ("kasa", set_field("kasa_config", {"beta": 0.1}), "kasa_config"),

@@ -594,6 +594,26 @@ static void sha_of(const char *path, uint8_t sha[SHA256_BYTES])
     sha256_of(path, strlen(path), sha);
 }
 
+int fake_mark_of(const char *path, int32_t mark[FAKE_MARK_MAX])
+{
+    uint64_t h = 3;
+    if (strncmp(path, "alora", 5) != 0)
+        return 0;
+    for (; *path; path++)
+        h = mix(h, (uint64_t)(unsigned char)*path);
+    for (int i = 0; i < FAKE_MARK_MAX; i++)
+        mark[i] = 2 + (int32_t)(h >> i & 1);
+    return 1 + (int)(h >> 8) % FAKE_MARK_MAX;
+}
+
+static void free_lora(struct lora *l)
+{
+    alive--;
+    mem_free(l->alora_tokens);
+    memset(l, 0xee, sizeof *l);
+    mem_free(l);
+}
+
 static enum status open_lora(const char *dir, const struct model *base, struct lora **out,
                              struct err *e)
 {
@@ -610,15 +630,18 @@ static enum status open_lora(const char *dir, const struct model *base, struct l
     l->rank_max = 8;
     l->bytes = fake_bytes_of(dir);
     alive++;
+    int32_t mark[FAKE_MARK_MAX];
+    l->alora_token_count = fake_mark_of(dir, mark);
+    if (l->alora_token_count > 0) {
+        l->alora_tokens = mem_alloc(FAKE_MARK_MAX, sizeof *mark);
+        if (!l->alora_tokens) {
+            free_lora(l);
+            return err_set(e, STATUS_NO_MEMORY, NULL, "fake: no memory");
+        }
+        memcpy(l->alora_tokens, mark, sizeof mark);
+    }
     *out = l;
     return STATUS_OK;
-}
-
-static void free_lora(struct lora *l)
-{
-    alive--;
-    memset(l, 0xee, sizeof *l);
-    mem_free(l);
 }
 
 const struct adapter_source fake_adapters = {.open = open_lora, .free = free_lora};

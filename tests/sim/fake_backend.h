@@ -76,12 +76,16 @@ extern const int32_t fake_eos[FAKE_EOS_COUNT];
 /* A model for it: 2 layers, FAKE_VOCAB tokens. */
 void fake_model_init(struct model *m, int ctx_max);
 /* Adapters whose bytes are their path; a path that begins with "bad" is refused, and one that
- * begins with "shifty" has other bytes each time it is opened. */
+ * begins with "shifty" has other bytes each time it is opened; one that begins with "alora" is
+ * activated by a sequence of tokens. */
 extern const struct adapter_source fake_adapters;
 /* Microseconds that opening takes, -1: until it is 0 again; for tests with threads. */
 void fake_adapters_delay(int us);
 /* lora.bytes of this path: 50 to 150. */
 size_t fake_bytes_of(const char *path);
+#define FAKE_MARK_MAX 3
+/* Tokens 2 and 3 in some order: the invocation sequence of this path; 0: it has none. */
+int fake_mark_of(const char *path, int32_t mark[FAKE_MARK_MAX]);
 /* Images packed and not freed. */
 int fake_images_alive(void);
 /* Adapters opened and not freed. */

@@ -125,7 +125,27 @@ static bool read_token(struct reader *w, struct oracle *o)
     return stopped || ended || full;
 }
 
-void oracle_answer(const struct engine_request *r, uint64_t identity, int max_new, struct oracle *o)
+int oracle_from(const struct engine_request *r, const int32_t *mark, int mark_count)
+{
+    for (int at = r->prompt_count - mark_count; mark_count > 0 && at >= 0; at--)
+        if (memcmp(&r->prompt[at], mark, (size_t)mark_count * sizeof *mark) == 0)
+            return at;
+    return mark_count > 0 ? INT32_MAX : 0;
+}
+
+/* Of the token at `at`: who began to act first comes first, then the request's order. */
+static uint64_t identity_at(const struct oracle_part *parts, int count, int at)
+{
+    uint64_t id = 0;
+    for (int from = 0; from <= at; from++)
+        for (int i = 0; i < count; i++)
+            if (parts[i].from == from)
+                id = fake_identity_add(id, parts[i].identity, parts[i].weight);
+    return id;
+}
+
+static void answer(const struct engine_request *r, struct fake_history h,
+                   const struct oracle_part *parts, int count, int max_new, struct oracle *o)
 {
     int32_t banned[LIMIT_STOP_TOKENS + 2] = {0};
     int banned_count = r->stop_token_count;
@@ -141,7 +161,6 @@ void oracle_answer(const struct engine_request *r, uint64_t identity, int max_ne
 
     struct reader reader = {.r = r, .max_new = max_new};
     fake_detok.begin(NULL, reader.detok, r->keep_special, NULL, 0);
-    struct fake_history h = {.identity = identity};
     struct sample_row row = {.params = &r->sampling, .banned = banned, .forced = -1};
     for (int i = 0; i < r->prompt_count; i++) {
         if (i > 0 && r->prompt_logprobs) {
@@ -149,6 +168,8 @@ void oracle_answer(const struct engine_request *r, uint64_t identity, int max_ne
             fake_next(&h, &row, &o->prompt[i - 1]);
             row.forced = -1;
         }
+        if (parts)
+            h.identity = identity_at(parts, count, i);
         fake_history_add(&h, r->prompt[i]);
     }
     if (r->grammar)
@@ -171,6 +192,17 @@ void oracle_answer(const struct engine_request *r, uint64_t identity, int max_ne
     grammar_state_deinit(&reader.matched);
 }
 
+void oracle_answer(const struct engine_request *r, uint64_t identity, int max_new, struct oracle *o)
+{
+    answer(r, (struct fake_history){.identity = identity}, NULL, 0, max_new, o);
+}
+
+void oracle_answer_parts(const struct engine_request *r, const struct oracle_part *parts, int count,
+                         int max_new, struct oracle *o)
+{
+    answer(r, (struct fake_history){.identity = 0}, parts, count, max_new, o);
+}
+
 void oracle_deinit(struct oracle *o)
 {
     free(o->tokens);
@@ -178,13 +210,14 @@ void oracle_deinit(struct oracle *o)
     strbuf_deinit(&o->text);
 }
 
-void oracle_embed(const struct engine_request *r, uint64_t identity, enum pooling_kind kind,
-                  float *out)
+static void embed(const struct engine_request *r, struct fake_history h,
+                  const struct oracle_part *parts, int count, enum pooling_kind kind, float *out)
 {
-    struct fake_history h = {.identity = identity};
     double sum[FAKE_WIDTH] = {0}, weights = 0;
     for (int i = 0; i < r->prompt_count; i++) {
         float state[FAKE_WIDTH];
+        if (parts)
+            h.identity = identity_at(parts, count, i);
         fake_history_add(&h, r->prompt[i]);
         fake_state(&h, state);
         double weight = kind == POOLING_MEAN            ? 1
@@ -196,4 +229,16 @@ void oracle_embed(const struct engine_request *r, uint64_t identity, enum poolin
     }
     for (int k = 0; k < FAKE_WIDTH; k++)
         out[k] = (float)(sum[k] / weights);
+}
+
+void oracle_embed(const struct engine_request *r, uint64_t identity, enum pooling_kind kind,
+                  float *out)
+{
+    embed(r, (struct fake_history){.identity = identity}, NULL, 0, kind, out);
+}
+
+void oracle_embed_parts(const struct engine_request *r, const struct oracle_part *parts, int count,
+                        enum pooling_kind kind, float *out)
+{
+    embed(r, (struct fake_history){.identity = 0}, parts, count, kind, out);
 }

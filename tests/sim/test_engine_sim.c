@@ -97,7 +97,7 @@ struct client {
     struct engine_request r;
     int32_t prompt[CTX_MAX];
     struct logit_bias bias[2];
-    uint64_t identity;
+    struct oracle_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     uint64_t generations[LIMIT_ADAPTERS_PER_REQUEST];
     int max_new;
     /* heard */
@@ -117,7 +117,7 @@ struct coverage {
     uint64_t disk_reads, uploads, shifty, too_large;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
     uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
-    uint64_t grammars, grammar_ends, embeddings, embedding_chunks;
+    uint64_t grammars, grammar_ends, embeddings, embedding_chunks, activated, inactive;
 };
 
 static struct coverage seen;
@@ -235,9 +235,10 @@ static void event_adapter_add(struct world *w)
     adapter_name(i, name, sizeof name);
     /* Old bytes come back under another name or generation now and then. */
     snprintf(path, sizeof path, "%s%d",
-             bad         ? "bad"
-             : chance(5) ? "shifty"
-                         : "bytes",
+             bad          ? "bad"
+             : chance(5)  ? "shifty"
+             : chance(25) ? "alora"
+                          : "bytes",
              chance(30) ? below(5) : w->path_serial++);
     if (no_memory)
         mem_fail_at(between(1, 3));
@@ -292,6 +293,11 @@ static void choose_prompt(struct world *w, struct client *c)
     n = n < 1 ? 1 : n < CTX_MAX ? n : CTX_MAX - 1;
     for (; at < n; at++)
         c->prompt[at] = below(FAKE_VOCAB);
+    /* What activates adapters, over and over in some. */
+    if (chance(50))
+        for (int marks = between(1, 6), k = below(n); marks > 0 && k < n;
+             marks--, k += between(1, 3))
+            c->prompt[k] = between(2, 3);
     c->r.prompt = c->prompt;
     c->r.prompt_count = n;
 }
@@ -304,7 +310,6 @@ static bool choose_adapters(struct world *w, struct client *c)
     int first = below(w->names);
     count = count > w->opt.slots_max ? w->opt.slots_max : count;
     count = count > w->names ? w->names : count;
-    c->identity = 0;
     c->r.adapter_count = count;
     for (int i = 0; i < count; i++) {
         int k = (first + i) % w->names;
@@ -314,7 +319,11 @@ static bool choose_adapters(struct world *w, struct client *c)
         known = known && w->paths[k][0];
         c->shifty = c->shifty || strncmp(w->paths[k], "shifty", 6) == 0;
         c->bytes += fake_bytes_of(w->paths[k]);
-        c->identity = fake_identity_add(c->identity, fake_identity_of(w->paths[k]), u->weight);
+        int32_t mark[FAKE_MARK_MAX];
+        c->parts[i] =
+            (struct oracle_part){.identity = fake_identity_of(w->paths[k]),
+                                 .weight = u->weight,
+                                 .from = oracle_from(&c->r, mark, fake_mark_of(w->paths[k], mark))};
     }
     return known;
 }
@@ -430,9 +439,15 @@ static void event_submit(struct world *w)
     c->busy = true;
     strbuf_init(&c->text, 1 << 24);
     if (!c->r.embed)
-        oracle_answer(&c->r, c->identity, c->max_new, &c->oracle);
-    for (int k = 0; k < c->r.adapter_count; k++)
+        oracle_answer_parts(&c->r, c->parts, c->r.adapter_count, c->max_new, &c->oracle);
+    for (int k = 0; k < c->r.adapter_count; k++) {
+        int from = c->parts[k].from;
         c->generations[k] = resolved[k].generation;
+        EXPECT(!resolved[k].activated ? from == 0
+                                      : resolved[k].active_from == (from < INT32_MAX ? from : -1));
+        seen.activated += from > 0 && from < INT32_MAX;
+        seen.inactive += from == INT32_MAX;
+    }
     seen.accepted++;
     seen.blends += c->r.adapter_count > 1;
     seen.grammars += c->oracle.masked;
@@ -461,7 +476,7 @@ static void hear_token(struct client *c, const struct engine_event *ev,
 static void hear_embedding(struct world *w, struct client *c, const struct engine_event *ev)
 {
     float want[FAKE_WIDTH];
-    oracle_embed(&c->r, c->identity, w->model.pooling.kind, want);
+    oracle_embed_parts(&c->r, c->parts, c->r.adapter_count, w->model.pooling.kind, want);
     EXPECT(ev->embedding && memcmp(ev->embedding, want, sizeof want) == 0);
     EXPECT(c->tokens == 0 && c->prompt_events == 0 && ev->usage.completion_tokens == 0);
     mem_free(ev->embedding);
@@ -908,6 +923,8 @@ static int print_coverage(void)
         {"ended by a grammar", seen.grammar_ends},
         {"embeddings", seen.embeddings},
         {"pooled in several steps", seen.embedding_chunks},
+        {"activated adapters", seen.activated},
+        {"adapters that no token activates", seen.inactive},
         {"rows for nothing", seen.useless},
     };
     int missing = 0;

@@ -166,6 +166,30 @@ static void test_batch_keeps_the_order_of_blends(void **state)
     batch_deinit(&b);
 }
 
+/* An activated LoRA acts from its token on: in the middle of a chunk, or of what goes on. */
+static void test_batch_begins_segments_within_rows(void **state)
+{
+    (void)state;
+    struct batch_builder b;
+    assert_int_equal(batch_init(&b, ROWS, SEQS, OUTS, CTX), STATUS_OK);
+    struct batch_seq seqs[] = {with_adapters(1, 2, 1.0f, 0), with_adapters(2, 2, 1.0f, 1),
+                               with_adapters(2, 2, 1.0f, 1)};
+    seqs[0].computed = 10;
+    seqs[0].rows = 8;
+    seqs[0].from[0] = 13;
+    seqs[1].from[1] = 5; /* long ago */
+    seqs[2].computed = 4;
+    seqs[2].rows = 9;
+    seqs[2].from[1] = 12;
+    batch_build(&b, seqs, 3);
+    const struct batch *t = &b.batch;
+    assert_int_equal(t->segment_count, 3);
+    expect_segment(t, 0, 2, 1.0f, 3, 18);
+    expect_segment(t, 1, 1, 1.0f, 8, 9);
+    expect_segment(t, 2, 1, 1.0f, 17, 18);
+    batch_deinit(&b);
+}
+
 /* Random blends: read row by row, the segments give each request its own list back. */
 static void test_batch_segments_give_each_row_its_list(void **state)
 {
@@ -183,6 +207,8 @@ static void test_batch_segments_give_each_row_its_list(void **state)
             for (int k = 0; k < seqs[s].adapter_count; k++) {
                 seqs[s].slots[k] = (rand() % 2 + k) % 5;
                 seqs[s].weights[k] = rand() % 3 ? 1.0f : 0.5f;
+                int end = seqs[s].computed + seqs[s].rows, before = k ? seqs[s].from[k - 1] : 0;
+                seqs[s].from[k] = rand() % 2 ? before : before + rand() % (end - before);
             }
         }
         batch_build(&b, seqs, count);
@@ -195,12 +221,12 @@ static void test_batch_segments_give_each_row_its_list(void **state)
                 assert_true(i == 0 || t->segments[i - 1].row_begin <= g->row_begin);
                 if (r < g->row_begin || r >= g->row_end)
                     continue;
-                assert_true(n < q->adapter_count);
+                assert_true(n < q->adapter_count && q->from[n] <= t->position[r]);
                 assert_int_equal(g->slot, q->slots[n]);
                 assert_true(g->weight == q->weights[n]);
                 n++;
             }
-            assert_int_equal(n, q->adapter_count);
+            assert_true(n == q->adapter_count || q->from[n] > t->position[r]);
         }
     }
     batch_deinit(&b);
@@ -224,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_batch_scores_prompt_rows),
         cmocka_unit_test(test_batch_joins_equal_adapters),
         cmocka_unit_test(test_batch_keeps_the_order_of_blends),
+        cmocka_unit_test(test_batch_begins_segments_within_rows),
         cmocka_unit_test(test_batch_segments_give_each_row_its_list),
         cmocka_unit_test(test_batch_init_without_memory),
     };

@@ -70,15 +70,15 @@ static void test_prefix_seed_tells_everything_apart(void **state)
         {"", {{0}}, 0},
         {"x", {{0}}, 0},
         {"y", {{0}}, 0},
-        {NULL, {{sha_a, 1, 1.0f}}, 1},
-        {NULL, {{sha_a, 2, 1.0f}}, 1}, /* the same bytes, loaded again */
-        {NULL, {{sha_b, 1, 1.0f}}, 1},
-        {NULL, {{sha_a, 1, 0.5f}}, 1},
-        {NULL, {{sha_a, 1, -1.0f}}, 1},
-        {"x", {{sha_a, 1, 1.0f}}, 1},
-        {NULL, {{sha_a, 1, 1.0f}, {sha_b, 2, 1.0f}}, 2},
-        {NULL, {{sha_b, 2, 1.0f}, {sha_a, 1, 1.0f}}, 2},
-        {NULL, {{sha_a, 1, 1.0f}, {sha_b, 2, 0.5f}}, 2},
+        {NULL, {{sha_a, 1, 1.0f, 0}}, 1},
+        {NULL, {{sha_a, 2, 1.0f, 0}}, 1}, /* the same bytes, loaded again */
+        {NULL, {{sha_b, 1, 1.0f, 0}}, 1},
+        {NULL, {{sha_a, 1, 0.5f, 0}}, 1},
+        {NULL, {{sha_a, 1, -1.0f, 0}}, 1},
+        {"x", {{sha_a, 1, 1.0f, 0}}, 1},
+        {NULL, {{sha_a, 1, 1.0f, 0}, {sha_b, 2, 1.0f, 0}}, 2},
+        {NULL, {{sha_b, 2, 1.0f, 0}, {sha_a, 1, 1.0f, 0}}, 2},
+        {NULL, {{sha_a, 1, 1.0f, 0}, {sha_b, 2, 0.5f, 0}}, 2},
     };
     enum { COUNT = sizeof cases / sizeof cases[0] };
     struct prefix_key seed[COUNT], again;
@@ -89,6 +89,37 @@ static void test_prefix_seed_tells_everything_apart(void **state)
         for (int k = 0; k < i; k++)
             if (memcmp(&seed[i], &seed[k], sizeof seed[i]) == 0)
                 fail_msg("cases %d and %d have the same seed", k, i);
+    }
+}
+
+/* Adapters that come into the chain at a page: all of them count, and where each begins. */
+static void test_prefix_join_tells_everything_apart(void **state)
+{
+    (void)state;
+    const struct {
+        struct prefix_identity adapters[2];
+        int count;
+    } cases[] = {
+        {{{sha_a, 1, 1.0f, 17}}, 1},
+        {{{sha_a, 1, 1.0f, 18}}, 1},
+        {{{sha_a, 2, 1.0f, 17}}, 1},
+        {{{sha_b, 1, 1.0f, 17}}, 1},
+        {{{sha_a, 1, 0.5f, 17}}, 1},
+        {{{sha_a, 1, 1.0f, 17}, {sha_b, 2, 1.0f, 17}}, 2},
+        {{{sha_b, 2, 1.0f, 17}, {sha_a, 1, 1.0f, 17}}, 2},
+        {{{sha_a, 1, 1.0f, 17}, {sha_b, 2, 1.0f, 18}}, 2},
+    };
+    enum { COUNT = sizeof cases / sizeof cases[0] };
+    struct prefix_key parent[2], joined[2 * COUNT + 2];
+    prefix_seed(NULL, NULL, 0, &parent[0]);
+    prefix_seed("x", NULL, 0, &parent[1]);
+    joined[0] = parent[0];
+    joined[1] = parent[1];
+    for (int i = 2; i < 2 * COUNT + 2; i++) {
+        prefix_join(&parent[i % 2], cases[i / 2 - 1].adapters, cases[i / 2 - 1].count, &joined[i]);
+        for (int k = 0; k < i; k++)
+            if (memcmp(&joined[i], &joined[k], sizeof joined[i]) == 0)
+                fail_msg("cases %d and %d have the same key", k, i);
     }
 }
 
@@ -221,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prefix_seed_tells_everything_apart),
+        cmocka_unit_test(test_prefix_join_tells_everything_apart),
         cmocka_unit_test(test_prefix_cache_finds_the_longest_beginning),
         cmocka_unit_test(test_prefix_cache_compares_tokens_on_a_hit),
         cmocka_unit_test(test_prefix_cache_gives_up_the_end_of_the_oldest_chain_first),
