@@ -39,9 +39,9 @@ static enum status check_sampling(const struct engine *e, const struct sample_pa
         double v, min, max;
     } fields[] = {
         {"temperature", p->temperature, 0, 100},
-        {"top_p", p->top_p, 1e-6, 1},
+        {"top_p", p->top_p, 1e-6f, 1},
         {"min_p", p->min_p, 0, 1},
-        {"typical_p", p->typical_p, 1e-6, 1},
+        {"typical_p", p->typical_p, 1e-6f, 1},
         {"top_k", p->top_k, 0, INT32_MAX},
         {"repetition_penalty", p->repetition_penalty, 1e-3, 1e3},
         {"presence_penalty", p->presence_penalty, -1e3, 1e3},

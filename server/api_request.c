@@ -12,7 +12,7 @@
 #include "server/api_completion.h"
 #include "server/reasoning.h"
 
-#define TOP_P_LEAST 1e-6 /* top_p 0 means "the likeliest token", as clients use it */
+#define SHARE_LEAST 1e-6F /* top_p 0 means "the likeliest token", as clients use it */
 
 /* ---- sampling ---- */
 
@@ -50,10 +50,12 @@ enum status api_request_read_sampling(const cJSON *obj, struct sample_params *p,
             return st;
         *at = (float)v;
     }
-    if (p->top_p < (float)TOP_P_LEAST)
-        p->top_p = (float)TOP_P_LEAST;
+    if (p->top_p < SHARE_LEAST)
+        p->top_p = SHARE_LEAST;
     if (p->typical_p <= 0)
         p->typical_p = 1;
+    else if (p->typical_p < SHARE_LEAST)
+        p->typical_p = SHARE_LEAST;
     int64_t top_k = p->top_k;
     enum status st = json_get_int(obj, "top_k", -1, INT32_MAX, &top_k, e);
     if (st == STATUS_OK)
