@@ -1,5 +1,6 @@
 #include "engine/engine_text.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/limits.h"
@@ -107,18 +108,42 @@ static enum status check_template(const struct engine_text *t, struct err *e)
                    "this model has no chat template; use /v1/completions");
 }
 
+/* What a template refuses is the chat it was given. */
+static enum status blame_messages(enum status st, struct err *e)
+{
+    if ((st == STATUS_INVALID || st == STATUS_LIMIT) && e && !e->param[0])
+        snprintf(e->param, sizeof e->param, "messages");
+    return st;
+}
+
+static enum status render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
+                          struct strbuf *from_input, struct err *e)
+{
+    enum status st = check_template(t, e);
+    return st == STATUS_OK
+               ? blame_messages(chat_template_render(t->chat, vars, out, from_input, e), e)
+               : st;
+}
+
+static enum status render_open(const struct engine_text *t, cJSON *vars, struct strbuf *out,
+                               struct strbuf *from_input, struct err *e)
+{
+    enum status st = check_template(t, e);
+    return st == STATUS_OK
+               ? blame_messages(chat_continue_render(t->chat, vars, out, from_input, e), e)
+               : st;
+}
+
 enum status engine_text_render(const struct engine_text *t, const cJSON *vars, struct strbuf *out,
                                struct err *e)
 {
-    enum status st = check_template(t, e);
-    return st == STATUS_OK ? chat_template_render(t->chat, vars, out, NULL, e) : st;
+    return render(t, vars, out, NULL, e);
 }
 
 enum status engine_text_continue(const struct engine_text *t, cJSON *vars, struct strbuf *out,
                                  struct err *e)
 {
-    enum status st = check_template(t, e);
-    return st == STATUS_OK ? chat_continue_render(t->chat, vars, out, NULL, e) : st;
+    return render_open(t, vars, out, NULL, e);
 }
 
 /* What was rendered to tokens; takes both buffers' memory. The template writes bos itself where the
@@ -142,9 +167,7 @@ enum status engine_text_chat(const struct engine_text *t, const cJSON *vars, str
     struct strbuf from_input;
     strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
     strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = check_template(t, e);
-    if (st == STATUS_OK)
-        st = chat_template_render(t->chat, vars, &text, &from_input, e);
+    enum status st = render(t, vars, &text, &from_input, e);
     return tokenise(t, st, &text, &from_input, out, e);
 }
 
@@ -155,9 +178,7 @@ enum status engine_text_chat_continue(const struct engine_text *t, cJSON *vars,
     struct strbuf from_input;
     strbuf_init(&text, LIMIT_TEMPLATE_OUTPUT_BYTES);
     strbuf_init(&from_input, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = check_template(t, e);
-    if (st == STATUS_OK)
-        st = chat_continue_render(t->chat, vars, &text, &from_input, e);
+    enum status st = render_open(t, vars, &text, &from_input, e);
     return tokenise(t, st, &text, &from_input, out, e);
 }
 

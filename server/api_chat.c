@@ -85,6 +85,8 @@ static enum status parse_arguments(cJSON *call, int i, struct err *e)
     if (!cJSON_IsObject(function) || !cJSON_IsString(json_member(function, "name")))
         return bad_message(e, i, "tool_calls",
                            "must hold {\"function\": {\"name\", \"arguments\"}}");
+    if (args && !cJSON_IsString(args) && !cJSON_IsObject(args))
+        return bad_message(e, i, "tool_calls", "must hold arguments as JSON text");
     if (!cJSON_IsString(args))
         return STATUS_OK;
     cJSON *parsed = NULL;
