@@ -233,6 +233,9 @@ sim: ## a longer simulation of the engine: SEEDS=10000, FIRST=1
 	@$(MAKE) --no-print-directory $(BUILD)/tests/sim/test_engine_sim
 	@$(BUILD)/tests/sim/test_engine_sim --seeds $${SEEDS:-10000} --first $${FIRST:-1}
 
+random: all test-deps ## random requests of server/openapi.json for longer: EXAMPLES=300 of each operation, SEED=2
+	@EXAMPLES=$${EXAMPLES:-300} SEED=$${SEED:-2} build/venv/bin/python -m pytest -q -s -p no:cacheprovider tests/api/test_random.py
+
 mutants: test-deps ## plant each fault of tests/mutants in a copy: its test must turn red (ARGS='-k sample' for some)
 	@scripts/mutants.py $(ARGS)
 
@@ -291,5 +294,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)
