@@ -27,6 +27,7 @@ struct cuda_bucket {
     int chunks;       /* a power of two; >= chunks of ATTEND_CHUNK tokens of the longest context */
     int one_row_each; /* no sequence has two rows */
     int adapters;     /* some row has one; which and how many is read on the device */
+    int late;         /* the pass ends with the logits */
     int pieces;       /* of prompts, attended as such (see cuda_image_split); 0: row by row */
     int singles;      /* then: 0 or of the list of rows; >= rows outside of pieces */
 };

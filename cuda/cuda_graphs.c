@@ -17,7 +17,8 @@ static int log2_of(int power)
     return __builtin_ctz((unsigned)power);
 }
 
-/* The rows of a bucket bound its outputs, so a bucket of 8 rows has no use for GRAPH_FEW_OUTS. */
+/* The rows of a bucket bound its outputs, so a bucket of 8 rows has no use for GRAPH_FEW_OUTS. Late
+ * steps that mix in prompts have no graph: they are few, and the host has time for their nodes. */
 bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket *out)
 {
     int chunks = log2_of(cuda_bucket_chunks(p->ctx_max)) + 1;
@@ -30,15 +31,17 @@ bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket 
             int outs = mix == GRAPH_FEW_OUTS ? 8 : 8 << r;
             if (outs > cuda_bucket_rows(p->outs_max))
                 continue;
-            if (i < 2 * chunks) {
+            const int kinds = one_each ? 4 : 2;
+            if (i < kinds * chunks) {
                 *out = (struct cuda_bucket){.rows = 8 << r,
                                             .outs = outs,
-                                            .chunks = 1 << i / 2,
+                                            .chunks = 1 << i / kinds,
                                             .one_row_each = one_each,
-                                            .adapters = i % 2};
+                                            .adapters = i % 2,
+                                            .late = i % kinds / 2};
                 return true;
             }
-            i -= 2 * chunks;
+            i -= kinds * chunks;
         }
     }
     return false;
@@ -60,9 +63,9 @@ cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket 
     if (k->rows > BUCKET_ROWS_GRAPH || (k->outs != 8 && k->outs != k->rows))
         return NULL;
     int mix = k->one_row_each ? GRAPH_ONE_EACH : k->outs == k->rows ? GRAPH_MIXED : GRAPH_FEW_OUTS;
-    if (mix == GRAPH_ONE_EACH && k->outs != k->rows)
+    if (mix == GRAPH_ONE_EACH ? k->outs != k->rows : k->late)
         return NULL;
-    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)][k->adapters != 0];
+    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)][k->adapters != 0][k->late != 0];
 }
 
 void cuda_graphs_destroy(struct cuda_graphs *g)
@@ -70,9 +73,10 @@ void cuda_graphs_destroy(struct cuda_graphs *g)
     for (int r = 0; r < GRAPH_ROWS; r++)
         for (int m = 0; m < GRAPH_MIXES; m++)
             for (int c = 0; c < GRAPH_CHUNKS; c++)
-                for (int a = 0; a < 2; a++) {
-                    if (g->exec[r][m][c][a])
-                        (void)cudaGraphExecDestroy(g->exec[r][m][c][a]);
-                    g->exec[r][m][c][a] = NULL;
+                for (int k = 0; k < 4; k++) {
+                    cudaGraphExec_t *at = &g->exec[r][m][c][k % 2][k / 2];
+                    if (*at)
+                        (void)cudaGraphExecDestroy(*at);
+                    *at = NULL;
                 }
 }

@@ -325,11 +325,8 @@ void cuda_pass_head(struct backend *b)
     launched(c, cuda_linear(&a, c->stream), "head");
 }
 
-void cuda_pass_sample(struct backend *b)
+static void draw(struct cuda_backend *c, int dependent)
 {
-    struct cuda_backend *c = cuda_backend_of(b);
-    if (idle(c) || c->step.states_only)
-        return;
     struct sample_args a = {
         .step = &c->step.dev,
         .outs_max = c->step.bucket.outs,
@@ -342,7 +339,22 @@ void cuda_pass_sample(struct backend *b)
         .scratch = c->ws.sample,
         .results = c->ws.results,
         .next_token = c->ws.next_token,
-        .dependent = c->dependent,
+        .dependent = dependent,
     };
     launched(c, cuda_sample(&a, c->stream), "sample");
+}
+
+void cuda_pass_sample(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    if (!idle(c) && !c->step.states_only && !c->step.bucket.late)
+        draw(c, c->dependent);
+}
+
+/* What is in front of it is no kernel that it could depend on. */
+enum status cuda_pass_draw(struct cuda_backend *c)
+{
+    if (c->step.failed == STATUS_OK)
+        draw(c, 0);
+    return c->step.failed;
 }

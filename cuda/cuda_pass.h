@@ -12,6 +12,8 @@ void cuda_pass_attn_out(struct backend *b, int layer);
 void cuda_pass_mlp_in(struct backend *b, int layer);
 void cuda_pass_mlp_out(struct backend *b, int layer);
 void cuda_pass_head(struct backend *b);
+/* A late step leaves the draw to cuda_pass_draw, behind the pass. */
 void cuda_pass_sample(struct backend *b);
+WARN_UNUSED enum status cuda_pass_draw(struct cuda_backend *c);
 
 #endif

@@ -54,8 +54,10 @@ struct cuda_flight {
     cudaEvent_t finished;             /* owned */
     const struct batch *batch;        /* borrowed */
     const struct sample_dev *samples; /* in `pinned` */
+    size_t packed;                    /* bytes of `pinned` before masks and edits */
     int outs;
     int host_count; /* of these are drawn by the host */
+    bool drawn;     /* no: it is late, and step_draw has not come */
 };
 
 struct cuda_backend {
@@ -84,6 +86,9 @@ struct cuda_backend {
     struct cuda_graphs graphs;
     struct cuda_slots slots;
 
+    cudaStream_t beside; /* what late draws ask for comes through it while the pass runs, */
+    cudaEvent_t begun;   /* after the step's image */
+    cudaEvent_t asked;   /* and before the draw */
     struct cuda_flight flights[BACKEND_FLIGHTS]; /* a ring */
     int flight_oldest;
     int flight_count;   /* launched and not finished */

@@ -5,8 +5,11 @@
  * follows and are copied to pinned memory for this one's end. Up to BACKEND_FLIGHTS steps may be in
  * flight; each has its own image, results and event.
  *
+ * A late step's image goes without what its draws ask for. That is packed in step_draw, travels
+ * beside the pass, and the sampling is launched behind both.
+ *
  * A row that the host draws needs its logits before the next step writes over them: a step with
- * such rows is waited for in step_launch.
+ * such rows is waited for in step_launch or step_draw.
  */
 #include "cuda/cuda_step.h"
 
@@ -42,6 +45,18 @@ static enum status init_flight(struct cuda_backend *c, struct cuda_flight *f, st
                : st;
 }
 
+static enum status init_beside(struct cuda_backend *c, struct err *e)
+{
+    const unsigned flags = cudaEventDisableTiming;
+    enum status st = cuda_error(cudaStreamCreateWithFlags(&c->beside, cudaStreamNonBlocking),
+                                "a stream for late draws", e);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaEventCreateWithFlags(&c->begun, flags), "an event for late draws", e);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaEventCreateWithFlags(&c->asked, flags), "an event for late draws", e);
+    return st;
+}
+
 enum status cuda_step_init(struct cuda_backend *c, struct err *e)
 {
     size_t vocab = (size_t)c->w.shape.vocab;
@@ -51,6 +66,8 @@ enum status cuda_step_init(struct cuda_backend *c, struct err *e)
         st = init_flight(c, &c->flights[i], e);
     if (st == STATUS_OK)
         st = cuda_states_init(c, e);
+    if (st == STATUS_OK)
+        st = init_beside(c, e);
     if (st != STATUS_OK)
         return st;
     c->row_scratch = mem_alloc(sample_scratch_floats(c->w.shape.vocab), sizeof *c->row_scratch);
@@ -72,6 +89,14 @@ void cuda_step_deinit(struct cuda_backend *c)
             (void)cudaEventDestroy(f->finished);
         *f = (struct cuda_flight){0};
     }
+    if (c->begun)
+        (void)cudaEventDestroy(c->begun);
+    if (c->asked)
+        (void)cudaEventDestroy(c->asked);
+    if (c->beside)
+        (void)cudaStreamDestroy(c->beside);
+    c->begun = c->asked = NULL;
+    c->beside = NULL;
     (void)cudaFreeHost(c->row);
     mem_free(c->row_scratch);
     mem_free(c->places);
@@ -175,7 +200,8 @@ enum status cuda_step_record(struct cuda_backend *c, struct err *e)
     struct cuda_bucket k;
     enum status st = try_large(c, e);
     for (int i = 0; st == STATUS_OK && cuda_graphs_bucket(&c->plan, i, &k); i++) {
-        st = try_bucket(c, &k, e);
+        if (!k.late) /* it has the kernels of one that is not */
+            st = try_bucket(c, &k, e);
         if (st == STATUS_OK)
             st = keep_graph(c, &k, e);
     }
@@ -214,7 +240,8 @@ static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct b
                             .outs = cuda_bucket_rows(b->out_count),
                             .chunks = cuda_bucket_chunks(tokens),
                             .one_row_each = b->rows == b->seqs,
-                            .adapters = b->segment_count > 0};
+                            .adapters = b->segment_count > 0,
+                            .late = b->late};
     if (splits(c, rows)) {
         struct attend_split split = cuda_image_split(b, NULL, NULL);
         k.pieces = split.pieces;
@@ -235,12 +262,13 @@ static int masks_of(const struct batch *b, int most)
     return count;
 }
 
-/* What output rows ask for, behind the `used` bytes of the image; returns the bytes in use then. */
+/* What output rows ask for, in the image and behind what is packed of it; returns the bytes in use
+ * then. */
 static size_t pack_samples(struct cuda_backend *c, struct cuda_flight *f,
-                           const struct cuda_image *host, size_t used)
+                           const struct cuda_image *host)
 {
     size_t words = ((size_t)c->w.shape.vocab + 31) / 32;
-    size_t mask_at = (used - host->tail_at) / sizeof(uint32_t);
+    size_t mask_at = (f->packed - host->tail_at) / sizeof(uint32_t);
     int masks = masks_of(f->batch, c->plan.seqs_max);
     size_t at =
         ((mask_at + (size_t)masks * words) * sizeof(uint32_t) + sizeof(struct sample_edit) - 1) /
@@ -279,24 +307,23 @@ enum status cuda_step_begin(struct backend *b, const struct batch *batch)
     struct cuda_image host;
     cudaGraphExec_t *graph = cuda_graphs_at(&c->graphs, &k);
     f->batch = batch;
+    f->host_count = 0;
+    f->drawn = !batch->late;
     aim(c, &k);
     c->step.graph = graph ? *graph : NULL;
     cuda_image_place(&c->plan, &k, f->pinned, &host);
-    size_t bytes = pack_samples(c, f, &host, cuda_image_pack(&host, batch, c->slots.gain));
+    f->packed = cuda_image_pack(&host, batch, c->slots.gain);
+    size_t bytes = batch->late ? f->packed : pack_samples(c, f, &host);
     cuda_many_begin(&c->many, batch, c->slots.gain);
     c->step.batch = batch;
     c->step.states_only = !cuda_states_draws(batch);
     c->step.pieces = host.head->pieces[VIEW_ROWS].count;
-    return cuda_backend_check(
+    st = cuda_backend_check(
         c, cudaMemcpyAsync(c->ws.image, f->pinned, bytes, cudaMemcpyHostToDevice, c->stream),
         "step_begin", NULL);
-}
-
-/* The number that a draw uses depends on how many tokens there are, which the host knows. */
-bool cuda_step_can_follow(struct backend *b, const struct sample_params *p)
-{
-    (void)b;
-    return sample_rows_blind(p);
+    if (st == STATUS_OK && batch->late)
+        st = cuda_backend_check(c, cudaEventRecord(c->begun, c->stream), "step_begin", NULL);
+    return st;
 }
 
 /* ---- launch ---- */
@@ -336,6 +363,23 @@ static enum status draw_rows(struct cuda_backend *c, struct cuda_flight *f)
     return STATUS_OK;
 }
 
+/* Behind the sampling. */
+static enum status launch_end(struct cuda_backend *c, struct cuda_flight *f, const char *what)
+{
+    enum status st = STATUS_OK;
+    if (f->outs > 0)
+        st = cuda_backend_check(c,
+                                cudaMemcpyAsync(f->results, c->ws.results,
+                                                (size_t)f->outs * sizeof *f->results,
+                                                cudaMemcpyDeviceToHost, c->stream),
+                                what, NULL);
+    if (st == STATUS_OK && f->host_count > 0)
+        st = draw_rows(c, f);
+    return st == STATUS_OK
+               ? cuda_backend_check(c, cudaEventRecord(f->finished, c->stream), what, NULL)
+               : st;
+}
+
 enum status cuda_step_launch(struct backend *b)
 {
     struct cuda_backend *c = cuda_backend_of(b);
@@ -346,21 +390,50 @@ enum status cuda_step_launch(struct backend *b)
     if (c->step.graph)
         st = cuda_backend_check(c, cudaGraphLaunch(c->step.graph, c->stream), "step_launch", NULL);
     f->outs = f->batch->out_count;
-    if (st == STATUS_OK && f->outs > 0)
-        st = cuda_backend_check(c,
-                                cudaMemcpyAsync(f->results, c->ws.results,
-                                                (size_t)f->outs * sizeof *f->results,
-                                                cudaMemcpyDeviceToHost, c->stream),
-                                "step_launch", NULL);
     if (st == STATUS_OK)
         st = cuda_states_copy(c, f);
-    if (st == STATUS_OK && f->host_count > 0)
-        st = draw_rows(c, f);
-    if (st == STATUS_OK)
-        st = cuda_backend_check(c, cudaEventRecord(f->finished, c->stream), "step_launch", NULL);
+    if (st == STATUS_OK && f->drawn)
+        st = launch_end(c, f, "step_launch");
     if (st == STATUS_OK)
         c->flight_count++;
     return st;
+}
+
+/* Nothing of the step before runs any more that could read what stands in the places of these two.
+ */
+static enum status send_samples(struct cuda_backend *c, struct cuda_flight *f)
+{
+    struct cuda_image host;
+    cuda_image_place(&c->plan, &c->step.bucket, f->pinned, &host);
+    const size_t rows_at = (size_t)((const uint8_t *)host.samples - f->pinned);
+    const size_t rows = (size_t)f->outs * sizeof *host.samples;
+    const size_t bytes = pack_samples(c, f, &host);
+    cudaError_t code = cudaStreamWaitEvent(c->beside, c->begun, 0);
+    if (code == cudaSuccess)
+        code = cudaMemcpyAsync(c->ws.image + rows_at, f->pinned + rows_at, rows,
+                               cudaMemcpyHostToDevice, c->beside);
+    if (code == cudaSuccess && bytes > f->packed)
+        code = cudaMemcpyAsync(c->ws.image + f->packed, f->pinned + f->packed, bytes - f->packed,
+                               cudaMemcpyHostToDevice, c->beside);
+    if (code == cudaSuccess)
+        code = cudaEventRecord(c->asked, c->beside);
+    if (code == cudaSuccess)
+        code = cudaStreamWaitEvent(c->stream, c->asked, 0);
+    return cuda_backend_check(c, code, "step_draw", NULL);
+}
+
+enum status cuda_step_draw(struct backend *b)
+{
+    struct cuda_backend *c = cuda_backend_of(b);
+    struct cuda_flight *f = &c->flights[c->flight_oldest];
+    if (c->lost != STATUS_OK)
+        return c->lost;
+    CHECK(c->flight_count == 1 && !f->drawn && f->batch == c->step.batch);
+    f->drawn = true;
+    enum status st = send_samples(c, f);
+    if (st == STATUS_OK)
+        st = cuda_pass_draw(c);
+    return st == STATUS_OK ? launch_end(c, f, "step_draw") : st;
 }
 
 /* ---- finish ---- */
@@ -379,7 +452,7 @@ enum status cuda_step_finish(struct backend *b, struct sample_result *results, s
 {
     struct cuda_backend *c = cuda_backend_of(b);
     struct cuda_flight *f = &c->flights[c->flight_oldest];
-    CHECK(c->flight_count > 0);
+    CHECK(c->flight_count > 0 && f->drawn);
     c->flight_oldest = (c->flight_oldest + 1) % BACKEND_FLIGHTS;
     c->flight_count--;
     enum status st = cuda_backend_check(c, await(f->finished), "step_finish", e);

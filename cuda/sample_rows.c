@@ -7,17 +7,6 @@ bool sample_rows_on_device(const struct sample_params *p)
     return p->typical_p >= 1.0f || p->temperature == 0.0f;
 }
 
-static bool has_penalties(const struct sample_params *p)
-{
-    return p->repetition_penalty != 1.0f || p->presence_penalty != 0.0f ||
-           p->frequency_penalty != 0.0f;
-}
-
-bool sample_rows_blind(const struct sample_params *p)
-{
-    return !has_penalties(p);
-}
-
 /* The row's edit of a token, a new one where there is none yet; NULL: no room. */
 static struct sample_edit *edit_of(struct sample_stage *s, int32_t token)
 {
@@ -85,7 +74,7 @@ static bool add_edits(struct sample_stage *s, const struct sample_row *r, struct
 {
     d->edit_begin = s->edit_count;
     bool fits = add_biases(s, r, vocab) && add_bans(s, r, vocab) &&
-                (!has_penalties(r->params) || add_tokens(s, r, vocab));
+                (sample_is_blind(r->params) || add_tokens(s, r, vocab));
     d->edit_count = s->edit_count - d->edit_begin;
     for (int i = d->edit_begin; i < s->edit_count; i++)
         s->places[s->edits[i].token] = 0;
@@ -133,7 +122,7 @@ void sample_rows_fill(struct sample_stage *s, const struct sample_row *rows, int
         if (d->forced >= 0) /* log-probabilities are those of the raw logits */
             continue;
         d->plain = r->params->bias_count == 0 && r->banned_count == 0 && !r->mask &&
-                   !has_penalties(r->params);
+                   sample_is_blind(r->params);
         int edits = s->edit_count, masks = s->mask_count;
         d->host = !sample_rows_on_device(r->params) || !add_edits(s, r, d, vocab) ||
                   !add_mask(s, r, d, vocab);

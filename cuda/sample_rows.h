@@ -25,8 +25,6 @@ struct sample_stage {
 /* True: the kernel draws a row with these parameters, whatever else it asks for, as long as edits
  * and masks have room. */
 bool sample_rows_on_device(const struct sample_params *p);
-/* True: nothing of a draw depends on which tokens were drawn before (their number does). */
-bool sample_rows_blind(const struct sample_params *p);
 
 /* Fills s->rows[0, count) and what they point to. */
 void sample_rows_fill(struct sample_stage *s, const struct sample_row *rows, int count, int vocab);

@@ -23,7 +23,7 @@
 #include "engine/model/model.h"
 #include "engine/sched/batch.h"
 
-/* Steps that may be in flight at once: one, and with can_follow one launched behind it. */
+/* Steps that may be in flight at once: one, and with step_draw one launched behind it. */
 #define BACKEND_FLIGHTS 2
 
 /* See backend_ops.rows_best. */
@@ -58,8 +58,7 @@ struct backend_image {
     size_t bytes; /* of host memory, all in all */
 };
 
-struct backend; /* owned by the engine; each implementation begins its own struct with `const struct
-                   backend_ops *ops` */
+struct backend; /* owned by the engine; the beginning of an implementation's own struct */
 
 struct backend_ops {
     const char *name; /* "cpu", "cuda" */
@@ -101,15 +100,16 @@ struct backend_ops {
      * another is in flight (steps run, and are finished, in the order of their launches; batches
      * stay readable until then, but out[o] of a sequence that ended meanwhile becomes a row that
      * asks for nothing), and a row's token may be -1 - o: what output o of the step launched before
-     * draws; it is then the last of that row's tokens too. True: a sequence with these parameters
-     * may have such a row, because nothing else of its draw depends on that token. Adapters are
-     * loaded and unloaded only while nothing is in flight. */
-    bool (*can_follow)(struct backend *b, const struct sample_params *p);
+     * draws; it is then the last of that row's tokens too. Where a draw depends on such a token by
+     * a mask or penalties too, the batch is `late`: nothing is drawn before step_draw, which comes
+     * when the step before is finished and finds in out[] what was unknown. Adapters are loaded and
+     * unloaded only while nothing is in flight. */
+    enum status (*step_draw)(struct backend *b);
     void (*embed)(struct backend *b); /* x[T, M] = E[token] (+ LoRA) */
     /* q, k, v of norm(x) (+ LoRA, bias); q/k norm; RoPE; k, v to pages */
     void (*attn_in)(struct backend *b, int layer);
-    void (*attend)(struct backend *b,
-                   int layer); /* a[T, H*D] = causal attention of q over the sequence's pages */
+    /* a[T, H*D] = causal attention of q over the sequence's pages */
+    void (*attend)(struct backend *b, int layer);
     void (*attn_out)(struct backend *b, int layer); /* x += o(a) (+ LoRA, bias) */
     /* h[T, F] = silu(gate(norm(x))) * up(norm(x)) (+ LoRA) */
     void (*mlp_in)(struct backend *b, int layer);

@@ -116,7 +116,7 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
         st = sched_plan_init(&e->plan, &e->limits, LIMIT_SCHED_WINDOW);
     if (st == STATUS_OK && e->parts.tokens.bytes)
         st = token_trie_create(e->parts.model->shape.vocab, &e->parts.tokens, &e->trie);
-    e->flight_max = e->parts.backend->ops->can_follow ? BACKEND_FLIGHTS : 1;
+    e->flight_max = e->parts.backend->ops->step_draw ? BACKEND_FLIGHTS : 1;
     for (int i = 0; i < e->flight_max && st == STATUS_OK; i++) {
         struct engine_flight *f = &e->flights[i];
         f->seqs = mem_calloc(seqs, sizeof(struct seq *));

@@ -7,10 +7,12 @@
  *
  * One step ahead: where the backend can, the next step is launched before the last one is finished,
  * so that the device never waits for us. The token that a row needs may then be unknown here: it is
- * named by the output that draws it. A sequence that turns out to have ended has been given a row
- * too many, whose result is forgotten; its pages may be given away at once, since steps run in
- * order. Whatever needs the device to be idle (preemption, adapters that come and go) waits for the
- * step in flight.
+ * named by the output that draws it. Where more than the token depends on it (a mask, penalties),
+ * the step is late: only its pass is launched, and what it draws waits until the last one is told
+ * of; the device works on the pass meanwhile. A sequence that turns out to have ended has been
+ * given a row too many, whose result is forgotten; its pages may be given away at once, since steps
+ * run in order. Whatever needs the device to be idle (preemption, adapters that come and go) waits
+ * for the step in flight.
  */
 #include "engine/engine_internal.h"
 
@@ -124,20 +126,12 @@ static void drain(struct engine *e)
 
 /* ---- schedule: who takes part in this step ---- */
 
-/* While its newest token is still being drawn: may the row after it be launched already? */
-static bool can_follow(const struct engine *e, const struct seq *s)
-{
-    struct backend *b = e->parts.backend;
-    return !s->grammar && seq_made(s) + s->pending < s->max_new &&
-           b->ops->can_follow(b, &s->sampling);
-}
-
 /* Rows that the outbox has room for; a row of a prompt that is scored makes an event of its own. */
 static int rows_cap(const struct engine *e, const struct seq *s)
 {
     if (s->room < e->room_need * (1 + s->pending))
         return 0;
-    if (s->pending > 0 && !can_follow(e, s))
+    if (s->pending > 0 && seq_made(s) + s->pending >= s->max_new)
         return 0;
     if (s->flying_rows > 0 && seq_scores(s))
         return 0;
@@ -437,11 +431,21 @@ static void fill_share(struct seq *s, int rows, struct batch_seq *q)
     }
 }
 
+/* While its newest token is still being drawn: does the next draw depend on more than that one? */
+static bool is_late(const struct seq *s)
+{
+    return s->pending > 0 && (s->grammar || !sample_is_blind(&s->sampling));
+}
+
 static void pack(struct engine *e, struct engine_flight *f)
 {
-    for (int i = 0; i < f->count; i++)
+    bool late = false;
+    for (int i = 0; i < f->count; i++) {
         fill_share(f->seqs[i], e->plan.run[i].rows, &f->shares[i]);
+        late = late || is_late(f->seqs[i]);
+    }
     batch_build(&f->batch, f->shares, f->count);
+    f->batch.batch.late = late;
     for (int i = 0; i < f->count; i++)
         f->seqs[i]->flying_rows += f->shares[i].rows;
     for (int o = 0; o < f->batch.batch.out_count; o++) {
@@ -468,6 +472,16 @@ static void launch(struct engine *e, struct engine_flight *f)
         e->flight_count++;
     else
         engine_seqs_lose(e, st, "step_launch", &none);
+}
+
+/* What the draws of the newest step waited for was told: tokens and masks are in their places. */
+static void draw(struct engine *e)
+{
+    struct backend *b = e->parts.backend;
+    struct err none = {0};
+    enum status st = b->ops->step_draw(b);
+    if (st != STATUS_OK)
+        engine_seqs_lose(e, st, "step_draw", &none);
 }
 
 static void finish(struct engine *e)
@@ -687,6 +701,8 @@ bool engine_turn(struct engine *e)
         settle(e);
         settled = true;
     }
+    if (step && f->batch.batch.late && e->lost == STATUS_OK)
+        draw(e);
     check(e);
     return step || again || settled;
 }

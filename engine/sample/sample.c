@@ -183,16 +183,16 @@ static int32_t argmax(const float *x, int n)
     return at;
 }
 
-static bool has_penalties(const struct sample_params *p)
+bool sample_is_blind(const struct sample_params *p)
 {
-    return p->repetition_penalty != 1.0f || p->presence_penalty != 0.0f ||
-           p->frequency_penalty != 0.0f;
+    return p->repetition_penalty == 1.0f && p->presence_penalty == 0.0f &&
+           p->frequency_penalty == 0.0f;
 }
 
 static bool is_plain(const struct sample_row *r)
 {
     return r->params->bias_count == 0 && r->banned_count == 0 && !r->mask &&
-           !has_penalties(r->params);
+           sample_is_blind(r->params);
 }
 
 static bool in_vocab(const struct work *k, int32_t id)
@@ -252,7 +252,7 @@ static void adjust(struct work *k, const float *logits, const struct sample_row 
             k->z[b->token] = clean(k->z[b->token] + b->bias);
     }
     apply_bans(k, r);
-    if (has_penalties(r->params))
+    if (!sample_is_blind(r->params))
         apply_penalties(k, r);
 }
 

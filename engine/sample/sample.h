@@ -64,6 +64,10 @@ struct sample_result {
     struct token_logprob top[LIMIT_TOP_LOGPROBS]; /* descending, ties by lower id */
 };
 
+/* Nothing of a draw with these parameters depends on which tokens were drawn before (their number
+ * does). */
+bool sample_is_blind(const struct sample_params *p);
+
 /* Floats of scratch that sample_logits needs for a vocabulary of `vocab`. */
 size_t sample_scratch_floats(int vocab);
 

@@ -7,6 +7,7 @@
 #ifndef CHORUS_SCHED_BATCH_H
 #define CHORUS_SCHED_BATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/base/limits.h"
@@ -27,6 +28,7 @@ struct batch {
     int seqs;            /* S */
     int segment_count;   /* A, ordered by row_begin, then by the request's adapter order */
     int out_count;       /* O */
+    bool late;           /* some draw waits for the step before: see backend.h; batch_build: no */
     int page_stride;     /* P: entries of page_table a sequence */
     int32_t *token;      /* [T] */
     int32_t *position;   /* [T] from 0 */

@@ -95,6 +95,42 @@ static enum status step(struct backend *b, struct life *l, int position, bool ty
     return st;
 }
 
+/* A step with a late one behind it: the host draws its row under a penalty, or a mask is sent. */
+static enum status two_steps(struct backend *b, struct life *l, int position, bool typical)
+{
+    struct one_row r[2];
+    struct sample_result result = {0};
+    int32_t tokens[3] = {l->token, -1, -1};
+    uint32_t mask[256];
+    enum status st = STATUS_OK;
+    memset(mask, 0x5a, sizeof mask);
+    for (int i = 0; st == STATUS_OK && i < 2; i++) {
+        one_row_init(&r[i], tokens[i], position + i, typical);
+        r[i].out.tokens = tokens;
+        r[i].out.token_count = i + 1;
+        r[i].batch.late = i == 1;
+        l->phase = "step_begin";
+        st = b->ops->step_begin(b, &r[i].batch);
+        if (st != STATUS_OK)
+            return st;
+        forward(b, l->model->shape.layers);
+        l->phase = "step_launch";
+        st = b->ops->step_launch(b);
+    }
+    for (int i = 0; st == STATUS_OK && i < 2; i++) {
+        l->phase = "step_finish";
+        st = b->ops->step_finish(b, &result, &l->err);
+        tokens[i + 1] = l->token = result.token;
+        if (st != STATUS_OK || i == 1)
+            break;
+        r[1].out.mask = typical ? NULL : mask;
+        r[1].params.repetition_penalty = typical ? 1.5f : 1;
+        l->phase = "step_draw";
+        st = b->ops->step_draw(b);
+    }
+    return st;
+}
+
 static enum status use(struct backend *b, struct life *l)
 {
     l->phase = "model_load";
@@ -106,6 +142,8 @@ static enum status use(struct backend *b, struct life *l)
     l->token = 3;
     for (int i = 0; st == STATUS_OK && i < 3; i++)
         st = step(b, l, i, i == 1);
+    for (int i = 0; st == STATUS_OK && i < 2; i++)
+        st = two_steps(b, l, 3 + 2 * i, i == 1);
     if (st == STATUS_OK) {
         l->phase = "adapter_unload";
         b->ops->adapter_unload(b, 0);

@@ -464,7 +464,7 @@ static void bench_backend(struct bench *b)
     load_open(&l, b);
     for (int i = 0; i < b->streams_count; i++) {
         decode_line(b, &l, b->streams[i], false);
-        if (l.b->ops->can_follow)
+        if (l.b->ops->step_draw)
             decode_line(b, &l, b->streams[i], true);
     }
     if (b->long_prompt > 0) {

@@ -339,13 +339,6 @@ static void check_segments(const struct fake_backend *f, const struct batch *t)
     }
 }
 
-/* Some may, some may not. */
-static bool can_follow(struct backend *b, const struct sample_params *p)
-{
-    (void)b;
-    return p->seed % 4 != 0;
-}
-
 static void check_outs(const struct fake_backend *f, const struct batch *t)
 {
     CHECK(t->out_count >= 0 && t->out_count <= f->plan.outs_max);
@@ -357,14 +350,16 @@ static void check_outs(const struct fake_backend *f, const struct batch *t)
         CHECK(t->out[o].token_count == t->position[t->out_row[o]] + 1);
         CHECK(t->out[o].prompt_count <= t->out[o].token_count);
         if (t->token[t->out_row[o]] < 0)
-            CHECK(t->out[o].forced < 0 && !t->out[o].mask && can_follow(NULL, t->out[o].params));
+            CHECK(t->out[o].forced < 0 &&
+                  (t->late || (!t->out[o].mask && sample_is_blind(t->out[o].params))));
     }
 }
 
 static enum status step_begin(struct backend *b, const struct batch *batch)
 {
     struct fake_backend *f = self(b);
-    CHECK(!f->begun && f->flights < (b->ops->can_follow ? BACKEND_FLIGHTS : 1));
+    CHECK(!f->begun && !f->undrawn && f->flights < (b->ops->step_draw ? BACKEND_FLIGHTS : 1));
+    CHECK(!batch->late || f->flights == 1);
     if (fails(f, FAKE_FAULT_BEGIN))
         return f->fault_status;
     check_rows(f, batch);
@@ -456,22 +451,29 @@ static void attend(struct backend *b, int layer)
     }
 }
 
-static void sample(struct backend *b)
+/* The outputs of the batch begun last, into the results of flight i. */
+static void draw_all(struct fake_backend *f, int i)
 {
-    struct fake_backend *f = self(b);
     const struct batch *t = f->batch;
     for (int o = 0; o < t->out_count; o++) {
         const struct sample_row *row = &t->out[o];
         uint64_t tokens = 0;
-        *state_of(f, f->flights, o) = row->hidden ? f->row_history[t->out_row[o]] : 0;
-        results_of(f, f->flights)[o] = (struct sample_result){.token = -1};
+        *state_of(f, i, o) = row->hidden ? f->row_history[t->out_row[o]] : 0;
+        results_of(f, i)[o] = (struct sample_result){.token = -1};
         if (row->hidden)
             continue;
-        for (int i = 0; i < row->token_count; i++)
-            tokens = mix(tokens, (uint64_t)(uint32_t)known(f, row->tokens[i]));
-        answer(f->row_history[t->out_row[o]], tokens, row->token_count, row,
-               &results_of(f, f->flights)[o]);
+        for (int n = 0; n < row->token_count; n++)
+            tokens = mix(tokens, (uint64_t)(uint32_t)known(f, row->tokens[n]));
+        answer(f->row_history[t->out_row[o]], tokens, row->token_count, row, &results_of(f, i)[o]);
     }
+}
+
+static void sample(struct backend *b)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->begun);
+    if (!f->batch->late)
+        draw_all(f, f->flights);
 }
 
 static enum status step_launch(struct backend *b)
@@ -482,6 +484,23 @@ static enum status step_launch(struct backend *b)
     if (fails(f, FAKE_FAULT_LAUNCH))
         return f->fault_status;
     f->flying[(f->oldest + f->flights++) % BACKEND_FLIGHTS] = f->batch;
+    f->undrawn = f->batch->late;
+    return STATUS_OK;
+}
+
+/* By now every token is there: what rows name is not in `results` any more. */
+static enum status step_draw(struct backend *b)
+{
+    struct fake_backend *f = self(b);
+    CHECK(f->undrawn && f->flights == 1 && f->flying[f->oldest] == f->batch);
+    for (int o = 0; o < f->batch->out_count; o++)
+        for (int n = 0; n < f->batch->out[o].token_count; n++)
+            CHECK(f->batch->out[o].tokens[n] >= 0);
+    f->undrawn = false;
+    if (fails(f, FAKE_FAULT_DRAW))
+        return f->fault_status;
+    draw_all(f, 0);
+    f->late++;
     return STATUS_OK;
 }
 
@@ -490,6 +509,7 @@ static enum status step_finish(struct backend *b, struct sample_result *results,
     struct fake_backend *f = self(b);
     CHECK(f->flights > 0 && !f->begun);
     const struct batch *t = f->flying[f->oldest];
+    CHECK(!f->undrawn || t != f->batch);
     f->steps++;
     if (f->delay_us) {
         struct timespec pause = {.tv_nsec = f->delay_us * 1000L};
@@ -554,7 +574,7 @@ struct fake_backend *fake_backend_open(bool ahead)
     if (!f)
         return NULL;
     f->ops = ops;
-    f->ops.can_follow = ahead ? can_follow : NULL;
+    f->ops.step_draw = ahead ? step_draw : NULL;
     f->base.ops = &f->ops;
     return f;
 }

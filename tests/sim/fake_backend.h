@@ -27,7 +27,8 @@ enum fake_fault {
     FAKE_FAULT_LOAD,
     FAKE_FAULT_BEGIN,
     FAKE_FAULT_LAUNCH,
-    FAKE_FAULT_FINISH
+    FAKE_FAULT_FINISH,
+    FAKE_FAULT_DRAW /* of late steps only */
 };
 
 struct fake_cell {
@@ -59,7 +60,9 @@ struct fake_backend {
     int oldest;        /* of the ring */
     int flights;       /* launched, not finished */
     bool begun;        /* between step_begin and step_launch */
+    bool undrawn;      /* the newest is late, and step_draw has not come */
     uint64_t followed; /* rows whose token was not known yet */
+    uint64_t late;     /* steps that were drawn late */
     enum fake_fault fault;
     int fault_in; /* fails when it reaches 0 */
     enum status fault_status;

@@ -116,7 +116,7 @@ struct coverage {
     uint64_t cached_tokens, preemptions, pauses, overtakes, evictions, replaced, mixed_steps;
     uint64_t disk_reads, uploads, shifty, too_large;
     uint64_t device_losses, load_failures, no_memory, drains, steps, rows, prompt_scores, blends;
-    uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed;
+    uint64_t chunked, waited_cancelled, blocked, ahead, useless, followed, late;
     uint64_t grammars, grammar_ends, embeddings, embedding_chunks, activated, inactive;
 };
 
@@ -211,7 +211,7 @@ static struct world *world_open(void)
     for (int i = 0; i < GRAMMARS; i++)
         w->grammars[i] = compile(grammar_texts[i]);
     if (chance(15)) {
-        w->f->fault = (enum fake_fault)between(FAKE_FAULT_LOAD, FAKE_FAULT_FINISH);
+        w->f->fault = (enum fake_fault)between(FAKE_FAULT_LOAD, FAKE_FAULT_DRAW);
         w->f->fault_in = between(1, w->f->fault == FAKE_FAULT_LOAD ? 8 : 300);
         w->f->fault_status = chance(50) ? STATUS_DEVICE_LOST : STATUS_NO_MEMORY;
     }
@@ -354,7 +354,7 @@ static bool choose_request(struct world *w, struct client *c)
     c->r.sampling = (struct sample_params){.temperature = 1,
                                            .top_p = 1,
                                            .typical_p = 1,
-                                           .repetition_penalty = 1,
+                                           .repetition_penalty = chance(80) ? 1.0f : 1.5f,
                                            .seed = rng(),
                                            .logprobs = between(-1, 3)};
     c->r.cache_prompt = chance(85);
@@ -586,8 +586,9 @@ static struct client *client_of(struct world *w, uint64_t id)
 struct before {
     struct seq *seq;
     int count;
-    bool flying;    /* its newest token is being drawn: this turn tells it */
-    bool must_move; /* it only lacks its newest token: this turn launches its row */
+    bool flying;      /* its newest token is being drawn: this turn tells it */
+    bool must_move;   /* it only lacks its newest token: this turn launches its row */
+    bool must_follow; /* the same while that token is still being drawn, whatever it asks for */
     bool cancelled;
 };
 
@@ -605,6 +606,9 @@ static int look_before(const struct world *w, struct before *b)
             .flying = s->pending > 0,
             .must_move = s->state == SEQ_RUNNING && s->count - s->computed == 1 && !paused &&
                          s->flying_rows == 0,
+            .must_follow = s->pending > 0 && !seq_scores(s) &&
+                           seq_made(s) + s->pending < s->max_new &&
+                           outbox_room(&s->outbox) >= 2 * e->room_need,
             .cancelled = s->cancelled,
         };
         seen.pauses += paused;
@@ -628,6 +632,8 @@ static void look_after(struct world *w, const struct before *b, int n, bool wait
             EXPECT(s->count == b[i].count + 1);
         if (b[i].must_move && !waited)
             EXPECT(s->state == SEQ_PREEMPTED || s->count == b[i].count + 1 || s->pending == 1);
+        if (b[i].must_follow && !waited)
+            EXPECT(s->pending == 1);
     }
 }
 
@@ -871,6 +877,7 @@ static uint64_t run_history(uint64_t seed, int events)
     if (chance(80))
         run_down(w);
     seen.followed += w->f->followed;
+    seen.late += w->f->late;
     abandon(w);
     engine_close(w->e);
     EXPECT(fake_adapters_alive() + fake_images_alive() == 0);
@@ -919,6 +926,7 @@ static int print_coverage(void)
         {"blocked by paused", seen.blocked},
         {"steps ahead", seen.ahead},
         {"rows of unknown tokens", seen.followed},
+        {"steps drawn late", seen.late},
         {"held to a grammar", seen.grammars},
         {"ended by a grammar", seen.grammar_ends},
         {"embeddings", seen.embeddings},
