@@ -7,7 +7,9 @@
 #include "engine/base/mem.h"
 #include "engine/base/sha256.h"
 #include "engine/base/vec.h"
+#include "server/api_embeddings.h"
 #include "server/api_error.h"
+#include "server/job_embed.h"
 #include "server/job_write.h"
 #include "server/server_state.h"
 #include "server/sse.h"
@@ -189,6 +191,17 @@ static void on_prompt_token(struct choice *c, const struct engine_event *ev)
         job_write_no_memory(c->job);
 }
 
+static void line_up_more(struct job *j);
+
+/* One of them is there: the next text may stand in line. */
+static void on_embedding(struct job *j)
+{
+    if (j->left_count == 0)
+        job_embed_write(j);
+    else
+        line_up_more(j);
+}
+
 static void on_terminal(struct choice *c, const struct engine_event *ev)
 {
     struct job *j = c->job;
@@ -197,6 +210,7 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
     fair_leave(&s->fair, &c->fair);
     c->open = false;
     c->usage = ev->usage;
+    c->embedding = ev->embedding;
     j->open_count--;
     j->left_count--;
     if (j->call) {
@@ -213,6 +227,10 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
     }
     if (j->over)
         return;
+    if (j->kind == API_EMBEDDING) {
+        on_embedding(j);
+        return;
+    }
     c->finish_reason =
         ev->finish == ENGINE_FINISH_LENGTH || j->request.no_output ? "length" : "stop";
     if (c->splits || c->parses)
@@ -275,6 +293,8 @@ static void prepare(void *ctx)
     j->parsed = j->status == STATUS_OK;
     if (j->parsed)
         j->status = api_request_tokenise(&j->request, s->text, &j->err);
+    if (j->status == STATUS_OK && j->kind == API_EMBEDDING)
+        j->status = api_embeddings_check(&s->api, &j->request, &j->err);
     if (j->status == STATUS_OK)
         j->status = api_request_constrain(&j->request, s->engine, &j->err);
 }
@@ -328,6 +348,18 @@ static enum status line_up(struct job *j, int i, const char *client, uint64_t se
     return fair_enter(&j->server->fair, client, &c->fair, e);
 }
 
+/* False: not all choices of the answer would come from the same generations. */
+static bool take_uses(struct job *j, const struct engine_adapter_use *uses)
+{
+    bool same = j->request.generation == 0 || uses[0].generation == j->request.generation;
+    for (int i = 0; i < j->request.engine.adapter_count; i++) {
+        same &= !j->uses_known || uses[i].generation == j->uses[i].generation;
+        j->uses[i] = uses[i];
+    }
+    j->uses_known = true;
+    return same;
+}
+
 static enum status submit_choice(struct choice *c, struct err *e)
 {
     struct job *j = c->job;
@@ -341,16 +373,17 @@ static enum status submit_choice(struct choice *c, struct err *e)
     /* Before the engine has it: events that find nobody could never be read. */
     if (!id_map_reserve(&s->choices))
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    enum status st = engine_submit(s->engine, &r, &c->engine_id, j->uses, e);
-    if (st != STATUS_OK && j->kind == API_CHAT && strcmp(e->param, "prompt") == 0)
-        snprintf(e->param, sizeof e->param, "messages"); /* what the client calls it */
+    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    enum status st = engine_submit(s->engine, &r, &c->engine_id, uses, e);
+    if (st != STATUS_OK && strcmp(e->param, "prompt") == 0)
+        snprintf(e->param, sizeof e->param, "%s", api_request_prompt_field(j->kind));
     if (st != STATUS_OK)
         return st;
     id_map_put(&s->choices, c->engine_id, c);
     c->open = true;
     j->open_count++;
     strbuf_deinit(&j->body);
-    if (j->request.generation != 0 && j->uses[0].generation != j->request.generation)
+    if (!take_uses(j, uses))
         return err_set(e, STATUS_BUSY, "adapter", "the adapter was replaced at this very moment");
     return STATUS_OK;
 }
@@ -418,9 +451,30 @@ static void note_adapters(struct job *j)
                               j->request.engine.adapters[i].name);
 }
 
+/* Puts the job's next choices in line: of answers all, of embeddings as many as may stand there. */
+static void line_up_more(struct job *j)
+{
+    const int most = j->kind == API_EMBEDDING ? JOB_EMBED_AT_ONCE : j->choice_count;
+    char client[FAIR_NAME_BYTES];
+    client_of(j->call, client);
+    while (j->lined_count < j->choice_count) {
+        struct err e = {0};
+        int ended = j->choice_count - j->left_count, there = j->lined_count - ended;
+        if (there >= most)
+            return;
+        enum status st = line_up(j, j->lined_count, client, j->seed, &e);
+        if (st == STATUS_BUSY && there > 0 && j->kind == API_EMBEDDING)
+            return; /* the next that ends brings us here again */
+        if (st != STATUS_OK) {
+            job_write_error(j, &e);
+            return;
+        }
+        j->lined_count++;
+    }
+}
+
 static void submit(struct job *j)
 {
-    struct err e = {0};
     note_adapters(j);
     int count = j->request.prompt_count * j->request.best_of;
     j->choices = mem_calloc((size_t)count, sizeof *j->choices);
@@ -430,16 +484,10 @@ static void submit(struct job *j)
     }
     j->choice_count = count;
     j->left_count = count;
-    uint64_t seed = j->request.has_seed ? j->request.engine.sampling.seed : ident_seed();
-    char client[FAIR_NAME_BYTES];
-    client_of(j->call, client);
-    for (int i = 0; i < count; i++) {
-        if (line_up(j, i, client, seed, &e) != STATUS_OK) {
-            job_write_error(j, &e);
-            return;
-        }
-    }
-    seat_waiting(j->server);
+    j->seed = j->request.has_seed ? j->request.engine.sampling.seed : ident_seed();
+    line_up_more(j);
+    if (!j->over)
+        seat_waiting(j->server);
 }
 
 static void on_prepared(void *ctx)
@@ -471,7 +519,7 @@ static void begin(struct call *c, enum api_kind kind)
     j->call = c;
     j->kind = kind;
     j->created = clock_unix_s();
-    ident_make(kind == API_CHAT ? "chatcmpl-" : "cmpl-", j->id);
+    ident_make(kind == API_CHAT ? "chatcmpl-" : kind == API_EMBEDDING ? "embd-" : "cmpl-", j->id);
     http_take_body(c->x, &j->body);
     j->next = s->jobs;
     if (s->jobs)
@@ -493,6 +541,12 @@ void api_generate_completion(struct call *c, const char *tail)
 {
     (void)tail;
     begin(c, API_COMPLETION);
+}
+
+void api_generate_embeddings(struct call *c, const char *tail)
+{
+    (void)tail;
+    begin(c, API_EMBEDDING);
 }
 
 void api_generate_on_engine(struct server *s)

@@ -1,5 +1,5 @@
-/* api_generate: POST /v1/chat/completions and /v1/completions, from the whole body to the last byte
- * of the answer.
+/* api_generate: POST /v1/chat/completions, /v1/completions and /v1/embeddings, from the whole body
+ * to the last byte of the answer.
  *
  * A job is one such request. It is prepared on a pool thread (parse, template, tokens), becomes one
  * engine request for each choice, and turns the engine's events into one object or a stream of
@@ -18,6 +18,7 @@ struct server;
 
 void api_generate_chat(struct call *c, const char *tail);
 void api_generate_completion(struct call *c, const char *tail);
+void api_generate_embeddings(struct call *c, const char *tail);
 
 /* The engine has events. */
 void api_generate_on_engine(struct server *s);

@@ -10,6 +10,7 @@
 #include "server/api_adapter.h"
 #include "server/api_chat.h"
 #include "server/api_completion.h"
+#include "server/api_embeddings.h"
 #include "server/reasoning.h"
 
 #define SHARE_LEAST 1e-6F /* top_p 0 means "the likeliest token", as clients use it */
@@ -280,6 +281,17 @@ static enum status refuse_template(const cJSON *root, struct err *e)
     return STATUS_OK;
 }
 
+/* Of whom and of what; nothing is said. */
+static enum status read_embedding(const struct api_context *ctx, struct api_request *r,
+                                  struct err *e)
+{
+    enum status st = api_adapter_resolve(ctx, r->root, &r->model, r->engine.adapters,
+                                         &r->engine.adapter_count, e);
+    if (st == STATUS_OK)
+        st = read_flags(r->root, r, e);
+    return st == STATUS_OK ? api_embeddings_read(ctx, r, e) : st;
+}
+
 static enum status read_all(const struct api_context *ctx, struct api_request *r, struct err *e)
 {
     const cJSON *root = r->root;
@@ -321,13 +333,18 @@ enum status api_request_parse(enum api_kind kind, const struct api_context *ctx,
     if (st == STATUS_OK && !cJSON_IsObject(r.root))
         st = err_set(e, STATUS_INVALID, NULL, "the request body must be a JSON object");
     if (st == STATUS_OK)
-        st = read_all(ctx, &r, e);
+        st = kind == API_EMBEDDING ? read_embedding(ctx, &r, e) : read_all(ctx, &r, e);
     if (st != STATUS_OK) {
         api_request_deinit(&r);
         return st;
     }
     *out = r;
     return STATUS_OK;
+}
+
+const char *api_request_prompt_field(enum api_kind kind)
+{
+    return kind == API_CHAT ? "messages" : kind == API_EMBEDDING ? "input" : "prompt";
 }
 
 #define END_TOKENS 16 /* enough for a tag that is no token of its own, and a line break */
@@ -376,7 +393,7 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
             st = engine_text_encode(text, p->text, strlen(p->text), true, true, &p->tokens, e);
         if (st != STATUS_OK)
             return st;
-        const char *param = r->kind == API_CHAT ? "messages" : "prompt";
+        const char *param = api_request_prompt_field(r->kind);
         if (p->tokens.count == 0)
             return err_set(e, STATUS_INVALID, param, "'%s' holds no token", param);
         if (p->tokens.count > INT32_MAX)

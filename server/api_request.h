@@ -1,5 +1,5 @@
-/* api_request: the body of POST /v1/chat/completions and /v1/completions as plain data. Any thread
- * (parsing and tokenising are pool work); a request has one owner.
+/* api_request: the body of POST /v1/chat/completions, /v1/completions and /v1/embeddings as plain
+ * data. Any thread (parsing and tokenising are pool work); a request has one owner.
  *
  * Rules (API.md): null means absent, an unknown field is ignored, a known field with a bad value is
  * refused with the field's name in err.param. Nothing is truncated silently.
@@ -15,6 +15,7 @@
 
 #include "engine/base/status.h"
 #include "engine/engine_request.h"
+#include "engine/engine_stats.h"
 #include "engine/engine_text.h"
 #include "server/api_structured.h"
 #include "server/api_tools.h"
@@ -23,12 +24,13 @@
 #define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
 #define API_SALT_BYTES    256
 
-enum api_kind { API_CHAT, API_COMPLETION };
+enum api_kind { API_CHAT, API_COMPLETION, API_EMBEDDING };
 
 /* What the parsers know of the server. Borrowed; constant while a request is parsed. */
 struct api_context {
     const struct engine_text *text; /* NULL: text keys of logit_bias are ignored */
     int vocab;
+    const struct engine_info *info; /* what embeddings are like, and the context */
     struct sample_params defaults;
     const char *const *base_names; /* what `model` calls the base; [0] is the main one */
     int base_count;                /* >= 1 */
@@ -45,6 +47,13 @@ struct api_context {
     /* The name of the adapter at an index of GET /lora-adapters; statuses as above. */
     enum status (*adapter_at)(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1]);
     void *ctx;
+};
+
+/* What embeddings should look like. */
+struct api_embedding {
+    int dimensions; /* values that are kept */
+    bool normalize;
+    bool base64;
 };
 
 struct api_prompt {
@@ -74,6 +83,7 @@ struct api_request {
     int n;                   /* choices for each prompt */
     int best_of;             /* >= n: sequences for each prompt */
     struct logit_bias *bias; /* owned; engine.sampling.bias points to it */
+    struct api_embedding embedding;
     struct api_structured structured;
     struct api_tools tools;          /* chat */
     enum engine_tool_form tool_form; /* where there are tools: how the model calls them */
@@ -93,6 +103,8 @@ WARN_UNUSED enum status api_request_tokenise(struct api_request *r, const struct
 WARN_UNUSED enum status api_request_constrain(struct api_request *r, struct engine *engine,
                                               struct err *e);
 void api_request_deinit(struct api_request *r);
+/* What the client calls the prompt. */
+const char *api_request_prompt_field(enum api_kind kind);
 
 /* The numbers that make up sampling, of a request or a profile, over what *p has. */
 WARN_UNUSED enum status api_request_read_sampling(const cJSON *obj, struct sample_params *p,

@@ -24,10 +24,12 @@ void job_free_choices(struct job *j)
             reasoning_deinit(&j->choices[i].reasoning);
         free_calls(&j->choices[i]);
         mem_free(j->choices[i].tokens);
+        mem_free(j->choices[i].embedding);
     }
     mem_free(j->choices);
     j->choices = NULL;
-    j->choice_count = 0;
+    j->choice_count = j->lined_count = 0;
+    j->uses_known = false;
 }
 
 static void free_job(struct job *j)
@@ -43,6 +45,7 @@ static void free_job(struct job *j)
     if (j->parsed)
         api_request_deinit(&j->request);
     strbuf_deinit(&j->body);
+    strbuf_deinit(&j->answer);
     mem_free(j);
     server_check_drained(s);
 }

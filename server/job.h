@@ -58,6 +58,7 @@ struct choice {
     double logprob_sum; /* for best_of */
     int logprob_count;
     struct engine_usage usage;
+    float *embedding; /* owned; NULL: none was asked for, or it is not there yet */
 };
 
 struct job {
@@ -75,13 +76,17 @@ struct job {
     enum status status; /* of the preparation */
     struct err err;
     char id[IDENT_BYTES];
+    uint64_t seed; /* of its choices */
     int64_t created;
     int64_t written_ns; /* last write to the stream */
     struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
     struct choice *choices; /* owned, [choice_count] */
     int choice_count;
-    int open_count; /* with the engine */
-    int left_count; /* whose end was not heard yet, those that wait for a seat too */
+    int open_count;       /* with the engine */
+    int left_count;       /* whose end was not heard yet, those that wait for a seat too */
+    int lined_count;      /* the first of the choices: they were put in line by now */
+    bool uses_known;      /* `uses` is what the engine said of the first one */
+    struct strbuf answer; /* whole, of embeddings */
     bool adapter_told;
 };
 

@@ -9,6 +9,7 @@ enum route_id {
     ROUTE_NONE, /* no such path */
     ROUTE_CHAT,
     ROUTE_COMPLETIONS,
+    ROUTE_EMBEDDINGS,
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_ADAPTERS,

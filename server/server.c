@@ -409,6 +409,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     const char *fallback = s->opt->default_adapter;
     s->api.text = s->text;
     s->api.vocab = s->info.vocab;
+    s->api.info = &s->info;
     s->api.defaults = s->info.defaults;
     s->api.default_adapter = fallback && *fallback ? fallback : NULL;
     s->api.has_adapter = has_adapter;

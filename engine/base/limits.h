@@ -26,6 +26,7 @@
 #define LIMIT_TOP_LOGPROBS         20
 #define LIMIT_TOP_K                1024 /* larger top_k behaves as this: mass beyond it is noise */
 #define LIMIT_QUEUE                256  /* requests waiting; one more is 429 */
+#define LIMIT_EMBEDDINGS           2048 /* texts of one request, as OpenAI */
 
 /* Engine. */
 #define LIMIT_KV_PAGE_TOKENS 16

@@ -22,6 +22,7 @@
 #include "engine/engine_text.h"
 
 #define FAKE_VOCAB    260
+#define FAKE_WIDTH    8 /* of an embedding */
 #define FAKE_BOS      256
 #define FAKE_EOS      257
 #define FAKE_USER     258
@@ -42,6 +43,7 @@ struct fake_request {
     size_t at;
     int made;
     int64_t begin_ns;
+    float *embedding; /* owned until it is read */
     struct engine_event out[LIMIT_OUTBOX_EVENTS];
     int out_count;
 };
@@ -336,6 +338,28 @@ static void fake_token(struct engine *e, struct fake_request *q)
     fake_emit(e, q, &ev);
 }
 
+/* After a step for each 16 bytes of prompt: how often each residue of a byte's value is there, and
+ * how many adapters. "@fail" fails. */
+static void fake_embedding(struct engine *e, struct fake_request *q)
+{
+    struct err why;
+    if (++q->made * 16 < q->r.prompt_count)
+        return;
+    if (strstr(q->say, "@fail")) {
+        err_set(&why, STATUS_INTERNAL, NULL, "told to fail");
+        fake_end(e, q, ENGINE_EVENT_ERROR, ENGINE_FINISH_STOP, &why);
+        return;
+    }
+    q->embedding = mem_calloc(FAKE_WIDTH, sizeof *q->embedding);
+    for (int i = 0; q->embedding && i < q->r.prompt_count; i++)
+        q->embedding[q->prompt[i] % (FAKE_WIDTH - 1)] += 1;
+    if (q->embedding)
+        q->embedding[FAKE_WIDTH - 1] = (float)q->r.adapter_count;
+    q->made = 0;
+    err_set(&why, STATUS_NO_MEMORY, NULL, "out of memory");
+    fake_end(e, q, q->embedding ? ENGINE_EVENT_DONE : ENGINE_EVENT_ERROR, ENGINE_FINISH_STOP, &why);
+}
+
 static void fake_prompt_tokens(struct engine *e, struct fake_request *q)
 {
     for (int i = 1; i < q->r.prompt_count && q->out_count < LIMIT_OUTBOX_EVENTS - 1; i++) {
@@ -372,7 +396,10 @@ static void fake_step(struct engine *e)
             continue;
         }
         stall |= q->made == 1 && strstr(q->say, "@stall");
-        fake_token(e, q);
+        if (q->r.embed)
+            fake_embedding(e, q);
+        else
+            fake_token(e, q);
     }
     e->stats.steps++;
     if (stall) {
@@ -429,6 +456,7 @@ static void fake_free(struct fake_request *q)
 {
     mem_free(q->prompt);
     mem_free(q->say);
+    mem_free(q->embedding);
     *q = (struct fake_request){0};
 }
 
@@ -462,6 +490,8 @@ void engine_get_info(const struct engine *e, struct engine_info *out)
         .vocab = FAKE_VOCAB,
         .ctx_max = fake_ctx,
         .seqs_max = e->opt.seqs_max,
+        .embed_width = FAKE_WIDTH,
+        .embed_normalize = true,
         .defaults = {.temperature = 1, .top_p = 1, .typical_p = 1, .repetition_penalty = 1},
     };
 }
@@ -597,8 +627,11 @@ int engine_read(struct engine *e, uint64_t id, struct engine_event *events, int 
         memcpy(events, q->out, sizeof *events * (size_t)n);
         memmove(q->out, q->out + n, sizeof *events * (size_t)(q->out_count - n));
         q->out_count -= n;
-        if (q->ended && q->out_count == 0)
+        if (q->ended && q->out_count == 0) {
+            events[n - 1].embedding = q->embedding;
+            q->embedding = NULL;
             fake_free(q);
+        }
     }
     pthread_mutex_unlock(&e->lock);
     return n;
