@@ -53,6 +53,7 @@ static void put_base64(struct strbuf *b, const float *v, int count)
             *to++ = i <= n ? digits[group >> 6 * (3 - i) & 63] : '=';
     }
     *to++ = '"';
+    *to = '\0'; /* there is always room for it */
     b->len += (size_t)(to - begin);
 }
 

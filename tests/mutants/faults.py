@@ -45,6 +45,15 @@ FAULTS = [
     ("a preempted sequence that keeps its pages", "engine/engine_step.c",
      "    engine_seqs_remove(e->running, &e->running_count, s);\n    engine_seqs_give_back(e, s);\n", "    engine_seqs_remove(e->running, &e->running_count, s);\n",
      "unit/test_engine:test_engine_preempts_and_resumes_bit_equal"),
+    ("an embedding pools pages that hold no states", "engine/sched/seq.c",
+     "&& !pooling_takes_all(s->pooled.kind);", ";",
+     "unit/test_engine_embed:test_embed_and_the_prefix_cache"),
+    ("states pooled again after a preemption", "engine/engine_step.c",
+     ".score_from = seq_scores(s) ? s->scored : s->prompt_count,", ".score_from = seq_scores(s) ? 1 : s->prompt_count,",
+     "unit/test_engine_embed:test_embed_in_company"),
+    ("hidden states of another step in flight", "cuda/cuda_states.c",
+     "(c->flight_oldest + BACKEND_FLIGHTS - 1) % BACKEND_FLIGHTS", "c->flight_oldest % BACKEND_FLIGHTS",
+     "kernels/test_cuda_backend:test_cuda_backend_states"),
 
     # ---- which adapter speaks ----
     ("rsLoRA scaled as LoRA", "engine/adapter/lora_config.c",
@@ -122,6 +131,13 @@ FAULTS = [
     ("an unknown adapter falls back to the base", "server/api_adapter.c",
      "    if (st != STATUS_OK)\n        return not_found(st, param, name, e);\n    struct engine_adapter_use", "    if (st != STATUS_OK)\n        return STATUS_OK;\n    struct engine_adapter_use",
      "api/test_fields.py::test_adapter_misnames"),
+
+    ("the texts of one request speak with several generations", "server/api_generate.c",
+     "same &= !j->uses_known || uses[i].generation == j->uses[i].generation;", "same &= true;",
+     "api/test_embeddings.py::test_all_texts_of_a_request_speak_with_one_generation"),
+    ("a vector normalised before it is cut", "server/embedding.c",
+     "double length = sqrt(squares);", "double length = 1;",
+     "unit/test_embedding:test_embedding_is_cut_before_it_is_normalised"),
 
     ("a link that leads out of the adapter directory", "engine/adapter/adapter_store.c",
      "    return source->open_beneath(root, path, base, out, e);",
