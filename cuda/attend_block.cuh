@@ -3,20 +3,20 @@
 #ifndef CHORUS_CUDA_ATTEND_BLOCK_CUH
 #define CHORUS_CUDA_ATTEND_BLOCK_CUH
 
-#include "cuda/attend_work.cuh"
+#include "cuda/attend_int8.cuh"
 
 /* ---- the row's heads ---- */
 
 /* q' of the block's heads, and k', v of the row where the block has it; warps take them in turn.
  * qkv has been written. */
-template <int NB, bool WIDE, int NW>
+template <int NB, bool WIDE, int NW, bool INT8>
 static __device__ __forceinline__ void make_heads(const struct attend_call &c,
                                                   const struct attend_place &p, int pos, bool own,
                                                   int own_page,
                                                   const struct head_pairs<(NB + 1) / 2> &cs,
                                                   uint8_t *smem)
 {
-    using at = attend_smem<NB, WIDE, NW>;
+    using at = attend_smem<NB, WIDE, NW, INT8>;
     constexpr int PAIRS = at::NV;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, d = c.a.head_dim;
     int pairs = d / 2, items = p.heads + (own ? 2 : 0);
@@ -38,6 +38,13 @@ static __device__ __forceinline__ void make_heads(const struct attend_call &c,
             continue;
         if (side != 1)
             turn(c, (side < 0 ? c.a.q_norm : c.a.k_norm) != NULL, norm[n], cs, &r[n]);
+        if (side >= 0 && INT8) {
+            uint8_t *to = smem + (side ? at::V_NEW : at::K_NEW);
+            put_int8(r[n], pairs, lane, to, (uint16_t *)(to + (side ? 64 * at::NV : 32 * NB)),
+                     p.head_begin == 0 ? int8_at(c, own_page, side, p.kv_head) : NULL, pos % PAGE,
+                     int8_row(c));
+            continue;
+        }
         if (side >= 0) {
             uint16_t *page = kv_at(c, own_page, side, p.kv_head) + pos % PAGE * d;
             put_pairs(r[n], pairs, lane, (uint16_t *)(smem + (side ? at::V_NEW : at::K_NEW)),
@@ -52,7 +59,7 @@ static __device__ __forceinline__ void make_heads(const struct attend_call &c,
             column += j % 2 ? pairs : 0;
             float x = j % 2 ? r[n].y[j / 2] : r[n].x[j / 2];
             uint32_t hi = bf16_bits(__fmul_rn(x, scale));
-            int at_q = column / 32 * 256 + i * 32 + column % 32;
+            int at_q = column / 32 * 256 + i * 32 + (INT8 ? int8_place(column) : column) % 32;
             q_hi[at_q] = (uint16_t)hi;
             q_lo[at_q] = (uint16_t)bf16_bits(fmaf(x, scale, -bf16_value(hi)));
         }
@@ -61,13 +68,39 @@ static __device__ __forceinline__ void make_heads(const struct attend_call &c,
 
 /* ---- a slot ---- */
 
+/* Asks the chunk's pages that this warp loads later into L2. */
+template <int NB, bool WIDE, int NW, bool INT8>
+static __device__ __forceinline__ void ask_slots(const struct attend_call &c, int warp, int lane,
+                                                 struct attend_work *w)
+{
+    if (INT8) {
+#pragma unroll
+        for (int n = NW; n < SLOTS; n += NW) {
+            take_slot(n + warp, w);
+            for (int i = 0; i < 2; i++)
+                if (sees(*w, i))
+                    ask_int8(c, w->page[i], w->kv_head, lane);
+        }
+        return;
+    }
+#pragma unroll
+    for (int n = attend_smem<NB, WIDE, NW>::STAGED ? SLOTS : 0; n < SLOTS; n += NW) {
+        take_slot(n + warp, w);
+        if (n > 0 && sees(*w, 0))
+            ask_page(c, w->page[0], w->kv_head, lane);
+        if (sees(*w, 1))
+            ask_page(c, w->page[1], w->kv_head, lane);
+    }
+}
+
 /* Scores of the slot's pages: p[i] as of `score`. k holds the first page, then the second. */
 template <int NB, bool WIDE, int NW>
 static __device__ __forceinline__ void score_slot(const struct attend_call &c,
                                                   const struct attend_work &w, const uint8_t *smem,
-                                                  const uint4 *stage, uint4 (&k)[2][NB],
-                                                  float (&p)[2][4])
+                                                  const uint4 *stage,
+                                                  struct slot_pages<NB, false> &r, float (&p)[2][4])
 {
+    uint4(&k)[2][NB] = r.k;
     using at = attend_smem<NB, WIDE, NW>;
     int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const uint4 *k_new = (const uint4 *)(smem + at::K_NEW);
@@ -143,9 +176,10 @@ template <int NB, bool WIDE, int NW>
 static __device__ __forceinline__ void weigh_slot(const struct attend_call &c,
                                                   const struct attend_work &w, int heads,
                                                   const uint8_t *smem, uint4 *stage,
-                                                  uint4 (&v)[(NB + 1) / 2][4],
+                                                  struct slot_pages<NB, false> &r,
                                                   const float (&p)[2][4])
 {
+    uint4(&v)[(NB + 1) / 2][4] = r.v;
     using at = attend_smem<NB, WIDE, NW>;
     int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const uint4 *v_new = (const uint4 *)(smem + at::V_NEW);
@@ -170,15 +204,7 @@ static __device__ __forceinline__ void weigh_slot(const struct attend_call &c,
         }
         if (b == 0)
             __syncwarp(); /* lanes have read K and these columns of V in `stage`, where sums go */
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            int h = 2 * t + e, column = 64 * b + 8 * g;
-            if (h < heads && column < 32 * NB) {
-                float4 *to = (float4 *)(sums + h * at::ROW + column);
-                to[0] = make_float4(o[0][e], o[0][e + 2], o[1][e], o[1][e + 2]);
-                to[1] = make_float4(o[2][e], o[2][e + 2], o[3][e], o[3][e + 2]);
-            }
-        }
+        put_sums<NB>(o, heads, b, sums, at::ROW);
     }
 }
 

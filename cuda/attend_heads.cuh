@@ -45,6 +45,34 @@ static __device__ __forceinline__ uint16_t *kv_at(const struct attend_call &c, i
     return (uint16_t *)c.a.kv + block * PAGE * (size_t)c.a.head_dim;
 }
 
+/* The same of KV_INT8: bytes, and behind them the scales. */
+static __device__ __forceinline__ int int8_row(const struct attend_call &c)
+{
+    return (c.a.head_dim + 15) / 16 * 16;
+}
+
+static __device__ __forceinline__ uint8_t *int8_at(const struct attend_call &c, int page, int side,
+                                                   int kv_head)
+{
+    size_t block = ((size_t)page * 2 + (size_t)side) * (size_t)c.a.kv_heads + (size_t)kv_head;
+    return (uint8_t *)c.a.kv + block * PAGE * (size_t)(int8_row(c) + 2);
+}
+
+/* Bytes 0 and 2 of w as a pair of bf16, exactly: the low seven bits below 0x43 are 128 + them, the
+ * sign bit below 0x43 is 128 or 256, and the difference is the byte. */
+static __device__ __forceinline__ uint32_t int8_pair(uint32_t w)
+{
+    union {
+        uint32_t bits;
+        __nv_bfloat162 pair;
+    } low, sign, minus, r;
+    low.bits = ptx_and_or(w, 0x007f007f, 0x43004300);
+    sign.bits = ptx_and_or(w, 0x00800080, 0x43004300);
+    minus.bits = 0xbf80bf80; /* -1 */
+    r.pair = __hfma2(sign.pair, minus.pair, low.pair);
+    return r.bits;
+}
+
 template <int PAIRS> struct head_pairs {
     float x[PAIRS], y[PAIRS];
 };
@@ -134,6 +162,46 @@ static __device__ __forceinline__ void put_pairs(const struct head_pairs<PAIRS> 
             also[pairs + i] = y;
         }
     }
+}
+
+/* A head as bytes and its scale (kv_int8_round) to `to` and `to_scale`, and to a place in a block
+ * whose first token's byte is `also`, NULL: to nowhere else. All lanes. */
+template <int PAIRS>
+static __device__ __forceinline__ void put_int8(const struct head_pairs<PAIRS> &r, int pairs,
+                                                int lane, uint8_t *to, uint16_t *to_scale,
+                                                uint8_t *block, int token, int row)
+{
+    float most = 0.0f;
+#pragma unroll
+    for (int j = 0; j < PAIRS; j++)
+        most = fmaxf(most, fmaxf(fabsf(r.x[j]), fabsf(r.y[j])));
+    for (int bit = 16; bit > 0; bit >>= 1)
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, bit));
+    float scale = fmaxf(__fmul_rn(most, 1.0f / KV_INT8_MOST), KV_SCALE_LEAST);
+    uint32_t bits = (__float_as_uint(scale) + 0xffffu) >> 16;
+    float inverse = __fdiv_rn(1.0f, bf16_value(bits));
+#pragma unroll
+    for (int j = 0; j < PAIRS; j++) {
+        int i = lane + 32 * j;
+        if (i >= pairs)
+            continue;
+        uint8_t x = (uint8_t)__float2int_rn(__fmul_rn(r.x[j], inverse));
+        uint8_t y = (uint8_t)__float2int_rn(__fmul_rn(r.y[j], inverse));
+        if (to) {
+            to[i] = x;
+            to[pairs + i] = y;
+        }
+        if (block) {
+            block[token * row + i] = x;
+            block[token * row + pairs + i] = y;
+        }
+    }
+    if (block && 2 * pairs + lane < row)
+        block[token * row + 2 * pairs + lane] = 0;
+    if (lane == 0 && to)
+        *to_scale = (uint16_t)bits;
+    if (lane == 0 && block)
+        ((uint16_t *)(block + PAGE * row))[token] = (uint16_t)bits;
 }
 
 /* Item i of a row at one kv head: its query heads from head_begin on, then its key, its value. */

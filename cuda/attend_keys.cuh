@@ -22,6 +22,7 @@ static __device__ __forceinline__ void put_query(const struct attend_call &c, in
 }
 
 /* Grid (rows_max), a warp a head. */
+template <bool INT8>
 __global__ __launch_bounds__(KEYS_WARPS *
                              32) void k_attend_keys(const __grid_constant__ struct attend_call c)
 {
@@ -56,7 +57,11 @@ __global__ __launch_bounds__(KEYS_WARPS *
         load_head(item_at(c, row, kv_head, 0, 0, i % 2), pairs, lane, &r);
         if (i % 2 == 0)
             turn(c, c.a.k_norm != NULL, k_norm, cs, &r);
-        put_pairs(r, pairs, lane, kv_at(c, page, i % 2, kv_head) + slot, NULL);
+        if (INT8)
+            put_int8(r, pairs, lane, (uint8_t *)NULL, NULL, int8_at(c, page, i % 2, kv_head),
+                     pos % PAGE, int8_row(c));
+        else
+            put_pairs(r, pairs, lane, kv_at(c, page, i % 2, kv_head) + slot, NULL);
     }
 }
 

@@ -142,6 +142,23 @@ static __device__ __forceinline__ void weigh(float (&o)[4][4], const uint4 (&v)[
     }
 }
 
+/* What weigh left of columns 64 b .. of a slot, to its sums [head][row]. */
+template <int NB>
+static __device__ __forceinline__ void put_sums(const float (&o)[4][4], int heads, int b,
+                                                float *sums, int row)
+{
+    int lane = (int)threadIdx.x % 32, column = 64 * b + 8 * (lane / 4);
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+        int h = 2 * (lane % 4) + e;
+        if (h < heads && column < 32 * NB) {
+            float4 *to = (float4 *)(sums + h * row + column);
+            to[0] = make_float4(o[0][e], o[0][e + 2], o[1][e], o[1][e + 2]);
+            to[1] = make_float4(o[2][e], o[2][e + 2], o[3][e], o[3][e + 2]);
+        }
+    }
+}
+
 /* Asks the page's K and V of a kv head into L2. */
 static __device__ __forceinline__ void ask_page(const struct attend_call &c, int page, int kv_head,
                                                 int lane)

@@ -14,10 +14,11 @@
 
 static_assert(CHUNK_PAGES == 2 * SLOTS, "a slot has two pages of a chunk");
 
-/* Where the parts of shared memory begin. */
-template <int NB, bool WIDE, int NW> struct attend_smem {
+/* Where the parts of shared memory begin. INT8: K_NEW and V_NEW have bytes and behind them their
+ * scale; both pages of a slot go to registers. */
+template <int NB, bool WIDE, int NW, bool INT8 = false> struct attend_smem {
     static constexpr int NV = (NB + 1) / 2; /* blocks of 64 columns; rotated pairs a lane */
-    static constexpr bool STAGED = NB <= 4 && WIDE && NW == SLOTS;
+    static constexpr bool STAGED = NB <= 4 && WIDE && NW == SLOTS && !INT8;
     static constexpr int Q_HI = 0; /* [NB][8 heads][32] bf16 */
     static constexpr int Q_LO = Q_HI + NB * 512;
     static constexpr int K_NEW = Q_LO + NB * 512; /* [32 NB] bf16 */
@@ -123,11 +124,16 @@ static __device__ __forceinline__ void take_slot(int slot, struct attend_work *w
         w->page[i] = __shfl_sync(0xffffffffu, w->id, slot + SLOTS * i);
 }
 
+/* The registers of a slot's pages; of INT8 in attend_int8.cuh. */
+template <int NB, bool INT8> struct slot_pages {
+    uint4 k[2][NB], v[(NB + 1) / 2][4];
+};
+
 /* Sends the slot's pages on their way: the first to registers, the second to `stage`. */
 template <int NB, bool WIDE, int NW>
 static __device__ __forceinline__ void load_slot(const struct attend_call &c,
                                                  const struct attend_work &w, uint4 *stage,
-                                                 uint4 (&k)[2][NB], uint4 (&v)[(NB + 1) / 2][4])
+                                                 struct slot_pages<NB, false> &r)
 {
     using at = attend_smem<NB, WIDE, NW>;
     int lane = (int)threadIdx.x % 32, d = c.a.head_dim;
@@ -138,27 +144,12 @@ static __device__ __forceinline__ void load_slot(const struct attend_call &c,
                                   stored_end(w, 1), lane);
         ptx_cp_async_commit();
     }
-    load_k<NB, WIDE>(k, kv_at(c, w.page[0], 0, w.kv_head), d, token_begin(w, 0), stored_end(w, 0),
+    load_k<NB, WIDE>(r.k, kv_at(c, w.page[0], 0, w.kv_head), d, token_begin(w, 0), stored_end(w, 0),
                      lane);
 #pragma unroll
     for (int b = 0; b < at::NV; b++)
-        load_v<WIDE>(v[b], kv_at(c, w.page[0], 1, w.kv_head), d, b, token_begin(w, 0),
+        load_v<WIDE>(r.v[b], kv_at(c, w.page[0], 1, w.kv_head), d, b, token_begin(w, 0),
                      stored_end(w, 0), lane);
-}
-
-/* Asks the chunk's pages that this warp loads later into L2. */
-template <int NB, bool WIDE, int NW>
-static __device__ __forceinline__ void ask_slots(const struct attend_call &c, int warp, int lane,
-                                                 struct attend_work *w)
-{
-#pragma unroll
-    for (int n = attend_smem<NB, WIDE, NW>::STAGED ? SLOTS : 0; n < SLOTS; n += NW) {
-        take_slot(n + warp, w);
-        if (n > 0 && sees(*w, 0))
-            ask_page(c, w->page[0], w->kv_head, lane);
-        if (sees(*w, 1))
-            ask_page(c, w->page[1], w->kv_head, lane);
-    }
 }
 
 #endif

@@ -3,9 +3,9 @@
  *   q'[t, h] = rope(norm(q[t, h])), k' = rope(norm(k)), s[j] = scale * q' . K[j], p = softmax(s)
  *   a[t, h]  = sum_j p[j] V[j],  j over max(0, pos - window + 1) .. pos
  *
- * Shapes: qkv [T, qkv_stride] fp32; kv [page][k, v][KH][16][D] bf16; out [T, out_stride] bf16;
- * partial [T, H, chunks_max, D + 2] fp32: the sums of a chunk, its largest score, its sum of
- * weights.
+ * Shapes: qkv [T, qkv_stride] fp32; kv [page][k, v][KH][16][D] bf16, or bytes (k_attend.h); out [T,
+ * out_stride] bf16; partial [T, H, chunks_max, D + 2] fp32: the sums of a chunk, its largest score,
+ * its sum of weights.
  *
  * Mapping: grid (kv head fastest, then groups of 8 query heads, then part; row), 256 or 128
  * threads. A block serves up to 8 query heads of one kv head over one part, a chunk of 256
@@ -166,12 +166,12 @@ static __device__ __forceinline__ bool arrive_last(const struct attend_call &c,
 
 /* ---- the kernel ---- */
 
-template <int NB, bool WIDE, int NW, bool LONG>
+template <int NB, bool WIDE, int NW, bool LONG, bool INT8>
 __global__ __launch_bounds__(
     NW * 32, NB <= 4 && WIDE ? (LONG ? 3 : 16 / NW)
                              : 1) void k_attend_rows(const __grid_constant__ struct attend_call c)
 {
-    using at = attend_smem<NB, WIDE, NW>;
+    using at = attend_smem<NB, WIDE, NW, INT8>;
     DYN_SMEM(smem);
     ptx_pdl_trigger();
     struct attend_place *place = (struct attend_place *)(smem + at::PLACE), own_place;
@@ -190,11 +190,11 @@ __global__ __launch_bounds__(
     if (!c.a.one_row_each)
         ptx_pdl_wait(); /* the rows' keys, written by the node in front, before any page is read */
 
-    uint4 k[2][NB], v[at::NV][4];
+    struct slot_pages<NB, INT8> pages;
     float p[2][4];
     take_slot(warp, &w);
-    load_slot<NB, WIDE, NW>(c, w, (uint4 *)(smem + at::STAGE + warp * c.stage_stride), k, v);
-    ask_slots<NB, WIDE, NW>(c, warp, lane, &w);
+    load_slot<NB, WIDE, NW>(c, w, (uint4 *)(smem + at::STAGE + warp * c.stage_stride), pages);
+    ask_slots<NB, WIDE, NW, INT8>(c, warp, lane, &w);
     for (int i = (int)threadIdx.x; i < at::MOST / 16; i += NW * 32)
         ((uint4 *)smem)[i] = make_uint4(0, 0, 0, 0);
     if (threadIdx.x == 0)
@@ -202,7 +202,7 @@ __global__ __launch_bounds__(
     __syncthreads(); /* zeros and the place before their readers */
     if (c.a.one_row_each)
         ptx_pdl_wait(); /* qkv */
-    make_heads<NB, WIDE, NW>(c, *place, w.pos, own, own_page, cs, smem);
+    make_heads<NB, WIDE, NW, INT8>(c, *place, w.pos, own, own_page, cs, smem);
     __syncthreads(); /* q', k', v of the row before all warps read them */
 
     for (;;) {
@@ -211,17 +211,17 @@ __global__ __launch_bounds__(
             take_slot(n * NW + warp, &w);
             uint4 *stage = (uint4 *)(smem + at::STAGE + w.slot * c.stage_stride);
             if (n > 0 || (LONG && w.chunk > place->first))
-                load_slot<NB, WIDE, NW>(c, w, stage, k, v);
-            score_slot<NB, WIDE, NW>(c, w, smem, stage, k, p);
+                load_slot<NB, WIDE, NW>(c, w, stage, pages);
+            score_slot<NB, WIDE, NW>(c, w, smem, stage, pages, p);
             soften<NB, WIDE, NW>(p, w.slot, smem);
-            weigh_slot<NB, WIDE, NW>(c, w, place->heads, smem, stage, v, p);
+            weigh_slot<NB, WIDE, NW>(c, w, place->heads, smem, stage, pages, p);
         }
         __syncthreads(); /* all slots' sums before they are added */
         merge_chunk<NB, WIDE, NW, LONG>(c, *place, w.chunk, smem);
         if (!LONG || w.chunk == place->last)
             break;
         find_pages(c, w.chunk + 1, lane, &w);
-        ask_slots<NB, WIDE, NW>(c, warp, lane, &w);
+        ask_slots<NB, WIDE, NW, INT8>(c, warp, lane, &w);
         __syncthreads(); /* and added before the next chunk's take their place */
     }
     if (place->parts > 1 && arrive_last(c, *place, (uint32_t *)(smem + at::LAST)))
@@ -230,10 +230,10 @@ __global__ __launch_bounds__(
 
 /* ---- launch ---- */
 
-template <int NB, bool WIDE, int NW, bool LONG>
+template <int NB, bool WIDE, int NW, bool LONG, bool INT8>
 static enum status launch_rows(const struct attend_call &given, int rows, cudaStream_t s)
 {
-    using at = attend_smem<NB, WIDE, NW>;
+    using at = attend_smem<NB, WIDE, NW, INT8>;
     struct attend_call c = given;
     int heads = c.group < GROUP ? c.group : GROUP;
     int sums = heads * at::ROW * 4;
@@ -243,38 +243,41 @@ static enum status launch_rows(const struct attend_call &given, int rows, cudaSt
         smem += (size_t)(heads * c.a.head_dim / 2) * sizeof(struct sums);
     unsigned across = (unsigned)(c.a.kv_heads * c.head_groups * c.parts_max);
     return launch({dim3(across, (unsigned)rows, 1), NW * 32, smem, c.a.dependent != 0}, s,
-                  k_attend_rows<NB, WIDE, NW, LONG>, c);
+                  k_attend_rows<NB, WIDE, NW, LONG, INT8>, c);
 }
 
 /* A warp a slot is the shortest way from q to the result. Parts of several chunks take half as many
  * warps and a quarter of the shared memory: there other blocks hide what a warp waits for. */
-template <int NB>
+template <int NB, bool INT8>
 static enum status launch_wide(const struct attend_call &c, int rows, cudaStream_t s)
 {
-    return c.a.span > 1 ? launch_rows<NB, true, SLOTS / 2, true>(c, rows, s)
-                        : launch_rows<NB, true, SLOTS, false>(c, rows, s);
+    return c.a.span > 1 ? launch_rows<NB, true, SLOTS / 2, true, INT8>(c, rows, s)
+                        : launch_rows<NB, true, SLOTS, false, INT8>(c, rows, s);
 }
 
 /* Heads of any other width. */
-template <int NB, bool WIDE>
+template <int NB, bool WIDE, bool INT8>
 static enum status launch_plain(const struct attend_call &c, int rows, cudaStream_t s)
 {
-    return c.a.span > 1 ? launch_rows<NB, WIDE, SLOTS, true>(c, rows, s)
-                        : launch_rows<NB, WIDE, SLOTS, false>(c, rows, s);
+    return c.a.span > 1 ? launch_rows<NB, WIDE, SLOTS, true, INT8>(c, rows, s)
+                        : launch_rows<NB, WIDE, SLOTS, false, INT8>(c, rows, s);
 }
 
+template <bool INT8>
 static enum status launch_any(const struct attend_call &c, int rows, cudaStream_t s)
 {
     int d = c.a.head_dim;
-    if (d % 8 != 0)
-        return d <= 128 ? launch_plain<4, false>(c, rows, s) : launch_plain<8, false>(c, rows, s);
+    if constexpr (!INT8)
+        if (d % 8 != 0)
+            return d <= 128 ? launch_plain<4, false, INT8>(c, rows, s)
+                            : launch_plain<8, false, INT8>(c, rows, s);
     if (d <= 32)
-        return launch_wide<1>(c, rows, s);
+        return launch_wide<1, INT8>(c, rows, s);
     if (d <= 64)
-        return launch_wide<2>(c, rows, s);
+        return launch_wide<2, INT8>(c, rows, s);
     if (d <= 96)
-        return launch_wide<3>(c, rows, s);
-    return d <= 128 ? launch_wide<4>(c, rows, s) : launch_plain<8, true>(c, rows, s);
+        return launch_wide<3, INT8>(c, rows, s);
+    return d <= 128 ? launch_wide<4, INT8>(c, rows, s) : launch_plain<8, true, INT8>(c, rows, s);
 }
 
 static bool fits(const struct attend_args *a)
@@ -301,7 +304,8 @@ static enum status attend_rows(struct attend_call c, cudaStream_t s)
     int room = c.parts_max > 1 && c.a.partial_rows > 0 ? c.a.partial_rows : rows;
     for (; c.begin < rows; c.begin += room) {
         int now = rows - c.begin < room ? rows - c.begin : room;
-        enum status status = launch_any(c, now, s);
+        enum status status =
+            c.a.kv_type == KV_INT8 ? launch_any<true>(c, now, s) : launch_any<false>(c, now, s);
         if (status != STATUS_OK)
             return status;
     }
@@ -321,7 +325,7 @@ enum status cuda_attend(const struct attend_args *a, cudaStream_t s)
     if (!a->one_row_each) {
         enum status status =
             launch({dim3((unsigned)a->rows_max, 1, 1), KEYS_WARPS * 32, 0, a->dependent != 0}, s,
-                   k_attend_keys, c);
+                   c.a.kv_type == KV_INT8 ? k_attend_keys<true> : k_attend_keys<false>, c);
         if (status != STATUS_OK)
             return status;
     }

@@ -8,7 +8,10 @@
  * ATTEND_CHUNK and those into parts, merged in order by log-sum-exp; so decode, prefill chunks and
  * prefix hits give the same bits.
  *
- * KV of a layer: [page][k, v][kv head][token 16][head_dim] bf16.
+ * KV of a layer: [page][k, v][kv head] blocks: [token 16][head_dim] bf16, or of KV_INT8
+ * [token 16][head_dim rounded up to 16] bytes, zeros behind the head, and [token 16] scales in bf16
+ * (engine/model/kv_type.h). The scale of a token's key comes to its score, of its value to its
+ * weight: what is multiplied on the way is exact.
  *
  * Two ways with the same bits. one_row_each: one node; the block that attends writes its row's key
  * and value, and loads the pages of earlier positions before it waits for the node in front: they
@@ -22,6 +25,7 @@
 
 #include "cuda/step_dev.h"
 #include "engine/base/status.h"
+#include "engine/model/kv_type.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,6 +48,16 @@ static inline int attend_span(int chunks)
 static inline int attend_parts(int chunks, int span, int window)
 {
     return (chunks + span - 1) / span + (window > 0 && span > 1);
+}
+
+/* Bytes of a token's head in a block, and of the block: a page's keys or values of one kv head. */
+static inline size_t attend_row_bytes(enum kv_type t, int head_dim)
+{
+    return t == KV_INT8 ? (size_t)(head_dim + 15) / 16 * 16 : (size_t)head_dim * 2;
+}
+static inline size_t attend_block_bytes(enum kv_type t, int head_dim)
+{
+    return 16 * (attend_row_bytes(t, head_dim) + (t == KV_INT8 ? 2 : 0));
 }
 
 /* How the rows of a step are attended: one by one, or as pieces of prompts, consecutive rows of one
@@ -76,6 +90,7 @@ struct attend_args {
     const float *q_norm; /* [head_dim] or NULL */
     const float *k_norm;
     float eps;
+    enum kv_type kv_type;
     void *kv;  /* this layer's pages, 16-byte aligned */
     void *out; /* bf16 [T, out_stride], out_stride = PAD_K(heads * head_dim); columns beyond the
                   heads are not written */

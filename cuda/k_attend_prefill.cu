@@ -16,7 +16,9 @@
  * different bank groups): 102 KiB at D = 128, two blocks on an SM of sm_80 and sm_90. The next
  * tokens are copied while these are worked on. Where a card has less, one tile of each, 68 KiB: K
  * of the next tokens is copied while weights are applied, V while scores are computed; the same
- * bits. Page numbers are read two tiles ahead.
+ * bits. Page numbers are read two tiles ahead. KV_INT8: bytes and scales of the next tokens are
+ * copied, made bf16 between two barriers (int8_pair), 85 KiB on every card; scales are
+ * multiplied in fp32, to scores, and to weights before they are rounded.
  *
  * Precondition: D a multiple of 8, <= 256; keys and values of all positions up to the rows' own are
  * stored. Bytes: 4 D a token for each tile behind it; flops 4 D a (row, head, token).
@@ -28,11 +30,11 @@
  */
 #include "cuda/k_attend_prefill.h"
 
+#include "cuda/attend_heads.cuh"
 #include "cuda/launch.cuh"
 
 #define WARPS   4
 #define THREADS (WARPS * 32)
-#define PAGE    16
 
 struct prefill_call {
     struct attend_args a;
@@ -58,6 +60,15 @@ template <int KS, int MT, int BN, int STAGES> struct prefill_smem {
     static constexpr int STAGE = 2 * BN * ROW;       /* from one K to the next */
     static constexpr int PAGES = K + STAGES * STAGE; /* of four tiles, a ring */
     static constexpr int BYTES = PAGES + 4 * (BN / PAGE) * 4;
+};
+
+/* The same for KV_INT8: the next tokens come in as bytes and scales. */
+template <int KS, int MT, int BN> struct prefill_smem_int8 {
+    using bf16 = prefill_smem<KS, MT, BN, 1>;
+    static constexpr int SCALES = (bf16::BYTES + 15) / 16 * 16; /* fp32 [k, v][BN] */
+    static constexpr int RAW = SCALES + 2 * BN * 4;             /* [k, v][BN][16 KS] bytes */
+    static constexpr int RAW_SCALES = RAW + 2 * BN * 16 * KS;   /* bf16 [k, v][BN] */
+    static constexpr int BYTES = RAW_SCALES + 2 * BN * 2;
 };
 
 static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
@@ -236,12 +247,13 @@ static __device__ __forceinline__ void mask(const struct prefill_call &c,
     }
 }
 
-/* Scores to weights p against the new largest score; what was summed so far is brought to it. */
-template <int KS, int MT, int BN>
+/* Scores to weights p against the new largest score; what was summed so far is brought to it.
+ * INT8: p gets the scales of the tokens' values. */
+template <int KS, int MT, int BN, bool INT8>
 static __device__ __forceinline__ void soften(const float (&s)[MT][BN / 8][4],
                                               uint32_t (&p)[MT][BN / 16][4],
                                               float (&o)[MT][2 * KS][4], float (&most)[MT][2],
-                                              float (&sum)[MT][2])
+                                              float (&sum)[MT][2], const float *v_scales)
 {
     float keep[MT][2];
     bool same = true;
@@ -263,6 +275,11 @@ static __device__ __forceinline__ void soften(const float (&s)[MT][BN / 8][4],
         for (int n = 0; n < BN / 8; n++) {
             float x = ptx_exp2(s[m][n][2 * r] - from), y = ptx_exp2(s[m][n][2 * r + 1] - from);
             add += x + y;
+            if (INT8) {
+                float2 v = *(const float2 *)(v_scales + n * 8 + threadIdx.x % 4 * 2);
+                x = __fmul_rn(x, v.x);
+                y = __fmul_rn(y, v.y);
+            }
             p[m][n / 2][n % 2 * 2 + r] = pack_bf16(x, y);
         }
         sum[m][r] = fmaf(sum[m][r], keep[m][r], add);
@@ -355,7 +372,7 @@ static __device__ __forceinline__ void attend_tiles(const struct prefill_call &c
         if (base + BN - 1 > first_pos || (c.a.window > 0 && base < t.high - c.a.window))
             mask<MT, BN>(c, t, s, base);
         uint32_t p[MT][BN / 16][4];
-        soften<KS, MT, BN>(s, p, o, most, sum);
+        soften<KS, MT, BN, false>(s, p, o, most, sum, NULL);
         if (STAGES == 1) {
             ptx_cp_async_wait<0>();
             __syncthreads(); /* V is there; all warps are done with K */
@@ -367,7 +384,124 @@ static __device__ __forceinline__ void attend_tiles(const struct prefill_call &c
     }
 }
 
-template <int KS, int MT, int BN, int STAGES>
+/* ---- keys and values as bytes ---- */
+
+/* Bytes and scales of tokens [base, base + BN) on their way; zeros where no vector sees them. */
+template <int KS, int MT, int BN>
+static __device__ __forceinline__ void copy_int8(const struct prefill_call &c,
+                                                 const struct prefill_tile &t, const int *pages,
+                                                 int base, uint8_t *smem)
+{
+    using at = prefill_smem_int8<KS, MT, BN>;
+    int row = (c.a.head_dim + 15) / 16 * 16;
+    size_t block_bytes = (size_t)PAGE * (size_t)(row + 2);
+    pages += base / BN % 4 * (BN / PAGE);
+    const uint8_t *kv = (const uint8_t *)c.a.kv;
+#pragma unroll 2
+    for (int i = (int)threadIdx.x; i < 2 * BN * KS; i += THREADS) {
+        int side = i / (BN * KS), n = i / KS % BN, column = i % KS * 16, token = base + n;
+        bool ok = token >= t.low && token < t.high && column < row;
+        size_t block = ((size_t)pages[n / PAGE] * 2 + (size_t)side) * (size_t)c.a.kv_heads;
+        const uint8_t *from = kv + (block + blockIdx.x) * block_bytes + n % PAGE * row + column;
+        ptx_cp_async16_or_zero(smem + at::RAW + i * 16, ok ? from : kv, ok);
+    }
+    for (int i = (int)threadIdx.x; i < 2 * BN / 8; i += THREADS) {
+        int side = i / (BN / 8), n = i % (BN / 8) * 8, token = base + n;
+        bool ok = token + 8 > t.low && token < t.high;
+        size_t block = ((size_t)pages[n / PAGE] * 2 + (size_t)side) * (size_t)c.a.kv_heads;
+        const uint8_t *from = kv + (block + blockIdx.x) * block_bytes + PAGE * row + n % PAGE * 2;
+        ptx_cp_async16_or_zero(smem + at::RAW_SCALES + i * 16, ok ? from : kv, ok);
+    }
+}
+
+/* Those bytes as K and V in bf16, and the scales in fp32, zeros where no vector sees the token. */
+template <int KS, int MT, int BN>
+static __device__ __forceinline__ void widen(const struct prefill_tile &t, int base, uint8_t *smem)
+{
+    using at = prefill_smem_int8<KS, MT, BN>;
+    constexpr int ROW = at::bf16::ROW;
+#pragma unroll 2
+    for (int i = (int)threadIdx.x; i < 2 * BN * KS; i += THREADS) {
+        uint4 raw = *(const uint4 *)(smem + at::RAW + i * 16);
+        uint4 *to = (uint4 *)(smem + at::bf16::K + i / KS * ROW + i % KS * 32);
+        to[0] = make_uint4(
+            int8_pair(__byte_perm(raw.x, 0, 0x1100)), int8_pair(__byte_perm(raw.x, 0, 0x3322)),
+            int8_pair(__byte_perm(raw.y, 0, 0x1100)), int8_pair(__byte_perm(raw.y, 0, 0x3322)));
+        to[1] = make_uint4(
+            int8_pair(__byte_perm(raw.z, 0, 0x1100)), int8_pair(__byte_perm(raw.z, 0, 0x3322)),
+            int8_pair(__byte_perm(raw.w, 0, 0x1100)), int8_pair(__byte_perm(raw.w, 0, 0x3322)));
+    }
+    for (int i = (int)threadIdx.x; i < 2 * BN; i += THREADS) {
+        int token = base + i % BN;
+        uint32_t bits = ((const uint16_t *)(smem + at::RAW_SCALES))[i];
+        bool ok = token >= t.low && token < t.high;
+        ((float *)(smem + at::SCALES))[i] = ok ? bf16_value(bits) : 0.0f;
+    }
+}
+
+/* Scores get the scales of the tokens' keys. */
+template <int MT, int BN>
+static __device__ __forceinline__ void scale_scores(float (&s)[MT][BN / 8][4],
+                                                    const float *k_scales)
+{
+#pragma unroll
+    for (int n = 0; n < BN / 8; n++) {
+        float2 k = *(const float2 *)(k_scales + n * 8 + threadIdx.x % 4 * 2);
+#pragma unroll
+        for (int m = 0; m < MT; m++) {
+            s[m][n][0] = __fmul_rn(s[m][n][0], k.x);
+            s[m][n][1] = __fmul_rn(s[m][n][1], k.y);
+            s[m][n][2] = __fmul_rn(s[m][n][2], k.x);
+            s[m][n][3] = __fmul_rn(s[m][n][3], k.y);
+        }
+    }
+}
+
+/* As attend_tiles; the next tile's bytes come in while this one is worked on. */
+template <int KS, int MT, int BN>
+static __device__ __forceinline__ void attend_tiles_int8(const struct prefill_call &c,
+                                                         const struct prefill_tile &t,
+                                                         uint8_t *smem, float (&o)[MT][2 * KS][4],
+                                                         float (&sum)[MT][2])
+{
+    using at = prefill_smem_int8<KS, MT, BN>;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int begin = t.low / BN * BN, first_pos = t.position + t.first / c.group;
+    int *pages = (int *)(smem + at::bf16::PAGES);
+    const uint8_t *q = smem + at::bf16::Q + warp * 16 * MT * at::bf16::ROW;
+    const float *scales = (const float *)(smem + at::SCALES);
+    float most[MT][2];
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++)
+        most[i / 2][i % 2] = -INFINITY;
+    copy_q<KS, MT, BN, 1>(c, t, smem);
+    keep_page<BN>(pages, begin, find_page<BN>(c, t, begin));
+    keep_page<BN>(pages, begin + BN, find_page<BN>(c, t, begin + BN));
+    __syncthreads(); /* page numbers, before tokens are copied */
+    copy_int8<KS, MT, BN>(c, t, pages, begin, smem);
+    ptx_cp_async_commit();
+    for (int base = begin; base < t.high; base += BN) {
+        int page = find_page<BN>(c, t, base + 2 * BN);
+        ptx_cp_async_wait<0>();
+        __syncthreads(); /* the bytes are there; all warps are done with K, V and scales before */
+        widen<KS, MT, BN>(t, base, smem);
+        keep_page<BN>(pages, base + 2 * BN, page);
+        __syncthreads(); /* K, V and scales are there; all threads are done with the bytes */
+        if (base + BN < t.high)
+            copy_int8<KS, MT, BN>(c, t, pages, base + BN, smem);
+        ptx_cp_async_commit();
+        float s[MT][BN / 8][4] = {};
+        score<KS, MT, BN>(s, q, smem + at::bf16::K, lane);
+        scale_scores<MT, BN>(s, scales);
+        if (base + BN - 1 > first_pos || (c.a.window > 0 && base < t.high - c.a.window))
+            mask<MT, BN>(c, t, s, base);
+        uint32_t p[MT][BN / 16][4];
+        soften<KS, MT, BN, true>(s, p, o, most, sum, scales + BN);
+        weigh<KS, MT, BN>(o, p, smem + at::bf16::V, lane);
+    }
+}
+
+template <int KS, int MT, int BN, int STAGES, bool INT8>
 __global__ __launch_bounds__(THREADS,
                              2) void k_attend_prefill(const __grid_constant__ struct prefill_call c)
 {
@@ -383,12 +517,15 @@ __global__ __launch_bounds__(THREADS,
     }
     ptx_pdl_wait(); /* q', and the keys and values of the step's rows */
     float o[MT][2 * KS][4] = {}, sum[MT][2] = {};
-    attend_tiles<KS, MT, BN, STAGES>(c, t, smem, o, sum);
+    if constexpr (INT8)
+        attend_tiles_int8<KS, MT, BN>(c, t, smem, o, sum);
+    else
+        attend_tiles<KS, MT, BN, STAGES>(c, t, smem, o, sum);
     find_tile(c, (int)blockIdx.y, at::VECTORS, &t); /* again: the loop is short of registers */
     store<KS, MT, BN>(c, t, smem + at::Q + (int)threadIdx.x / 32 * 16 * MT * at::ROW, o, sum);
 }
 
-template <int KS, int MT, int BN, int STAGES>
+template <int KS, int MT, int BN, int STAGES, bool INT8>
 static enum status launch_stages(const struct prefill_call &c, cudaStream_t s)
 {
     using at = prefill_smem<KS, MT, BN, STAGES>;
@@ -397,9 +534,10 @@ static enum status launch_stages(const struct prefill_call &c, cudaStream_t s)
                    (size_t)c.a.pieces_max;
     if (tiles > 65535)
         return STATUS_UNSUPPORTED;
+    size_t smem = INT8 ? prefill_smem_int8<KS, MT, BN>::BYTES : at::BYTES;
     return launch(
-        {dim3((unsigned)c.a.kv_heads, (unsigned)tiles, 1), THREADS, at::BYTES, c.a.dependent != 0},
-        s, k_attend_prefill<KS, MT, BN, STAGES>, c);
+        {dim3((unsigned)c.a.kv_heads, (unsigned)tiles, 1), THREADS, smem, c.a.dependent != 0}, s,
+        k_attend_prefill<KS, MT, BN, STAGES, INT8>, c);
 }
 
 /* What the card has room for; found out once. Engine thread. */
@@ -407,11 +545,13 @@ template <int KS, int MT, int BN>
 static enum status launch_tiles(const struct prefill_call &c, cudaStream_t s)
 {
     static bool small;
-    enum status st = small ? STATUS_UNSUPPORTED : launch_stages<KS, MT, BN, 2>(c, s);
+    if (c.a.kv_type == KV_INT8)
+        return launch_stages<KS, MT, BN, 1, true>(c, s);
+    enum status st = small ? STATUS_UNSUPPORTED : launch_stages<KS, MT, BN, 2, false>(c, s);
     if (st != STATUS_UNSUPPORTED)
         return st;
     small = true;
-    return launch_stages<KS, MT, BN, 1>(c, s);
+    return launch_stages<KS, MT, BN, 1, false>(c, s);
 }
 
 bool cuda_attend_prefill_takes(int head_dim)

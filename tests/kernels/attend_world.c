@@ -13,11 +13,45 @@ static void *must_alloc(size_t bytes)
     return p;
 }
 
-static size_t kv_index(const struct world *w, int seq, int pos, int side, int kv_head)
+/* A head of a token: its values, and in KV_INT8 its scale. */
+struct head_place {
+    size_t values, scale; /* bytes from the start of the pages */
+    size_t bytes;         /* of the values, with what is behind the head */
+};
+
+static struct head_place place_of(const struct world *w, int seq, int pos, int side, int kv_head)
 {
     size_t page = (size_t)w->page[seq * w->pages_each + pos / WORLD_PAGE];
     size_t block = (page * 2 + (size_t)side) * (size_t)w->shape.kv_heads + (size_t)kv_head;
-    return (block * WORLD_PAGE + (size_t)(pos % WORLD_PAGE)) * (size_t)w->shape.head_dim;
+    size_t row = attend_row_bytes(w->kv_type, w->shape.head_dim), in = pos % WORLD_PAGE;
+    size_t at = block * attend_block_bytes(w->kv_type, w->shape.head_dim);
+    return (struct head_place){at + in * row, at + WORLD_PAGE * row + in * 2, row};
+}
+
+static double bf16(uint16_t bits)
+{
+    return (double)kernel_test_float(bits);
+}
+
+static double bf16_at(const uint8_t *p)
+{
+    uint16_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return bf16(bits);
+}
+
+static double scale_at(const struct world *w, const uint8_t *pages, const struct head_place *h)
+{
+    return w->kv_type == KV_INT8 ? bf16_at(pages + h->scale) : 1;
+}
+
+/* Value i of a head in an image of the pages. */
+static double value_at(const struct world *w, const uint8_t *pages, const struct head_place *h,
+                       int i)
+{
+    const uint8_t *p = pages + h->values;
+    return w->kv_type == KV_INT8 ? (double)(int8_t)p[i] * scale_at(w, pages, h)
+                                 : bf16_at(p + 2 * (size_t)i);
 }
 
 static float *upload_floats(const float *x, size_t n)
@@ -25,10 +59,11 @@ static float *upload_floats(const float *x, size_t n)
     return kernel_test_upload(x, n * sizeof *x);
 }
 
-void world_init(struct world *w, const struct world_shape *s, int seqs, int ctx)
+void world_init(struct world *w, const struct world_shape *s, enum kv_type t, int seqs, int ctx)
 {
     memset(w, 0, sizeof *w);
     w->shape = *s;
+    w->kv_type = t;
     w->seqs = seqs;
     w->pages_each = (ctx + WORLD_PAGE - 1) / WORLD_PAGE;
     w->ctx = w->pages_each * WORLD_PAGE;
@@ -42,10 +77,11 @@ void world_init(struct world *w, const struct world_shape *s, int seqs, int ctx)
     }
     w->page = all;
     size_t d = (size_t)s->head_dim, half = d / 2;
-    w->kv_count = (size_t)w->pages * 2 * (size_t)s->kv_heads * WORLD_PAGE * d;
-    w->kv = must_alloc(w->kv_count * sizeof *w->kv);
-    memset(w->kv, 0xff, w->kv_count * sizeof *w->kv);
-    w->d_kv = kernel_test_upload(w->kv, w->kv_count * sizeof *w->kv);
+    w->kv_bytes =
+        (size_t)w->pages * 2 * (size_t)s->kv_heads * attend_block_bytes(w->kv_type, s->head_dim);
+    w->kv = must_alloc(w->kv_bytes);
+    memset(w->kv, 0xff, w->kv_bytes);
+    w->d_kv = kernel_test_upload(w->kv, w->kv_bytes);
     w->cos = must_alloc((size_t)w->ctx * half * sizeof *w->cos);
     w->sin = must_alloc((size_t)w->ctx * half * sizeof *w->sin);
     for (size_t i = 0; i < (size_t)w->ctx * half; i++) {
@@ -89,17 +125,30 @@ void world_fill(struct world *w, int seq, int tokens)
     for (int pos = 0; pos < tokens; pos++) {
         uint64_t seed = (uint64_t)seq * 1000003u + (uint64_t)pos * 17u + 5u;
         for (int i = 0; i < 2 * w->shape.kv_heads; i++) {
-            uint16_t *to = w->kv + kv_index(w, seq, pos, i % 2, i / 2);
-            for (size_t j = 0; j < d; j++)
-                to[j] = kernel_test_bf16(kernel_test_uniform(&seed, -2, 2));
+            struct head_place at = place_of(w, seq, pos, i % 2, i / 2);
+            uint8_t *to = w->kv + at.values;
+            bool int8 = w->kv_type == KV_INT8;
+            if (int8)
+                memset(to, 0, at.bytes);
+            for (size_t j = 0; j < d; j++) {
+                float x = kernel_test_uniform(&seed, -2, 2);
+                uint16_t bits = kernel_test_bf16(x);
+                if (int8)
+                    to[j] = (uint8_t)(int8_t)lrintf(x * 63.5f);
+                else
+                    memcpy(to + 2 * j, &bits, sizeof bits);
+            }
+            uint16_t scale = kernel_test_bf16(kernel_test_uniform(&seed, 0.008f, 0.03f));
+            if (int8)
+                memcpy(w->kv + at.scale, &scale, sizeof scale);
         }
     }
-    kernel_test_write(w->d_kv, w->kv, w->kv_count * sizeof *w->kv);
+    kernel_test_write(w->d_kv, w->kv, w->kv_bytes);
 }
 
 void world_refresh(struct world *w)
 {
-    kernel_test_read(w->kv, w->d_kv, w->kv_count * sizeof *w->kv);
+    kernel_test_read(w->kv, w->d_kv, w->kv_bytes);
 }
 
 static int row_floats(const struct world *w)
@@ -218,6 +267,7 @@ void world_upload(const struct world *w, struct world_step *st, struct world_arr
                               .q_norm = w->d_q_norm,
                               .k_norm = w->d_k_norm,
                               .eps = 0.05f,
+                              .kv_type = w->kv_type,
                               .kv = w->d_kv,
                               .out_stride = PAD_K(q),
                               .span = st->span ? st->span : 1,
@@ -273,31 +323,47 @@ static void turn(const struct world *w, const float *x, const float *norm, int p
     }
 }
 
-static double bf16(uint16_t bits)
+/* How far a stored value may be from x, of a head whose largest is `most`. bf16: rounded once.
+ * int8: half a step, and the byte may be the neighbour's where k' is computed in other roundings;
+ * 1 / scale and the product with it are 2^-24 of 127 steps off each. */
+static double stored_off(const struct world *w, double x, double scale)
 {
-    return (double)kernel_test_float(bits);
+    return w->kv_type == KV_INT8 ? scale * (0.5 + 127 * 0x1p-22) : fabs(x) * 0x1p-8;
 }
 
-/* The row's own k', v in the image `now`: rounded to bf16 once, k' computed in fp32 with some ten
- * roundings of values up to sqrt(2) * 2 * 2 (norm weights) * 2. */
-static void check_stored(const struct world *w, int seq, int pos, const uint16_t *now)
+/* The row's own k', v in the image `now`: rounded once, k' computed in fp32 with some ten roundings
+ * of values up to sqrt(2) * 2 * 2 (norm weights) * 2. An int8 head's scale is its largest value
+ * over 127, rounded up to bf16; what is behind the head is zero. */
+static void check_stored(const struct world *w, int seq, int pos, const uint8_t *now)
 {
     int d = w->shape.head_dim;
     float *row = must_alloc((size_t)row_floats(w) * sizeof *row);
     double *want = must_alloc((size_t)d * sizeof *want);
+    const double fp32 = 12 * 0x1p-20;
     make_row(w, seq, pos, row);
     for (int i = 0; i < 2 * w->shape.kv_heads; i++) {
         int h = i / 2;
         const float *k = row + (w->shape.heads + h) * d, *v = k + w->shape.kv_heads * d;
+        struct head_place at = place_of(w, seq, pos, i % 2, h);
+        double most = 0, scale = scale_at(w, now, &at);
         if (i % 2 == 0)
             turn(w, k, w->k_norm, pos, want);
         for (int j = 0; j < d; j++) {
-            double x = i % 2 ? (double)v[j] : want[j];
-            double got = bf16(now[kv_index(w, seq, pos, i % 2, h) + (size_t)j]);
-            if (!(fabs(got - x) <= fabs(x) * 0x1p-8 + 12 * 0x1p-20))
-                fail_msg("stored %c of sequence %d, position %d, head %d, [%d]: got %g, want %g",
-                         i % 2 ? 'v' : 'k', seq, pos, h, j, got, x);
+            want[j] = i % 2 ? (double)v[j] : want[j];
+            most = fmax(most, fabs(want[j]));
         }
+        if (w->kv_type == KV_INT8 &&
+            !(scale >= (most - fp32) / 127 && scale <= (most + fp32) / 127 * (1 + 0x1p-7)))
+            fail_msg("scale of %c of sequence %d, position %d, head %d: got %g for %g",
+                     i % 2 ? 'v' : 'k', seq, pos, h, scale, most);
+        for (int j = 0; j < d; j++) {
+            double got = value_at(w, now, &at, j);
+            if (!(fabs(got - want[j]) <= stored_off(w, want[j], scale) + fp32))
+                fail_msg("stored %c of sequence %d, position %d, head %d, [%d]: got %g, want %g",
+                         i % 2 ? 'v' : 'k', seq, pos, h, j, got, want[j]);
+        }
+        for (size_t j = (size_t)d; w->kv_type == KV_INT8 && j < at.bytes; j++)
+            assert_int_equal(now[at.values + j], 0);
     }
     free(row);
     free(want);
@@ -327,20 +393,21 @@ void world_collect(struct world *w, struct world_step *st, const struct world_ar
             fail_msg("arrived[%zu] is %u after the step", i, arrived[i]);
     }
     free(arrived);
-    uint16_t *now = must_alloc(w->kv_count * sizeof *now);
-    kernel_test_read(now, w->d_kv, w->kv_count * sizeof *now);
-    size_t d = (size_t)w->shape.head_dim;
+    uint8_t *now = must_alloc(w->kv_bytes);
+    kernel_test_read(now, w->d_kv, w->kv_bytes);
     for (int i = 0; i < st->pieces; i++) {
         const struct world_piece *p = &st->piece[i];
         for (int pos = p->first; pos < p->first + p->rows; pos++) {
             check_stored(w, p->seq, pos, now);
             for (int j = 0; j < 2 * w->shape.kv_heads; j++) {
-                size_t at = kv_index(w, p->seq, pos, j % 2, j / 2);
-                memcpy(w->kv + at, now + at, d * sizeof *now);
+                struct head_place at = place_of(w, p->seq, pos, j % 2, j / 2);
+                memcpy(w->kv + at.values, now + at.values, at.bytes);
+                if (w->kv_type == KV_INT8)
+                    memcpy(w->kv + at.scale, now + at.scale, 2);
             }
         }
     }
-    kernel_test_equal("pages", now, w->kv, w->kv_count * sizeof *now);
+    kernel_test_equal("pages", now, w->kv, w->kv_bytes);
     free(now);
 }
 
@@ -355,7 +422,7 @@ void world_run(struct world *w, struct world_step *st)
     kernel_test_read(first, u.out, bytes);
     /* once more, behind a kernel that is still writing q, k and v when this one may start, and with
      * pages that do not hold the rows' keys yet */
-    kernel_test_write(w->d_kv, w->kv, w->kv_count * sizeof *w->kv);
+    kernel_test_write(w->d_kv, w->kv, w->kv_bytes);
     int count = st->rows * a.qkv_stride / 4 * 4;
     float *copy = kernel_test_alloc((size_t)count * sizeof *copy);
     cudaStream_t s = kernel_test_stream();
@@ -387,11 +454,12 @@ static void check_head(const struct world *w, int seq, int pos, int head, const 
     double *s = must_alloc((size_t)(pos + 1) * sizeof *s), most = -INFINITY, size = 0, sum = 0;
     double scale = 1 / sqrt((double)d), off;
     for (int j = low; j <= pos; j++) {
-        const uint16_t *k = w->kv + kv_index(w, seq, j, 0, kv_head);
+        struct head_place at = place_of(w, seq, j, 0, kv_head);
         double dot = 0, abs_dot = 0;
         for (int i = 0; i < d; i++) {
-            dot += q[i] * bf16(k[i]);
-            abs_dot += fabs(q[i] * bf16(k[i]));
+            double k = value_at(w, w->kv, &at, i);
+            dot += q[i] * k;
+            abs_dot += fabs(q[i] * k);
         }
         s[j] = dot * scale;
         most = s[j] > most ? s[j] : most;
@@ -404,7 +472,8 @@ static void check_head(const struct world *w, int seq, int pos, int head, const 
     for (int i = 0; i < d; i++) {
         double want = 0, abs_want = 0;
         for (int j = low; j <= pos; j++) {
-            double v = bf16(w->kv[kv_index(w, seq, j, 1, kv_head) + (size_t)i]);
+            struct head_place at = place_of(w, seq, j, 1, kv_head);
+            double v = value_at(w, w->kv, &at, i);
             want += exp(s[j] - most) / sum * v;
             abs_want += exp(s[j] - most) / sum * fabs(v);
         }

@@ -25,12 +25,13 @@ struct world_piece {
 
 struct world {
     struct world_shape shape;
+    enum kv_type kv_type;
     int seqs, pages_each, pages; /* a sequence has pages_each pages */
     int ctx;                     /* tokens a sequence can have */
     int *page;                   /* [seqs, pages_each] */
-    uint16_t *kv;                /* host image of d_kv, as it was before the last step */
-    size_t kv_count;
-    uint16_t *d_kv;
+    uint8_t *kv;                 /* host image of d_kv, as it was before the last step */
+    size_t kv_bytes;
+    uint8_t *d_kv;
     float *d_cos, *d_sin, *d_q_norm, *d_k_norm;
     float *cos, *sin, *q_norm, *k_norm; /* norms NULL where the shape has none */
 };
@@ -47,7 +48,7 @@ struct world_step {
 };
 
 /* History (positions below each piece's first) is random; the rest of every page is NaN. */
-void world_init(struct world *w, const struct world_shape *s, int seqs, int ctx);
+void world_init(struct world *w, const struct world_shape *s, enum kv_type t, int seqs, int ctx);
 void world_deinit(struct world *w);
 /* Random keys and values for the positions [0, tokens) of a sequence, host and device. */
 void world_fill(struct world *w, int seq, int tokens);

@@ -27,13 +27,18 @@ static const struct world_shape shapes[] = {
 };
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
+/* Makes the world of a shape with the keys and values that the test's state says. */
+static void begin(void **state, struct world *w, const struct world_shape *shape, int seqs, int ctx)
+{
+    world_init(w, shape, *state ? *(const enum kv_type *)*state : KV_BF16, seqs, ctx);
+}
+
 /* One row a sequence, contexts of all kinds in one step. */
 static void test_decode(void **state)
 {
-    (void)state;
     for (int i = 0; i < SHAPES; i++) {
         struct world w;
-        world_init(&w, &shapes[i], CONTEXTS, 1000);
+        begin(state, &w, &shapes[i], CONTEXTS, 1000);
         struct world_step st = {.pieces = CONTEXTS, .one_row_each = true};
         for (int c = 0; c < CONTEXTS; c++) {
             world_fill(&w, c, contexts[c] - 1);
@@ -56,11 +61,10 @@ static void test_decode(void **state)
 /* Prompts from the start and from the middle, and decoding rows between them. */
 static void test_mixed(void **state)
 {
-    (void)state;
     static const int picks[] = {1, 2, 4, 6, 8, 9, 13};
     for (size_t i = 0; i < sizeof picks / sizeof *picks; i++) {
         struct world w;
-        world_init(&w, &shapes[picks[i]], 5, 300);
+        begin(state, &w, &shapes[picks[i]], 5, 300);
         struct world_step st = {.piece = {PIECE(0, 0, 18), PIECE(1, 40, 1), PIECE(2, 250, 9),
                                           PIECE(3, 0, 1), PIECE(4, 15, 2)},
                                 .pieces = 5};
@@ -86,7 +90,6 @@ static void expect_row(const struct world *w, const struct world_step *got,
  */
 static void test_bits(void **state)
 {
-    (void)state;
     static const struct world_shape some[] = {{6, 2, 128, 0, true},
                                               {2, 1, 64, 0, false},
                                               {10, 1, 80, 0, false},
@@ -94,7 +97,7 @@ static void test_bits(void **state)
                                               {3, 1, 36, 0, true}};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
-        world_init(&w, &some[i], 6, 560);
+        begin(state, &w, &some[i], 6, 560);
         struct world_step all = {.piece = {PIECE(0, 510, 6), PIECE(1, 120, 4), PIECE(2, 0, 3)},
                                  .pieces = 3,
                                  .one_row_each = false};
@@ -140,13 +143,12 @@ static void test_bits(void **state)
  * and in company, decoded and as rows of a prompt, in one launch and in several. */
 static void test_long(void **state)
 {
-    (void)state;
     static const struct world_shape some[] = {{6, 2, 128, 0, true},   {2, 1, 64, 300, false},
                                               {3, 1, 80, 700, false}, {2, 1, 256, 0, false},
                                               {2, 2, 36, 0, true},    {10, 1, 96, 0, false}};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
-        world_init(&w, &some[i], 4, 1300);
+        begin(state, &w, &some[i], 4, 1300);
         static const int last[] = {1299, 1023, 511, 300};
         struct world_step all = {
             .piece = {PIECE(0, 1298, 2), PIECE(1, 1022, 2), PIECE(2, 510, 2), PIECE(3, 300, 1)},
@@ -186,14 +188,13 @@ static void test_long(void **state)
 /* Pieces of prompts beside single rows, tiles that are full and not, windows that begin inside. */
 static void test_prefill(void **state)
 {
-    (void)state;
     static const struct world_shape some[] = {
         {6, 2, 128, 0, true},    {2, 1, 8, 0, false},  {4, 4, 64, 0, false}, {3, 1, 80, 100, true},
         {8, 1, 96, 0, false},    {2, 1, 256, 0, true}, {2, 1, 32, 33, true}, {1, 1, 160, 5, false},
         {3, 1, 128, 123, false}, {2, 1, 40, 64, false}};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
-        world_init(&w, &some[i], 6, 320);
+        begin(state, &w, &some[i], 6, 320);
         struct world_step st = {.piece = {MANY(0, 0, 65), PIECE(1, 40, 1), MANY(2, 186, 130),
                                           PIECE(3, 257, 1), MANY(4, 15, 2), MANY(5, 63, 1)},
                                 .pieces = 6};
@@ -209,11 +210,10 @@ static void test_prefill(void **state)
 /* A prompt whole, cut in two, and in company: the same bits of every row. */
 static void test_prefill_bits(void **state)
 {
-    (void)state;
     static const struct world_shape some[] = {{6, 2, 128, 0, true}, {2, 1, 64, 70, false}};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         struct world w;
-        world_init(&w, &some[i], 3, 240);
+        begin(state, &w, &some[i], 3, 240);
         world_fill(&w, 0, 20);
         world_fill(&w, 1, 100);
         world_fill(&w, 2, 9);
@@ -241,9 +241,8 @@ static void test_prefill_bits(void **state)
 /* An empty step writes nothing; what no kernel takes is refused before a launch. */
 static void test_edges(void **state)
 {
-    (void)state;
     struct world w;
-    world_init(&w, &shapes[2], 1, 32);
+    begin(state, &w, &shapes[2], 1, 32);
     struct world_step st = {.one_row_each = true, .rows_max = 4};
     world_run(&w, &st);
     world_step_free(&st);
@@ -268,11 +267,22 @@ static void test_edges(void **state)
 
 int main(void)
 {
+    enum kv_type int8 = KV_INT8;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),       cmocka_unit_test(test_mixed),
-        cmocka_unit_test(test_bits),         cmocka_unit_test(test_prefill),
-        cmocka_unit_test(test_prefill_bits), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_prefill_bits),
+        cmocka_unit_test(test_edges),
         cmocka_unit_test(test_long),
+        {"test_decode_int8", test_decode, NULL, NULL, &int8},
+        {"test_mixed_int8", test_mixed, NULL, NULL, &int8},
+        {"test_bits_int8", test_bits, NULL, NULL, &int8},
+        {"test_prefill_int8", test_prefill, NULL, NULL, &int8},
+        {"test_prefill_bits_int8", test_prefill_bits, NULL, NULL, &int8},
+        {"test_edges_int8", test_edges, NULL, NULL, &int8},
+        {"test_long_int8", test_long, NULL, NULL, &int8},
     };
     return kernel_test_run("attend", tests, sizeof tests / sizeof *tests);
 }
