@@ -83,6 +83,8 @@ static const struct option_def table[] = {
            "weights on a card; auto: int4 for models of 1 GiB and more"),
     CHOICE("head-quant", ENGINE, head_quant, "auto", "auto|none|int8",
            "output matrix on a card; auto: int8 when weights are quantised"),
+    CHOICE("kv-cache-type", ENGINE, kv_cache_type, "bf16", "bf16|int8",
+           "keys and values on a card; int8: in half the memory, a scale a token and head"),
     STR("gpu-memory", ENGINE, gpu_memory, "0.9", "SHARE|BYTES",
         "of a card's memory: a share of what is free, or bytes like 6GiB"),
     STR("lora-arena", ENGINE, lora_arena, "auto", "BYTES|auto",

@@ -50,6 +50,7 @@ struct options {
     int64_t device;
     char *quant;
     char *head_quant;
+    char *kv_cache_type;
     char *gpu_memory;     /* a share of free memory or bytes: options_memory */
     char *lora_arena;     /* bytes or "auto": options_bytes */
     char *adapter_memory; /* the same */

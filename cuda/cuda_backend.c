@@ -127,6 +127,7 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
     *out = (struct cuda_memory_ask){.shape = m->shape,
                                     .plan = *plan,
                                     .formats = formats_of(&c->opt, m),
+                                    .kv_type = c->kv_type,
                                     .ways = ways_of(c, &m->shape),
                                     .arena_bytes = c->opt.arena_bytes,
                                     .budget_bytes = budget < free_bytes ? budget : free_bytes};
@@ -150,6 +151,11 @@ static enum status cuda_fit_pages(struct backend *b, const struct model *m,
     return st;
 }
 
+static size_t cuda_page_bytes(const struct backend *b, const struct model_shape *s)
+{
+    return cuda_memory_page_bytes(s, ((const struct cuda_backend *)b)->kv_type);
+}
+
 static const char *format_name(enum weight_format f)
 {
     return f == WEIGHT_BF16 ? "bf16" : f == WEIGHT_INT8 ? "int8" : "int4";
@@ -165,6 +171,7 @@ static void log_memory(const struct cuda_backend *c, const struct cuda_memory_as
              LOG_NUM("embedding_mib", MIB(m->weights.embed)),
              LOG_NUM("head_mib", MIB(m->weights.head)),
              LOG_STR("head", format_name(ask->formats.head)), LOG_NUM("kv_mib", MIB(m->kv)),
+             LOG_STR("kv", kv_type_name(c->kv_type)),
              LOG_INT("kv_tokens", (int64_t)c->plan.pages * LIMIT_KV_PAGE_TOKENS),
              LOG_NUM("adapters_mib", MIB(m->arena)), LOG_NUM("workspace_mib", MIB(m->workspace)),
              LOG_NUM("graphs_mib", MIB(m->graphs)), LOG_NUM("reserve_mib", MIB(m->reserve)));
@@ -293,15 +300,20 @@ static const struct backend_ops cuda_ops = {
     .read_hidden = cuda_states_read,
     .fit_pages = cuda_fit_pages,
     .rows_best = cuda_rows_best,
-    .page_bytes = cuda_memory_page_bytes,
+    .page_bytes = cuda_page_bytes,
 };
 
 enum status cuda_backend_open(const struct backend_options *opt, struct backend **out,
                               struct err *e)
 {
+    enum kv_type kv_type;
+    if (!kv_type_find(opt->kv_type, &kv_type))
+        return err_set(e, STATUS_INVALID, "kv-cache-type", "'%s' is not bf16 or int8",
+                       opt->kv_type);
     struct cuda_backend *c = mem_calloc(1, sizeof *c);
     if (!c)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    c->kv_type = kv_type;
     c->base.ops = &cuda_ops;
     c->opt = *opt;
     c->device = opt->device;

@@ -4,6 +4,7 @@
 
 #include "cuda/cuda_graphs.h"
 #include "cuda/cuda_workspace.h"
+#include "cuda/k_attend.h"
 #include "cuda/stack_shape.h"
 
 /* What one adapter that nobody has seen yet is taken to need. */
@@ -17,10 +18,14 @@
 
 #define GIB(bytes) ((double)(bytes) / (1u << 30))
 
-size_t cuda_memory_page_bytes(const struct model_shape *s)
+size_t cuda_memory_page_bytes(const struct model_shape *s, enum kv_type t)
 {
-    return (size_t)s->layers * 2 * (size_t)s->kv_heads * LIMIT_KV_PAGE_TOKENS *
-           (size_t)s->head_dim * sizeof(uint16_t);
+    return (size_t)s->layers * 2 * (size_t)s->kv_heads * attend_block_bytes(t, s->head_dim);
+}
+
+static size_t page_bytes(const struct cuda_memory_ask *ask)
+{
+    return cuda_memory_page_bytes(&ask->shape, ask->kv_type);
 }
 
 /* A rank-64 adapter on all linears of the layers, bf16. */
@@ -60,7 +65,7 @@ static bool fixed_parts(const struct cuda_memory_ask *ask, struct cuda_memory *m
 static bool divide(const struct cuda_memory_ask *ask, int pages_min, struct cuda_memory *m,
                    int *pages)
 {
-    size_t page = cuda_memory_page_bytes(&ask->shape), need = (size_t)ask->plan.pages * page;
+    size_t page = page_bytes(ask), need = (size_t)ask->plan.pages * page;
     if (m->total > ask->budget_bytes)
         return false;
     size_t room = ask->budget_bytes - m->total;
@@ -133,16 +138,33 @@ static bool suggest(const struct cuda_memory_ask *ask, int *ctx, int *seqs)
     return false;
 }
 
+/* What would fit with these weights, and what more with bytes for keys and values. */
+static bool hint_for(const struct cuda_memory_ask *ask, const char *first, char *out, size_t room)
+{
+    struct cuda_memory_ask bytes = *ask;
+    bytes.kv_type = KV_INT8;
+    int ctx, seqs, ctx8, seqs8;
+    bool fits = suggest(ask, &ctx, &seqs), fits8 = suggest(&bytes, &ctx8, &seqs8);
+    if (fits && (ctx8 != ctx || seqs8 != seqs))
+        snprintf(out, room,
+                 "%s--ctx %d --max-seqs %d would fit, and with --kv-cache-type int8 --ctx %d "
+                 "--max-seqs %d",
+                 first, ctx, seqs, ctx8, seqs8);
+    else if (fits)
+        snprintf(out, room, "%s--ctx %d --max-seqs %d would fit", first, ctx, seqs);
+    else if (fits8)
+        snprintf(out, room, "%s--kv-cache-type int8 --ctx %d --max-seqs %d would fit", first, ctx8,
+                 seqs8);
+    return fits8;
+}
+
 static enum status too_small(const struct cuda_memory_ask *ask, size_t needed, struct err *e)
 {
     struct cuda_memory_ask packed = *ask;
     packed.formats = (struct cuda_formats){.layers = WEIGHT_INT4, .head = WEIGHT_INT8};
-    int ctx, seqs;
-    char hint[96] = "the card is too small for this model";
-    if (suggest(ask, &ctx, &seqs))
-        snprintf(hint, sizeof hint, "--ctx %d --max-seqs %d would fit", ctx, seqs);
-    else if (ask->formats.layers != WEIGHT_INT4 && suggest(&packed, &ctx, &seqs))
-        snprintf(hint, sizeof hint, "--quant int4 --ctx %d --max-seqs %d would fit", ctx, seqs);
+    char hint[160] = "the card is too small for this model";
+    if (!hint_for(ask, "", hint, sizeof hint) && ask->formats.layers != WEIGHT_INT4)
+        (void)hint_for(&packed, "--quant int4 ", hint, sizeof hint);
     return err_set(e, STATUS_NO_MEMORY, "gpu-memory",
                    "The card's memory does not suffice: %.2f GiB are needed, %.2f GiB may be used; "
                    "%s.",
@@ -155,8 +177,7 @@ enum status cuda_memory_divide(const struct cuda_memory_ask *ask, int pages_min,
     struct cuda_memory m;
     if (!fixed_parts(ask, &m))
         return err_set(e, STATUS_NO_MEMORY, "model", "The model's sizes do not fit into memory.");
-    size_t least =
-        m.total + ask->arena_bytes + (size_t)pages_min * cuda_memory_page_bytes(&ask->shape);
+    size_t least = m.total + ask->arena_bytes + (size_t)pages_min * page_bytes(ask);
     if (!divide(ask, pages_min, &m, pages))
         return too_small(ask, least, e);
     *out = m;

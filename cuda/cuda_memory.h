@@ -11,6 +11,7 @@
 #include "cuda/cuda_bucket.h"
 #include "cuda/cuda_weights.h"
 #include "engine/backend.h"
+#include "engine/model/kv_type.h"
 
 /* Code of the kernels, stacks of threads, staging buffers while loading, rounding of each
  * allocation. */
@@ -31,6 +32,7 @@ struct cuda_memory_ask {
     struct model_shape shape;
     struct backend_plan plan;
     struct cuda_formats formats;
+    enum kv_type kv_type;
     struct cuda_ways ways;
     size_t arena_bytes; /* 0: as many rank-64 adapters on all linears as there are slots, bounded by
                            a share of what is left */
@@ -38,7 +40,7 @@ struct cuda_memory_ask {
 };
 
 /* Bytes of one KV page over all layers. */
-size_t cuda_memory_page_bytes(const struct model_shape *s);
+size_t cuda_memory_page_bytes(const struct model_shape *s, enum kv_type t);
 
 /* Divides the budget: *pages <= ask->plan.pages, >= pages_min. STATUS_NO_MEMORY says in one
  * sentence what is needed, what is there and what would fit. */

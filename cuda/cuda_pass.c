@@ -226,6 +226,7 @@ void cuda_pass_attend(struct backend *b, int layer)
         .q_norm = c->w.layers[layer].q_norm,
         .k_norm = c->w.layers[layer].k_norm,
         .eps = (float)s->rms_eps,
+        .kv_type = c->kv_type,
         .kv = (char *)c->kv_mem + (size_t)layer * layer_bytes,
         .out = is_many(c) ? ws->many_attn : ws->attn,
         .out_stride = ws->attn_stride + (is_many(c) ? MANY_TAIL : 0),

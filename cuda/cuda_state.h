@@ -63,6 +63,7 @@ struct cuda_flight {
 struct cuda_backend {
     struct backend base; /* first */
     struct backend_options opt;
+    enum kv_type kv_type;
     int device;
     int sms;
     int arch; /* major * 10 + minor */

@@ -46,6 +46,7 @@ struct backend_options {
     int device;             /* card: its number */
     const char *quant;      /* card: "auto" (NULL too), "none", "int8", "int4" */
     const char *head_quant; /* card: "auto" (NULL too), "none", "int8" */
+    const char *kv_type;    /* kv_type.h; the CPU keeps floats, rounded alike for "int8" */
     double memory_share;    /* card: of its free memory; 0 = 0.9 */
     size_t memory_bytes;    /* card: instead of a share; 0 = none */
     size_t arena_bytes;     /* card: for adapters; 0 = from the slots and what is free */
@@ -131,7 +132,7 @@ struct backend_ops {
     /* Rows of a step from which on more bring nothing, the default. NULL: BACKEND_ROWS. */
     int (*rows_best)(const struct backend *b);
     /* Bytes one KV page takes over all layers. */
-    size_t (*page_bytes)(const struct model_shape *s);
+    size_t (*page_bytes)(const struct backend *b, const struct model_shape *s);
 };
 
 struct backend {

@@ -86,7 +86,7 @@ static enum status choose_ctx(struct engine_options *o, int model_ctx, struct er
 static enum status fit_machine(const struct engine *e, struct backend_plan *plan, int least,
                                struct err *err)
 {
-    size_t page = e->parts.backend->ops->page_bytes(&e->parts.model->shape);
+    size_t page = e->parts.backend->ops->page_bytes(e->parts.backend, &e->parts.model->shape);
     size_t memory = e->parts.memory_bytes, weights = e->parts.model->weight_bytes;
     if (memory > 0 && page > 0) {
         size_t fit = memory > weights ? (memory - weights) / 2 / page : 0;

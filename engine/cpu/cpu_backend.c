@@ -265,8 +265,9 @@ static void cpu_read_hidden(const struct backend *b, int o, float *state)
     memcpy(state, c->out + (size_t)o * c->hidden_stride, (size_t)c->w.shape.hidden * sizeof *state);
 }
 
-static size_t cpu_page_bytes(const struct model_shape *s)
+static size_t cpu_page_bytes(const struct backend *b, const struct model_shape *s)
 {
+    (void)b;
     return (size_t)s->layers * page_floats_of(s) * sizeof(float);
 }
 
@@ -302,10 +303,15 @@ enum status cpu_backend_open(const struct backend_options *opt, struct backend *
     if (opt->threads < 0 || opt->threads > CPU_POOL_THREADS_MAX)
         return err_set(e, STATUS_INVALID, "threads", "%d threads: 0 to %d are possible",
                        opt->threads, CPU_POOL_THREADS_MAX);
+    enum kv_type kv_type;
+    if (!kv_type_find(opt->kv_type, &kv_type))
+        return err_set(e, STATUS_INVALID, "kv-cache-type", "'%s' is not bf16 or int8",
+                       opt->kv_type);
     struct cpu_backend *c = mem_calloc(1, sizeof *c);
     if (!c)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     c->base.ops = &cpu_ops;
+    c->kv_type = kv_type;
     c->kernels = kernels;
     c->threads = opt->threads > 0 ? opt->threads : cpu_pool_default_threads();
     LOG_INFO(LOG_WHAT("cpu backend"), LOG_STR("isa", kernels->name),

@@ -9,6 +9,7 @@
 #include "engine/cpu/cpu_lora.h"
 #include "engine/cpu/cpu_pool.h"
 #include "engine/cpu/cpu_weights.h"
+#include "engine/model/kv_type.h"
 
 /* A batch segment against rows of a view. */
 struct cpu_segment {
@@ -65,7 +66,8 @@ struct cpu_backend {
     struct cpu_weights w;
     struct cpu_lora **slots; /* owned, [slots_max] */
 
-    /* KV: [L, pages, KH] blocks of CPU_KV_BLOCK floats. */
+    /* KV: [L, pages, KH] blocks of CPU_KV_BLOCK floats, rounded as kv_type says. */
+    enum kv_type kv_type;
     float *kv;
     size_t page_floats;
     size_t layer_floats;

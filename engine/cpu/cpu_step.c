@@ -578,9 +578,13 @@ static void task_rope(void *ctx, int layer, int begin, int end, int thread)
         rope.norm = l->k_norm;
         for (int h = 0; h < shape->kv_heads; h++) {
             float *k = c->k + (size_t)r * c->kv_stride + (size_t)h * d;
-            const float *v = c->v + (size_t)r * c->kv_stride + (size_t)h * d;
+            float *v = c->v + (size_t)r * c->kv_stride + (size_t)h * d;
             float *to = kv_block(c, layer, page, h);
             c->kernels->rope(&rope, k);
+            if (c->kv_type == KV_INT8) {
+                kv_int8_round(k, d);
+                kv_int8_round(v, d);
+            }
             for (size_t i = 0; i < d; i++)
                 to[i * CPU_PAGE + (size_t)slot] = k[i];
             float *to_v = to + d * CPU_PAGE + (size_t)slot * CPU_ROUND_LANES(d);

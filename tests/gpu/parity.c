@@ -18,7 +18,9 @@
  * same as multiplying row j. So the device computes exactly what the reference would compute with
  * other weights, each column and row moved by at most 2^-8 (view_rounded), and the question is how
  * far such moves carry the log-probabilities of this model on these steps, over all layers and
- * through every softmax. That is measured in the same run: D further CPU backends hold weights with
+ * through every softmax. (Keys and values as bytes are rounded alike on both sides; where a value
+ * falls to the neighbouring byte because it came in with other roundings, it does so in the draws
+ * too.) That is measured in the same run: D further CPU backends hold weights with
  * columns and rows moved at random, uniform within +-2^-8. A true rounding of a number with a
  * random significand has 0.74 of that deviation, and not every output is rounded, so a draw is an
  * upper estimate of the device's noise. With s(r) the root mean square move of row r over draws and
@@ -48,6 +50,7 @@ static const char usage[] =
     "  --adapters DIR    every sub-directory is an adapter; may be repeated\n"
     "  --quant FORMAT    none, int8, int4: what the device holds\n"
     "  --head FORMAT     the head's, default int8 where --quant is not none\n"
+    "  --kv FORMAT       bf16, int8: keys and values, here and in the reference\n"
     "  --sequences N     in steps and company, default 64\n"
     "  --jobs N          default 512\n"
     "  --draws N         noise draws for the bound, default 8; 0: no bound, for a sanitizer\n"
@@ -87,6 +90,8 @@ static void read_option(struct parity *p, const char *name, const char *value, b
     } else if (strcmp(name, "--head") == 0) {
         p->head = format_of(value);
         *head_given = true;
+    } else if (strcmp(name, "--kv") == 0) {
+        p->kv_type = value;
     } else if (strcmp(name, "--sequences") == 0) {
         p->sequences = number(value);
     } else if (strcmp(name, "--jobs") == 0) {

@@ -86,6 +86,7 @@ static struct backend *open_backend(const struct world *w, const char *name)
     struct backend_options opt = {.threads = p->threads, .deterministic = w->deterministic};
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
+    opt.kv_type = p->kv_type;
     opt.plain_launches = p->plain_launches;
     struct backend *b = NULL;
     struct err e = {0};

@@ -98,7 +98,7 @@ static void test_cuda_memory_shares(void **state)
     assert_int_equal(m.total, sum_of(&m));
     /* Hardly any: pages come first. */
     size_t rest = m.total - m.kv - m.arena;
-    ask.budget_bytes = rest + 256 * cuda_memory_page_bytes(&ask.shape) + 4096;
+    ask.budget_bytes = rest + 256 * cuda_memory_page_bytes(&ask.shape, KV_BF16) + 4096;
     assert_int_equal(cuda_memory_divide(&ask, 256, &m, &pages, &e), STATUS_OK);
     assert_int_equal(pages, 256);
     assert_true(m.total <= ask.budget_bytes);

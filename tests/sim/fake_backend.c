@@ -540,8 +540,9 @@ static void read_hidden(const struct backend *b, int o, float *state)
     put_state(f->states[at], state);
 }
 
-static size_t page_bytes(const struct model_shape *s)
+static size_t page_bytes(const struct backend *b, const struct model_shape *s)
 {
+    (void)b;
     (void)s;
     return LIMIT_KV_PAGE_TOKENS * sizeof(struct fake_cell);
 }

@@ -464,7 +464,7 @@ static void test_cpu_backend_page_bytes(void **state)
     struct world w = make_world(ARCH_QWEN3, DTYPE_F32);
     struct drive d = open_world(&w, "auto", 1);
     struct cpu_backend *c = (struct cpu_backend *)d.b;
-    size_t bytes = d.b->ops->page_bytes(&w.model->shape);
+    size_t bytes = d.b->ops->page_bytes(d.b, &w.model->shape);
     assert_int_equal(bytes * (size_t)plan.pages, c->regions[0].bytes);
     drive_close(&d);
     free_world(&w);
