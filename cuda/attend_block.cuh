@@ -73,23 +73,15 @@ template <int NB, bool WIDE, int NW, bool INT8>
 static __device__ __forceinline__ void ask_slots(const struct attend_call &c, int warp, int lane,
                                                  struct attend_work *w)
 {
-    if (INT8) {
+    constexpr int FIRST = attend_smem<NB, WIDE, NW, INT8>::STAGED ? SLOTS : INT8 ? NW : 0;
 #pragma unroll
-        for (int n = NW; n < SLOTS; n += NW) {
-            take_slot(n + warp, w);
-            for (int i = 0; i < 2; i++)
-                if (sees(*w, i))
-                    ask_int8(c, w->page[i], w->kv_head, lane);
-        }
-        return;
-    }
-#pragma unroll
-    for (int n = attend_smem<NB, WIDE, NW>::STAGED ? SLOTS : 0; n < SLOTS; n += NW) {
+    for (int n = FIRST; n < SLOTS; n += NW) {
         take_slot(n + warp, w);
-        if (n > 0 && sees(*w, 0))
-            ask_page(c, w->page[0], w->kv_head, lane);
+        bool first = INT8 || n > 0;
+        if (first && sees(*w, 0))
+            ask_page<INT8>(c, w->page[0], w->kv_head, lane);
         if (sees(*w, 1))
-            ask_page(c, w->page[1], w->kv_head, lane);
+            ask_page<INT8>(c, w->page[1], w->kv_head, lane);
     }
 }
 

@@ -165,16 +165,4 @@ static __device__ __forceinline__ void weigh_slot(const struct attend_call &,
     }
 }
 
-/* Asks the page's keys and values of a kv head into L2. */
-static __device__ __forceinline__ void ask_int8(const struct attend_call &c, int page, int kv_head,
-                                                int lane)
-{
-    int bytes = PAGE * (int8_row(c) + 2);
-    const uint8_t *k = int8_at(c, page, 0, kv_head), *v = int8_at(c, page, 1, kv_head);
-    for (int i = lane * 128; i < bytes; i += 32 * 128) {
-        ptx_prefetch_l2(k + i);
-        ptx_prefetch_l2(v + i);
-    }
-}
-
 #endif

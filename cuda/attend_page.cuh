@@ -160,12 +160,15 @@ static __device__ __forceinline__ void put_sums(const float (&o)[4][4], int head
 }
 
 /* Asks the page's K and V of a kv head into L2. */
+template <bool INT8>
 static __device__ __forceinline__ void ask_page(const struct attend_call &c, int page, int kv_head,
                                                 int lane)
 {
-    int bytes = PAGE * c.a.head_dim * 2;
-    const uint8_t *k = (const uint8_t *)kv_at(c, page, 0, kv_head);
-    const uint8_t *v = (const uint8_t *)kv_at(c, page, 1, kv_head);
+    int bytes = INT8 ? PAGE * (int8_row(c) + 2) : PAGE * c.a.head_dim * 2;
+    const uint8_t *k =
+        INT8 ? int8_at(c, page, 0, kv_head) : (const uint8_t *)kv_at(c, page, 0, kv_head);
+    const uint8_t *v =
+        INT8 ? int8_at(c, page, 1, kv_head) : (const uint8_t *)kv_at(c, page, 1, kv_head);
     for (int i = lane * 128; i < bytes; i += 32 * 128) {
         ptx_prefetch_l2(k + i);
         ptx_prefetch_l2(v + i);
