@@ -64,8 +64,7 @@ struct backend; /* owned by the engine; the beginning of an implementation's own
 struct backend_ops {
     const char *name; /* "cpu", "cuda" */
 
-    /* Packs and uploads all weights, sizes the workspace and the KV pages. `m` may be closed
-     * afterwards unless keeps_model is true (then it must outlive the backend). */
+    /* Packs and uploads all weights, sizes the workspace and the KV pages. `m` outlives b. */
     enum status (*model_load)(struct backend *b, const struct model *m,
                               const struct backend_plan *plan, const struct progress *progress,
                               struct err *e);
@@ -143,8 +142,7 @@ struct backend {
 WARN_UNUSED enum status cpu_backend_open(const struct backend_options *opt, struct backend **out,
                                          struct err *e);
 
-/* cuda: one NVIDIA card of sm_80 or newer; only in builds with CHORUS_CUDA. STATUS_UNSUPPORTED says
- * what is missing: driver, card, or the card's age. */
+/* cuda: a card of sm_80 or newer; with CHORUS_CUDA. STATUS_UNSUPPORTED says what is missing. */
 WARN_UNUSED enum status cuda_backend_open(const struct backend_options *opt, struct backend **out,
                                           struct err *e);
 
