@@ -13,8 +13,8 @@
 struct engine;
 
 /* Reads, checks completely and publishes an adapter. STATUS_INVALID for a bad name or share,
- * STATUS_LIMIT for one adapter too many, else what is wrong with the files; then nothing has
- * changed. */
+ * STATUS_LIMIT for one adapter too many, STATUS_NO_ROOM for one that is larger than what the device
+ * has for adapters, else what is wrong with the files; then nothing has changed. */
 WARN_UNUSED enum status engine_adapter_put(struct engine *e, const struct engine_adapter_spec *spec,
                                            uint64_t *generation, struct err *err);
 /* engine_adapter_put without root, pin or share. */

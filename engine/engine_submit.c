@@ -204,7 +204,7 @@ static enum status check_room(const struct engine *e, const struct seq *s, struc
         bytes += s->adapters[i].adapter->facts.device_bytes;
     if (bytes <= left)
         return STATUS_OK;
-    return err_set(err, STATUS_NO_MEMORY, "adapter",
+    return err_set(err, STATUS_NO_ROOM, "adapter",
                    "The request's adapters take %.1f MiB of the device's memory at once; %.1f MiB "
                    "are there for adapters.",
                    (double)bytes / (1 << 20), (double)left / (1 << 20));

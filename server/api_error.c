@@ -22,6 +22,7 @@ static const struct api_error_kind by_status[STATUS_COUNT] = {
     [STATUS_DRAINING] = {503, SERVER, "draining", false, 1},
     [STATUS_CANCELLED] = {499, BAD, "cancelled", true, 0},
     [STATUS_NO_MEMORY] = {503, SERVER, "out_of_memory", false, 1},
+    [STATUS_NO_ROOM] = {507, SERVER, "no_room", true, 0},
     [STATUS_DEVICE_LOST] = {503, SERVER, "device_lost", false, 5},
     [STATUS_INTERNAL] = {500, SERVER, "internal_error", true, 0},
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/log.h"
 
 /* The two forms of an adapter's bytes, to be freed without the lock. */
 struct forms {
@@ -235,6 +236,19 @@ static enum status check_same(const struct adapter *a, const struct lora *l, str
                    a->name);
 }
 
+/* Whoever asks named a good adapter: that its files are gone or bad by now is no fault of the
+ * request. */
+static enum status not_read(const struct adapter *a, enum status st, struct err *e)
+{
+    struct err why = *e;
+    if (st == STATUS_NOT_FOUND)
+        st = STATUS_ADAPTER_NOT_FOUND;
+    else if (st == STATUS_BAD_FILE || st == STATUS_UNSUPPORTED || st == STATUS_INVALID)
+        st = STATUS_CONFLICT;
+    return err_set(e, st, "adapter", "Adapter '%s' could not be read again: %s", a->name,
+                   why.msg[0] ? why.msg : status_code(st));
+}
+
 /* `a` is being read: its constant fields only. */
 static enum status read_again(const struct adapter_store *s, const struct adapter *a,
                               struct forms *out, struct err *e)
@@ -246,11 +260,8 @@ static enum status read_again(const struct adapter_store *s, const struct adapte
     const char *path = a->root_len > 0 ? a->path + a->root_len + 1 : a->path;
     enum status st =
         adapter_source_open(&s->source, a->root_len > 0 ? root : NULL, path, s->base, &l, e);
-    if (st != STATUS_OK) {
-        if (e->code != st)
-            err_set(e, st, "adapter", "it cannot be read");
-        return err_prefix(e, "Adapter '%s' could not be read again", a->name);
-    }
+    if (st != STATUS_OK)
+        return not_read(a, st, e);
     st = check_same(a, l, e);
     if (st == STATUS_OK)
         return make_form(s, l, out, e);
@@ -295,6 +306,9 @@ bool adapter_host_read_one(struct adapter_store *s)
 
     int64_t begin_ns = clock_now_ns();
     enum status st = read_again(s, a, &f, &e);
+    if (st != STATUS_OK)
+        LOG_ERROR(LOG_WHAT("an adapter cannot be read again"), LOG_STR("adapter", a->name),
+                  LOG_STR("path", a->path), LOG_STR("why", e.msg));
     pthread_mutex_lock(&s->lock);
     settle(s, a, &f, st, &e, clock_now_ns() - begin_ns);
     struct adapter *gone = adapter_store_retire(s, a);

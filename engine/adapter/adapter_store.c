@@ -259,7 +259,7 @@ static enum status size_up(const struct adapter_store *s, const struct lora *lor
         a->facts.host_bytes = bytes;
     if (bytes <= room)
         return STATUS_OK;
-    return err_set(e, STATUS_NO_MEMORY, "adapter",
+    return err_set(e, STATUS_NO_ROOM, "adapter",
                    "Adapter '%s' takes %.1f MiB of the device's memory; %.1f MiB are there for "
                    "adapters.",
                    a->name, (double)bytes / (1 << 20), (double)room / (1 << 20));

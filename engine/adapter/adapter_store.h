@@ -105,7 +105,7 @@ WARN_UNUSED enum status adapter_store_init(struct adapter_store *s,
 void adapter_store_deinit(struct adapter_store *s);
 
 /* Reads the directory (slow), then publishes it under `name` at once. STATUS_INVALID for a bad
- * name, STATUS_LIMIT for one adapter too many, STATUS_NO_MEMORY for one that the device can never
+ * name, STATUS_LIMIT for one adapter too many, STATUS_NO_ROOM for one that the device can never
  * hold, and whatever the source says; then nothing has changed. With a root the directory is `path`
  * of it and never leaves it (lora_open_beneath). */
 WARN_UNUSED enum status adapter_store_put(struct adapter_store *s,

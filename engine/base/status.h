@@ -29,6 +29,7 @@
     X(STATUS_DRAINING, "draining")                                                                 \
     X(STATUS_CANCELLED, "cancelled")                                                               \
     X(STATUS_NO_MEMORY, "out_of_memory")                                                           \
+    X(STATUS_NO_ROOM, "no_room")                                                                   \
     X(STATUS_DEVICE_LOST, "device_lost")                                                           \
     X(STATUS_INTERNAL, "internal_error")
 

@@ -268,7 +268,7 @@ static void test_adapters_live_over_budget(void **state)
         path_name(path, "size", i);
         bool fits = fake_bytes_of(path) <= 100;
         enum status st = engine_adapter_add(rig.e, path, path, &generation, &err);
-        assert_int_equal(st, fits ? STATUS_OK : STATUS_NO_MEMORY);
+        assert_int_equal(st, fits ? STATUS_OK : STATUS_NO_ROOM);
         refused += !fits;
         added += fits;
         if (!fits)
@@ -290,7 +290,7 @@ static void test_adapters_live_over_budget(void **state)
         if (fake_bytes_of(path) <= 100)
             rig_use(&both, path, 1);
     }
-    assert_int_equal(engine_submit(rig.e, &both, &id, NULL, &err), STATUS_NO_MEMORY);
+    assert_int_equal(engine_submit(rig.e, &both, &id, NULL, &err), STATUS_NO_ROOM);
     printf("figure: ADP-6 %d adapters too large refused by name, %d served one at a time, two at "
            "once refused\n",
            refused, added);

@@ -402,14 +402,14 @@ static void expect_submit_status(struct world *w, struct client *c, bool known, 
     } else if (st == STATUS_BUSY) {
         EXPECT(live_count(w) >= w->opt.seqs_max + w->opt.queue_max);
         seen.refused_busy++;
-    } else if (st == STATUS_NO_MEMORY && (c->bytes <= w->e->limits.room || !known)) {
+    } else if (st == STATUS_NO_MEMORY) {
         EXPECT(no_memory);
         seen.no_memory++;
     } else if (!known) {
         EXPECT(st == STATUS_ADAPTER_NOT_FOUND);
         seen.refused_adapter++;
     } else if (c->bytes > w->e->limits.room) {
-        EXPECT(st == STATUS_NO_MEMORY);
+        EXPECT(st == STATUS_NO_ROOM);
         seen.too_large++;
     } else {
         EXPECT(st == STATUS_OK);
