@@ -17,7 +17,7 @@
 #define WAIT_S     60 /* no event for this long: the engine hangs */
 #define EVENTS_MAX 16
 
-const char *const golden_archs[] = {"llama", "mistral", "qwen2", "qwen3", NULL};
+const char *const golden_archs[] = {"llama", "mistral", "qwen2", "qwen3", "alora", NULL};
 
 /* ---- golden.json ---- */
 
@@ -73,6 +73,11 @@ static void load_run(const cJSON *run, struct golden_run *out)
         copy_text(v, "name", use->name, sizeof use->name);
         use->weight = (float)member(v, "weight")->valuedouble;
     }
+    const cJSON *from = cJSON_GetObjectItemCaseSensitive(run, "active_from");
+    for (int i = 0; from && i < out->adapter_count; i++) {
+        const cJSON *v = cJSON_GetArrayItem(from, i);
+        out->active_from[i] = cJSON_IsNull(v) ? -1 : v->valueint;
+    }
     out->prompt_logprobs = cJSON_GetObjectItemCaseSensitive(run, "prompt_logprobs");
     const cJSON *ids = member(run, "ids"), *logprobs = member(run, "logprobs");
     const cJSON *top_ids = member(run, "top_ids"), *top_logprobs = member(run, "top_logprobs");
@@ -103,6 +108,11 @@ void golden_load(const char *arch, struct golden *out)
     if (json_parse(text, n, &limits, &g.root, &e) != STATUS_OK)
         fail_msg("%s: %s", path, e.msg);
     mem_free(text);
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(g.root, "model");
+    if (model)
+        snprintf(g.model, sizeof g.model, "%s", model->valuestring);
+    else
+        snprintf(g.model, sizeof g.model, GOLDEN_DATA "/%s/model", arch);
     g.tolerance = (float)member(g.root, "logprob_tolerance")->valuedouble;
     assert_int_equal(member(g.root, "steps")->valueint, GOLDEN_STEPS);
     const cJSON *chats = member(g.root, "chats"), *runs = member(g.root, "runs");
@@ -186,10 +196,8 @@ struct asker *asker_open(const struct golden *g, const struct golden_setup *setu
     assert_non_null(a);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->wake, NULL);
-    char dir[256];
-    snprintf(dir, sizeof dir, GOLDEN_DATA "/%s/model", g->arch);
     struct engine_options opt = {
-        .model_dir = dir,
+        .model_dir = g->model,
         .backend = "cpu",
         .isa = "auto",
         .threads = or_default(setup->threads, 1),
@@ -207,7 +215,7 @@ struct asker *asker_open(const struct golden *g, const struct golden_setup *setu
     };
     struct err e = {0};
     if (engine_open(&opt, &a->engine, &e) != STATUS_OK)
-        fail_msg("%s: %s: %s", dir, e.param, e.msg);
+        fail_msg("%s: %s: %s", g->model, e.param, e.msg);
     add_adapters(a->engine, g);
     return a;
 }
@@ -261,8 +269,15 @@ static uint64_t submit(struct asker *a, const struct job *job)
     memcpy(r.adapters, job->run->adapters, sizeof r.adapters);
     struct err e = {0};
     uint64_t id = 0;
-    if (engine_submit(a->engine, &r, &id, NULL, &e) != STATUS_OK)
+    struct engine_adapter_use told[LIMIT_ADAPTERS_PER_REQUEST];
+    if (engine_submit(a->engine, &r, &id, told, &e) != STATUS_OK)
         fail_msg("%s: refused: %s: %s", job->run->voice, e.param, e.msg);
+    for (int i = 0; i < r.adapter_count; i++) {
+        int from = told[i].activated ? told[i].active_from : 0;
+        if (from != job->run->active_from[i])
+            fail_msg("%s/%s: %s acts from token %d on, wanted %d", job->run->voice,
+                     job->prompt->name, told[i].name, from, job->run->active_from[i]);
+    }
     return id;
 }
 

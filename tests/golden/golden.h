@@ -30,6 +30,7 @@ struct golden_run {
     char voice[32];
     struct engine_adapter_use adapters[LIMIT_ADAPTERS_PER_REQUEST];
     int adapter_count;
+    int active_from[LIMIT_ADAPTERS_PER_REQUEST]; /* first token each acts on; -1: it never does */
     int chat;
     int32_t ids[GOLDEN_STEPS];
     float logprobs[GOLDEN_STEPS];
@@ -40,7 +41,8 @@ struct golden_run {
 
 struct golden {
     char arch[16];
-    cJSON *root; /* owned */
+    char model[256]; /* its directory */
+    cJSON *root;     /* owned */
     float tolerance;
     struct golden_prompt *prompts; /* owned, [prompt_count] */
     int prompt_count;

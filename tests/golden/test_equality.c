@@ -240,6 +240,12 @@ static void test_equality_qwen3(void **state)
     check_arch("qwen3");
 }
 
+static void test_equality_alora(void **state)
+{
+    (void)state;
+    check_arch("alora");
+}
+
 /* The same long prompt by every voice in turn on one engine: the first time a voice asks, nothing
  * may come from the cache, whoever asked before; the second time something must. */
 static void test_equality_prefix_identity(void **state)
@@ -455,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_equality_mistral),
         cmocka_unit_test(test_equality_qwen2),
         cmocka_unit_test(test_equality_qwen3),
+        cmocka_unit_test(test_equality_alora),
         cmocka_unit_test(test_equality_prefix_identity),
         cmocka_unit_test(test_equality_replaced_name),
         cmocka_unit_test(test_equality_disturbed),

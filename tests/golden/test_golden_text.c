@@ -83,12 +83,10 @@ static void test_golden_text(void **state)
     for (int a = 0; golden_archs[a]; a++) {
         struct golden g;
         golden_load(golden_archs[a], &g);
-        char dir[256];
-        snprintf(dir, sizeof dir, GOLDEN_DATA "/%s/model", g.arch);
         struct engine_text *text = NULL;
         struct err e = {0};
-        if (engine_text_open(dir, &text, &e) != STATUS_OK)
-            fail_msg("%s: %s: %s", dir, e.param, e.msg);
+        if (engine_text_open(g.model, &text, &e) != STATUS_OK)
+            fail_msg("%s: %s: %s", g.model, e.param, e.msg);
         check_chats(&g, text);
         chats += g.prompt_count;
         texts += check_texts(&g, text);
