@@ -11,6 +11,8 @@
 #   first     only the first-token and one-stream figures of bench: a quick look
 #   prefill   prefill_bench on it: prompts against the matrix peak, with and without an adapter, and their parts (PREFILL="--rows 1024")
 #   nodes     node_bench on it: a table of the operations of a decode step, us and GB/s, for 1, 8 and 32 rows (NODES="--rows 64")
+#   masks     mask_bench on it: the step of 16 answers held to grammars against that of 16 that are not; fails above MASKS_MOST (1.05)
+#             times (MASKS="--streams 32")
 #   lost      a card that fails under running streams: error events, exit code and time of the process (scripts/gpu_lost.py)
 #   adapter_files  sets for the next three: small and many in MODEL, sizes from rank 8 to 256 in COLD (/tmp/chorus-cold, best on a disk)
 #   live      streams beside adapters that come and go: equal, and their gaps (scripts/gpu_adapters.py live; LIVE="--churn small")
@@ -176,6 +178,17 @@ EOF_NODES
     done
     return $bad
 }
+masks() {
+    "$(program mask_bench)" --quant "$quant" ${MASKS:-} "$model" >"$work/masks.jsonl" || return 1
+    cp "$work/masks.jsonl" "$out/"
+    python3 - "$work/masks.jsonl" "${MASKS_MOST:-1.05}" <<'EOF_MASKS'
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
+for n in lines:
+    print(f"{n['kind']:7} {n['streams']} streams: {n['gap_ms']:8.3f} ms between tokens (p99 {n['gap_p99_ms']:.3f}), {n['step_ms']:.3f} a step, {n['ratio']:.3f} x")
+sys.exit(any(n["ratio"] > float(sys.argv[2]) for n in lines))
+EOF_MASKS
+}
 lost() { python3 scripts/gpu_lost.py "$(program lost_server)" models/storyteller --quant none; }
 adapter_files() {
     local make=(python3 scripts/make_random_model.py --no-base --shape "${SHAPE:-llama-3b}") sizes=() r
@@ -214,7 +227,7 @@ limit_of() {
     sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
     first | lost) default=90 ;;
-    nodes | live) default=150 ;;
+    nodes | live | masks) default=150 ;;
     adapter_files | many | cold) default=120 ;;
     *) default=300 ;;
     esac
@@ -246,7 +259,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | masks | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2

@@ -141,7 +141,8 @@ static void submit(struct ask *a, int job)
                                .max_tokens = j->max_tokens,
                                .ignore_eos = true,
                                .cache_prompt = true,
-                               .sampling = j->params};
+                               .sampling = j->params,
+                               .grammar = j->grammar};
     for (int i = 0; i < j->adapter_count; i++) {
         snprintf(r.adapters[i].name, sizeof r.adapters[i].name, "%s", a->names[j->adapters[i]]);
         r.adapters[i].weight = j->weights[i];

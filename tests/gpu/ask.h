@@ -17,6 +17,7 @@ struct ask_job {
     int adapters[LIMIT_ADAPTERS_PER_REQUEST]; /* index of ask_add's adapters */
     float weights[LIMIT_ADAPTERS_PER_REQUEST];
     struct sample_params params;
+    struct grammar *grammar; /* borrowed, of this engine; NULL: none */
 };
 
 /* Opens an engine; `opt`'s notify fields are ask's own. */

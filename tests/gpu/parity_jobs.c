@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine_grammar.h"
 #include "tests/gpu/ask.h"
 
 #define JOB_PROMPT_MAX 120
@@ -62,6 +63,8 @@ static void make_jobs(struct ask_set *s, int vocab, int adapters, uint64_t seed)
             j->params.temperature = 0.8f;
             j->params.top_p = 0.95f;
         }
+        if (i % 7 == 3)
+            j->params.repetition_penalty = 1.3f;
     }
 }
 
@@ -131,6 +134,21 @@ static struct ask *open_engine(const struct parity *p, int in_flight, int *adapt
     return a;
 }
 
+/* Every third answer is held to a grammar: its draws wait for its tokens. */
+static struct grammar *hold(struct ask_set *s, struct ask *a)
+{
+    static const char text[] = "([a-z]{1,6}[ ,.])*[0-9]+";
+    struct engine_grammar_ask ask = {
+        .kind = ENGINE_GRAMMAR_REGEX, .text = text, .text_len = sizeof text - 1};
+    struct grammar *g = NULL;
+    struct err e = {0};
+    if (engine_grammar_compile(ask_engine(a), &ask, &g, &e) != STATUS_OK)
+        lanes_die("grammar: %s", e.msg);
+    for (int i = 0; i < s->count; i++)
+        s->jobs[i].grammar = i % 3 == 1 ? g : NULL;
+    return g;
+}
+
 bool parity_jobs(const struct parity *p)
 {
     static const int in_flight[] = {1, 8, 32};
@@ -155,7 +173,9 @@ bool parity_jobs(const struct parity *p)
         }
         s.got = round == 0 ? want : got;
         memset(got, 0, (size_t)s.count * sizeof *got);
+        struct grammar *g = hold(&s, a);
         ask_run(a, s.jobs, s.count, in_flight[round], on_event, &s);
+        engine_grammar_release(g);
         ask_close(a);
         for (int i = 0; i < s.count; i++) {
             tokens += s.got[i].count;
