@@ -199,6 +199,7 @@ void seq_usage(const struct seq *s, struct engine_usage *out)
     out->prompt_tokens = s->prompt_count;
     out->cached_tokens = s->cached_tokens;
     out->completion_tokens = seq_made(s);
+    out->stop_number = s->stop.found;
     if (s->scheduled_ns)
         out->queue_ns = s->scheduled_ns - s->submitted_ns;
     if (s->first_token_ns) {

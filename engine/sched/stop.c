@@ -56,8 +56,10 @@ bool stop_push(struct stop *s, const char *text, size_t n, char *out, size_t *ou
         out[len++] = text[i];
         size_t longest = 0;
         for (int k = 0; k < s->count; k++)
-            if (step(&s->strings[k], text[i]) && s->strings[k].len > longest)
+            if (step(&s->strings[k], text[i]) && s->strings[k].len > longest) {
                 longest = s->strings[k].len;
+                s->found = k + 1;
+            }
         if (longest > 0) {
             *out_len = s->include ? len : len - longest;
             return true;

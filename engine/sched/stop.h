@@ -27,6 +27,7 @@ struct stop_string {
 struct stop {
     struct stop_string strings[LIMIT_STOP_STRINGS];
     int count;
+    int found;    /* the string that ended the text, from 1; 0: none yet */
     bool include; /* the matched string stays in the text */
     size_t held;  /* bytes of `hold` in use */
     char hold[LIMIT_STOP_BYTES];
