@@ -85,7 +85,7 @@ static void put_token(struct strbuf *b, const struct answer_head *h, int32_t tok
     }
     size_t n;
     const char *s = token_bytes(h, token, &n);
-    if (h->kind == API_CHAT || utf8_is_valid(s, n)) {
+    if (h->kind != API_COMPLETION || utf8_is_valid(s, n)) {
         strbuf_json_string(b, s, n);
         return;
     }
@@ -110,12 +110,12 @@ static void put_chat_token(struct strbuf *b, const struct answer_head *h, int32_
     strbuf_putc(b, ']');
 }
 
-static void put_chat_logprobs(struct strbuf *b, const struct answer_head *h,
-                              const struct answer_choice *c)
+void answer_logprobs(struct strbuf *b, const struct answer_head *h,
+                     const struct answer_token *tokens, size_t count)
 {
-    strbuf_puts(b, "{\"content\":[");
-    for (size_t i = 0; i < c->token_count; i++) {
-        const struct answer_token *t = &c->tokens[i];
+    strbuf_putc(b, '[');
+    for (size_t i = 0; i < count; i++) {
+        const struct answer_token *t = &tokens[i];
         if (i)
             strbuf_putc(b, ',');
         put_chat_token(b, h, t->token, t->logprob);
@@ -128,7 +128,15 @@ static void put_chat_logprobs(struct strbuf *b, const struct answer_head *h,
         }
         strbuf_puts(b, "]}");
     }
-    strbuf_puts(b, "],\"refusal\":null}");
+    strbuf_putc(b, ']');
+}
+
+static void put_chat_logprobs(struct strbuf *b, const struct answer_head *h,
+                              const struct answer_choice *c)
+{
+    strbuf_puts(b, "{\"content\":");
+    answer_logprobs(b, h, c->tokens, c->token_count);
+    strbuf_puts(b, ",\"refusal\":null}");
 }
 
 /* The chosen token is always among the alternatives of a completion, even as one more. */

@@ -77,6 +77,9 @@ void answer_delta(struct strbuf *b, const struct answer_head *h, const struct an
 /* ,"choices":[] of the usage chunk. */
 void answer_no_choices(struct strbuf *b);
 void answer_usage(struct strbuf *b, const struct answer_usage *u);
+/* [{token, logprob, bytes, top_logprobs} ...] as chats have them. */
+void answer_logprobs(struct strbuf *b, const struct answer_head *h,
+                     const struct answer_token *tokens, size_t count);
 void answer_timings(struct strbuf *b, const struct answer_usage *u);
 /* ,"adapter" -> [{name, generation, weight}] without a leading comma or key. */
 void answer_adapters(struct strbuf *b, const struct engine_adapter_use *uses, int count);

@@ -6,6 +6,7 @@
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
 #include "engine/base/strbuf.h"
+#include "server/api_content.h"
 
 #define NAME_BYTES 64 /* of a message's `name` */
 #define KWARGS_MAX 64 /* looking one up is linear */
@@ -22,37 +23,6 @@ static enum status bad_message(struct err *e, int i, const char *field, const ch
     return err_set(e, STATUS_INVALID, param, "'%s' %s", param, why);
 }
 
-/* Text parts become one string, a line each: what templates of text models expect. */
-static enum status join_parts(const cJSON *parts, int i, struct strbuf *out, struct err *e)
-{
-    bool first = true;
-    for (const cJSON *p = parts->child; p; p = p->next) {
-        const char *type = NULL;
-        const char *text = NULL;
-        if (cJSON_IsString(p)) {
-            text = p->valuestring;
-        } else if (cJSON_IsObject(p)) {
-            if (json_get_string(p, "type", &type, e) != STATUS_OK ||
-                json_get_string(p, "text", &text, e) != STATUS_OK)
-                return bad_message(e, i, "content",
-                                   "must hold parts {\"type\": \"text\", \"text\"}");
-            if (type && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0) {
-                bad_message(e, i, "content", "must hold text parts only: this model reads no ");
-                size_t n = strlen(e->msg);
-                snprintf(e->msg + n, sizeof e->msg - n, "%.32s", type);
-                return STATUS_INVALID;
-            }
-        }
-        if (!text)
-            return bad_message(e, i, "content", "must hold parts {\"type\": \"text\", \"text\"}");
-        if (!first)
-            strbuf_putc(out, '\n');
-        strbuf_puts(out, text);
-        first = false;
-    }
-    return out->failed ? out_of_memory(e) : STATUS_OK;
-}
-
 /* Adds content as one string; an assistant that only calls tools may have none: null, as templates
  * know it. */
 static enum status add_content(const cJSON *m, int i, bool may_lack, cJSON *to, struct err *e)
@@ -66,11 +36,11 @@ static enum status add_content(const cJSON *m, int i, bool may_lack, cJSON *to, 
     if (cJSON_IsString(content))
         return cJSON_AddStringToObject(to, "content", content->valuestring) ? STATUS_OK
                                                                             : out_of_memory(e);
-    if (!cJSON_IsArray(content))
-        return bad_message(e, i, "content", "must be a string or a list of text parts");
+    char param[ERR_PARAM_MAX];
+    snprintf(param, sizeof param, "messages[%d].content", i);
     struct strbuf text;
     strbuf_init(&text, SIZE_MAX / 2);
-    enum status st = join_parts(content, i, &text, e);
+    enum status st = api_content_text(content, param, &text, e);
     if (st == STATUS_OK && !cJSON_AddStringToObject(to, "content", strbuf_str(&text)))
         st = out_of_memory(e);
     strbuf_deinit(&text);

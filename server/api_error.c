@@ -73,3 +73,36 @@ void api_error_write(struct strbuf *b, const struct api_error_kind *k, const str
     strbuf_json_string(b, k->code, strlen(k->code));
     strbuf_puts(b, "}}");
 }
+
+int api_error_message_http(const struct api_error_kind *k)
+{
+    return k->http == 503 ? 529 : k->http;
+}
+
+void api_error_write_message(struct strbuf *b, const struct api_error_kind *k, const struct err *e,
+                             const char *request_id)
+{
+    static const struct {
+        int http;
+        const char *type;
+    } types[] = {
+        {401, "authentication_error"}, {403, "permission_error"}, {404, "not_found_error"},
+        {413, "request_too_large"},    {429, "rate_limit_error"}, {529, "overloaded_error"},
+    };
+    int http = api_error_message_http(k);
+    const char *type = http < 500 ? BAD : "api_error";
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        type = types[i].http == http ? types[i].type : type;
+    strbuf_printf(b, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type);
+    struct strbuf text; /* there is no place for the field but the sentence */
+    strbuf_init(&text, ERR_PARAM_MAX + ERR_MSG_MAX);
+    if (e->param[0] && !strstr(e->msg, e->param))
+        strbuf_printf(&text, "%s: ", e->param);
+    strbuf_puts(&text, e->msg);
+    b->failed |= text.failed;
+    strbuf_json_string(b, strbuf_str(&text), text.len);
+    strbuf_deinit(&text);
+    strbuf_puts(b, "},\"request_id\":");
+    strbuf_json_string(b, request_id, strlen(request_id));
+    strbuf_putc(b, '}');
+}

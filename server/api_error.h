@@ -23,4 +23,9 @@ const struct api_error_kind *api_error_of_http(int http);
 /* Appends {"error":{"message","type","param","code"}}; `e` gives message and param. */
 void api_error_write(struct strbuf *b, const struct api_error_kind *k, const struct err *e);
 
+/* Anthropic's form: {"type":"error","error":{"type","message"},"request_id"}, and its code. */
+void api_error_write_message(struct strbuf *b, const struct api_error_kind *k, const struct err *e,
+                             const char *request_id);
+int api_error_message_http(const struct api_error_kind *k);
+
 #endif

@@ -8,11 +8,10 @@
 #include "engine/base/sha256.h"
 #include "engine/base/vec.h"
 #include "server/api_embeddings.h"
-#include "server/api_error.h"
+#include "server/form.h"
 #include "server/job_embed.h"
 #include "server/job_write.h"
 #include "server/server_state.h"
-#include "server/sse.h"
 
 #define READY_AT_ONCE 64
 
@@ -31,6 +30,12 @@ static bool keep_token(struct choice *c, const struct engine_event *ev)
     };
     memcpy(t->top, ev->top, sizeof t->top[0] * (size_t)ev->top_count);
     return true;
+}
+
+/* Pieces go to the form as they come, else they are gathered for the whole answer. */
+static bool hands_on(const struct job *j)
+{
+    return j->request.stream || j->form->in_items;
 }
 
 /* ---- tools ---- */
@@ -58,12 +63,12 @@ static void sink_call(void *ctx, const char *name, size_t n)
     struct tool_call *call = &c->calls[c->call_count++];
     *call = (struct tool_call){.name = copy};
     strbuf_init(&call->arguments, JOB_BYTES_MAX);
-    ident_make("call_", call->id);
+    ident_make(j->form->call_prefix, call->id);
     if (j->request.tool_form == ENGINE_TOOLS_MISTRAL) { /* its template wants nine characters */
         memmove(call->id, strchr(call->id, '_') + 1, 9);
         call->id[9] = '\0';
     }
-    if (j->request.stream)
+    if (hands_on(j))
         job_write_call(c, true, "", 0);
 }
 
@@ -72,7 +77,7 @@ static void sink_arguments(void *ctx, const char *s, size_t n)
     struct choice *c = ctx;
     if (c->call_dropped || c->job->over)
         return;
-    if (c->job->request.stream)
+    if (hands_on(c->job))
         job_write_call(c, false, s, n);
     else
         strbuf_append(&c->calls[c->call_count - 1].arguments, s, n);
@@ -91,7 +96,7 @@ static void deliver(struct choice *c)
 {
     struct job *j = c->job;
     bool ok = !c->thought.failed && !c->said.failed;
-    if (ok && j->request.stream)
+    if (ok && hands_on(j))
         job_write_thought(c);
     if (ok && c->parses && c->said.len > 0) {
         ok = tool_parse_push(&c->parse, c->said.data, c->said.len);
@@ -99,7 +104,7 @@ static void deliver(struct choice *c)
     }
     if (!ok || c->text.failed)
         job_write_no_memory(j);
-    else if (j->request.stream && !j->over && c->text.len > 0)
+    else if (hands_on(j) && !j->over && c->text.len > 0)
         job_write_piece(c, "", 0);
 }
 
@@ -135,8 +140,10 @@ static void split_text(struct choice *c, const struct engine_event *ev)
         reasoning_push(&c->reasoning, ev->text, (size_t)ev->text_len, &c->thought, said_of(c));
     else
         strbuf_append(said_of(c), ev->text, (size_t)ev->text_len);
-    if (is_token && c->splits && (thought || reasoning_is_thinking(&c->reasoning)))
+    if (is_token && c->splits && (thought || reasoning_is_thinking(&c->reasoning))) {
         c->thought_tokens++;
+        c->tokens_told = c->token_count;
+    }
     deliver(c);
 }
 
@@ -175,7 +182,7 @@ static void on_text(struct choice *c, const struct engine_event *ev)
         split_text(c, ev);
         return;
     }
-    if (j->request.stream) {
+    if (hands_on(j)) {
         if (ev->text_len > 0)
             job_write_piece(c, ev->text, (size_t)ev->text_len);
         return;
@@ -237,9 +244,9 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
         split_end(c);
     if (j->over)
         return;
-    if (j->request.stream)
+    if (hands_on(j))
         job_write_finish(c);
-    if (j->left_count > 0)
+    if (j->over || j->left_count > 0)
         return;
     j->over = true;
     if (j->request.stream)
@@ -518,8 +525,9 @@ static void begin(struct call *c, enum api_kind kind)
     j->server = s;
     j->call = c;
     j->kind = kind;
+    j->form = form_of(kind);
     j->created = clock_unix_s();
-    ident_make(kind == API_CHAT ? "chatcmpl-" : kind == API_EMBEDDING ? "embd-" : "cmpl-", j->id);
+    ident_make(j->form->id_prefix, j->id);
     http_take_body(c->x, &j->body);
     j->next = s->jobs;
     if (s->jobs)
@@ -547,6 +555,18 @@ void api_generate_embeddings(struct call *c, const char *tail)
 {
     (void)tail;
     begin(c, API_EMBEDDING);
+}
+
+void api_generate_response(struct call *c, const char *tail)
+{
+    (void)tail;
+    begin(c, API_RESPONSES);
+}
+
+void api_generate_message(struct call *c, const char *tail)
+{
+    (void)tail;
+    begin(c, API_MESSAGES);
 }
 
 void api_generate_on_engine(struct server *s)
@@ -619,10 +639,7 @@ void api_generate_on_tick(struct server *s, int64_t now_ns)
         int64_t since = j->written_ns ? j->written_ns : j->call->begin_ns;
         if (now_ns - since < (int64_t)s->opt->ping_ms * 1000000 || http_stream_unsent(j->call->x))
             continue;
-        job_write_begin(j);
-        strbuf_clear(&s->scratch);
-        sse_ping(&s->scratch);
-        job_write_frame(j, &s->scratch);
+        job_write_ping(j);
     }
 }
 

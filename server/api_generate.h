@@ -1,5 +1,5 @@
-/* api_generate: POST /v1/chat/completions, /v1/completions and /v1/embeddings, from the whole body
- * to the last byte of the answer.
+/* api_generate: POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages and
+ * /v1/embeddings, from the whole body to the last byte of the answer.
  *
  * A job is one such request. It is prepared on a pool thread (parse, template, tokens), becomes one
  * engine request for each choice, and turns the engine's events into one object or a stream of
@@ -18,6 +18,8 @@ struct server;
 
 void api_generate_chat(struct call *c, const char *tail);
 void api_generate_completion(struct call *c, const char *tail);
+void api_generate_response(struct call *c, const char *tail);
+void api_generate_message(struct call *c, const char *tail);
 void api_generate_embeddings(struct call *c, const char *tail);
 
 /* The engine has events. */

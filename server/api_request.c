@@ -11,9 +11,17 @@
 #include "server/api_chat.h"
 #include "server/api_completion.h"
 #include "server/api_embeddings.h"
+#include "server/api_messages.h"
+#include "server/api_responses.h"
 #include "server/reasoning.h"
 
 #define SHARE_LEAST 1e-6F /* top_p 0 means "the likeliest token", as clients use it */
+
+/* All but plain prompts. */
+static bool is_chat(const struct api_request *r)
+{
+    return r->kind != API_COMPLETION && r->kind != API_EMBEDDING;
+}
 
 /* ---- sampling ---- */
 
@@ -193,7 +201,7 @@ static enum status read_length(const cJSON *root, struct api_request *r, struct 
                                                                   : -1;
     int64_t min_tokens = 0;
     enum status st = json_get_int(root, "max_tokens", 0, INT32_MAX, &max_tokens, e);
-    if (st == STATUS_OK && r->kind == API_CHAT)
+    if (st == STATUS_OK && is_chat(r))
         st = json_get_int(root, "max_completion_tokens", 0, INT32_MAX, &max_tokens, e);
     if (st == STATUS_OK)
         st = json_get_int(root, "min_tokens", 0, INT32_MAX, &min_tokens, e);
@@ -318,10 +326,35 @@ static enum status read_all(const struct api_context *ctx, struct api_request *r
     if (st == STATUS_OK)
         st = api_structured_read(root, &r->structured, e);
     if (st == STATUS_OK)
-        st = r->kind == API_CHAT ? api_chat_read(root, r, e) : api_completion_read(ctx, root, r, e);
+        st = is_chat(r) ? api_chat_read(root, r, e) : api_completion_read(ctx, root, r, e);
     if (st == STATUS_OK && r->prompt_count * r->best_of > API_SEQUENCES_MAX)
         st = err_set(e, STATUS_INVALID, r->best_of > r->n ? "best_of" : "n",
                      "the request asks for more than %d sequences", API_SEQUENCES_MAX);
+    return st;
+}
+
+/* Errors speak of the fields that the client sent. */
+static enum status rename_fields(const struct api_request *r, enum status st, struct err *e)
+{
+    if (st != STATUS_OK && r->kind == API_RESPONSES)
+        api_responses_rename(e);
+    else if (st != STATUS_OK && r->kind == API_MESSAGES)
+        api_messages_rename(e);
+    return st;
+}
+
+/* r->root becomes the chat that it means. */
+static enum status to_chat(struct api_request *r, struct err *e)
+{
+    cJSON *chat = NULL;
+    enum status st = r->kind == API_RESPONSES
+                         ? api_responses_to_chat(r->root, &chat, &r->repeated, e)
+                     : r->kind == API_MESSAGES ? api_messages_to_chat(r->root, true, &chat, e)
+                                               : STATUS_OK;
+    if (!chat)
+        return st;
+    cJSON_Delete(r->root);
+    r->root = chat;
     return st;
 }
 
@@ -333,7 +366,10 @@ enum status api_request_parse(enum api_kind kind, const struct api_context *ctx,
     if (st == STATUS_OK && !cJSON_IsObject(r.root))
         st = err_set(e, STATUS_INVALID, NULL, "the request body must be a JSON object");
     if (st == STATUS_OK)
-        st = kind == API_EMBEDDING ? read_embedding(ctx, &r, e) : read_all(ctx, &r, e);
+        st = to_chat(&r, e);
+    if (st == STATUS_OK)
+        st = kind == API_EMBEDDING ? read_embedding(ctx, &r, e)
+                                   : rename_fields(&r, read_all(ctx, &r, e), e);
     if (st != STATUS_OK) {
         api_request_deinit(&r);
         return st;
@@ -344,7 +380,11 @@ enum status api_request_parse(enum api_kind kind, const struct api_context *ctx,
 
 const char *api_request_prompt_field(enum api_kind kind)
 {
-    return kind == API_CHAT ? "messages" : kind == API_EMBEDDING ? "input" : "prompt";
+    static const char *const fields[] = {
+        [API_CHAT] = "messages",     [API_COMPLETION] = "prompt", [API_RESPONSES] = "input",
+        [API_MESSAGES] = "messages", [API_EMBEDDING] = "input",
+    };
+    return fields[kind];
 }
 
 #define END_TOKENS 16 /* enough for a tag that is no token of its own, and a line break */
@@ -354,7 +394,7 @@ const char *api_request_prompt_field(enum api_kind kind)
 static enum status look_for_thought(struct api_request *r, const struct engine_text *text,
                                     struct err *e)
 {
-    if (r->kind != API_CHAT || !engine_text_thinking(text, &r->think_open, &r->think_close))
+    if (!is_chat(r) || !engine_text_thinking(text, &r->think_open, &r->think_close))
         return STATUS_OK;
     if (r->continue_final) {
         const cJSON *messages = cJSON_GetObjectItemCaseSensitive(r->vars, "messages");
@@ -378,15 +418,14 @@ static enum status look_for_thought(struct api_request *r, const struct engine_t
     return st;
 }
 
-enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
-                                 struct err *e)
+static enum status tokenise(struct api_request *r, const struct engine_text *text, struct err *e)
 {
-    if (r->kind == API_CHAT && r->profile && r->profile->text)
+    if (is_chat(r) && r->profile && r->profile->text)
         text = r->profile->text;
     for (int i = 0; i < r->prompt_count; i++) {
         struct api_prompt *p = &r->prompts[i];
         enum status st = STATUS_OK;
-        if (r->kind == API_CHAT)
+        if (is_chat(r))
             st = r->continue_final ? engine_text_chat_continue(text, r->vars, &p->tokens, e)
                                    : engine_text_chat(text, r->vars, &p->tokens, e);
         else if (p->text)
@@ -404,8 +443,14 @@ enum status api_request_tokenise(struct api_request *r, const struct engine_text
     return look_for_thought(r, text, e);
 }
 
+enum status api_request_tokenise(struct api_request *r, const struct engine_text *text,
+                                 struct err *e)
+{
+    return rename_fields(r, tokenise(r, text, e), e);
+}
+
 /* A grammar holds for what is said, not for the thought before it. */
-enum status api_request_constrain(struct api_request *r, struct engine *engine, struct err *e)
+static enum status constrain(struct api_request *r, struct engine *engine, struct err *e)
 {
     if (r->tools.forced) { /* calls are what was asked for, whatever form text should have */
         char *calls;
@@ -426,8 +471,14 @@ enum status api_request_constrain(struct api_request *r, struct engine *engine, 
     return api_structured_compile(&r->structured, engine, &r->engine.grammar, e);
 }
 
+enum status api_request_constrain(struct api_request *r, struct engine *engine, struct err *e)
+{
+    return rename_fields(r, constrain(r, engine, e), e);
+}
+
 void api_request_deinit(struct api_request *r)
 {
+    mem_free(r->repeated);
     for (int i = 0; i < r->prompt_count; i++)
         mem_free(r->prompts[i].tokens.ids);
     mem_free(r->prompts);

@@ -1,5 +1,6 @@
-/* api_request: the body of POST /v1/chat/completions, /v1/completions and /v1/embeddings as plain
- * data. Any thread (parsing and tokenising are pool work); a request has one owner.
+/* api_request: the body of a request for the model as plain data, in whichever form it came:
+ * Responses and Anthropic's messages are turned into the chat that they mean. Any thread (parsing
+ * and tokenising are pool work); a request has one owner.
  *
  * Rules (API.md): null means absent, an unknown field is ignored, a known field with a bad value is
  * refused with the field's name in err.param. Nothing is truncated silently.
@@ -24,7 +25,7 @@
 #define API_SEQUENCES_MAX 128 /* prompts x choices of one request: below the engine's queue */
 #define API_SALT_BYTES    256
 
-enum api_kind { API_CHAT, API_COMPLETION, API_EMBEDDING };
+enum api_kind { API_CHAT, API_COMPLETION, API_RESPONSES, API_MESSAGES, API_EMBEDDING };
 
 /* What the parsers know of the server. Borrowed; constant while a request is parsed. */
 struct api_context {
@@ -66,7 +67,8 @@ struct api_request {
     struct profile *profile; /* counted; of the only adapter; NULL: none */
     uint64_t generation;     /* that the profile belongs to; 0: not one adapter */
     cJSON *root;             /* owned: strings below point into it */
-    cJSON *vars;             /* owned, chat: the template's variables */
+    cJSON *vars;             /* owned, chats: the template's variables */
+    char *repeated;          /* owned, Responses: members of the answer that repeat the request */
     const char *model;       /* as the client wrote it, else the base's main name */
     bool stream;
     bool include_usage;

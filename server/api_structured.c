@@ -5,32 +5,7 @@
 
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
-
-/* cJSON prints numbers from their double; those that it cannot hold keep their text here. No deeper
- * than LIMIT_JSON_DEPTH. */
-static void keep_digits(cJSON *tree)
-{
-    for (cJSON *m = tree->child; m; m = m->next)
-        keep_digits(m);
-    if (cJSON_IsNumber(tree) && tree->valuestring)
-        tree->type = (tree->type & ~0xFF) | cJSON_Raw;
-}
-
-/* The text of a tree, owned. */
-static char *print(const cJSON *v)
-{
-    cJSON *copy = cJSON_Duplicate(v, 1);
-    char *printed = NULL, *text = NULL;
-    if (copy) {
-        keep_digits(copy);
-        printed = cJSON_PrintUnformatted(copy);
-    }
-    if (printed)
-        text = mem_strdup(printed);
-    cJSON_free(printed);
-    cJSON_Delete(copy);
-    return text;
-}
+#include "server/json_text.h"
 
 static enum status ask_for(struct api_structured *s, enum engine_grammar_kind kind,
                            const char *field, char *text, struct err *e)
@@ -60,7 +35,7 @@ static enum status read_schema(const cJSON *schema, const char *field, struct ap
 {
     if (!cJSON_IsObject(schema) && !cJSON_IsBool(schema))
         return err_set(e, STATUS_INVALID, field, "'%s' must be a JSON schema", field);
-    return ask_for(s, ENGINE_GRAMMAR_JSON_SCHEMA, field, print(schema), e);
+    return ask_for(s, ENGINE_GRAMMAR_JSON_SCHEMA, field, json_text_of(schema), e);
 }
 
 static enum status read_json_schema(const cJSON *format, struct api_structured *s, struct err *e)
@@ -128,7 +103,7 @@ static enum status read_choice(const cJSON *v, struct api_structured *s, struct 
         strings = strings && cJSON_IsString(c);
     if (!strings)
         return err_set(e, STATUS_INVALID, field, "'%s' must be a list of strings", field);
-    return ask_for(s, ENGINE_GRAMMAR_CHOICE, field, print(v), e);
+    return ask_for(s, ENGINE_GRAMMAR_CHOICE, field, json_text_of(v), e);
 }
 
 static enum status read_structured(const cJSON *in, struct api_structured *s, struct err *e)

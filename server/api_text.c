@@ -8,6 +8,7 @@
 #include "server/api_adapter.h"
 #include "server/api_chat.h"
 #include "server/api_error.h"
+#include "server/api_messages.h"
 #include "server/loop.h"
 #include "server/server_state.h"
 
@@ -17,7 +18,7 @@
 struct text_task {
     struct server *server;
     struct call *call; /* NULL: the exchange is over */
-    enum status (*work)(struct text_task *t, const cJSON *root, struct err *e);
+    enum status (*work)(struct text_task *t, cJSON *root, struct err *e);
     struct profile *profile; /* of the adapter that is named; NULL: none. While `work` runs */
     struct strbuf body;
     struct strbuf answer;
@@ -137,7 +138,7 @@ static void put_tokens(struct strbuf *b, const struct server *s, const struct to
     strbuf_puts(b, !q->strings ? "null}" : ids->count ? "]}" : "[]}");
 }
 
-static enum status work_tokenize(struct text_task *t, const cJSON *root, struct err *e)
+static enum status work_tokenize(struct text_task *t, cJSON *root, struct err *e)
 {
     const struct server *s = t->server;
     struct tokenize q;
@@ -173,7 +174,7 @@ static enum status read_ids(const struct server *s, const cJSON *list, struct to
     return STATUS_OK;
 }
 
-static enum status work_detokenize(struct text_task *t, const cJSON *root, struct err *e)
+static enum status work_detokenize(struct text_task *t, cJSON *root, struct err *e)
 {
     const struct server *s = t->server;
     struct token_buf ids = {0};
@@ -195,7 +196,7 @@ static enum status work_detokenize(struct text_task *t, const cJSON *root, struc
     return st;
 }
 
-static enum status work_apply_template(struct text_task *t, const cJSON *root, struct err *e)
+static enum status work_apply_template(struct text_task *t, cJSON *root, struct err *e)
 {
     struct strbuf text;
     strbuf_init(&text, ANSWER_BYTES_MAX / 2);
@@ -209,48 +210,13 @@ static enum status work_apply_template(struct text_task *t, const cJSON *root, s
     return st;
 }
 
-/* Anthropic's request as the chat that it means: `system` becomes the first message. */
-static enum status to_chat(const cJSON *root, cJSON *chat, struct err *e)
-{
-    const cJSON *from = json_member(root, "messages");
-    const cJSON *system = json_member(root, "system");
-    const cJSON *tools = json_member(root, "tools");
-    if (!cJSON_IsArray(from))
-        return err_set(e, STATUS_INVALID, "messages", "'messages' must be a list of messages");
-    if (tools && tools->child)
-        return err_set(e, STATUS_UNSUPPORTED, "tools", "'tools' are not supported yet");
-    if (system && !cJSON_IsString(system) && !cJSON_IsArray(system))
-        return err_set(e, STATUS_INVALID, "system",
-                       "'system' must be a string or a list of text blocks");
-    cJSON *messages = cJSON_Duplicate(from, 1);
-    if (!messages || !cJSON_AddItemToObject(chat, "messages", messages)) {
-        cJSON_Delete(messages);
-        return out_of_memory(e);
-    }
-    if (!system)
-        return STATUS_OK;
-    cJSON *first = cJSON_CreateObject();
-    cJSON *content = cJSON_Duplicate(system, 1);
-    if (!first || !content || !cJSON_AddItemToObject(first, "content", content)) {
-        cJSON_Delete(first);
-        cJSON_Delete(content);
-        return out_of_memory(e);
-    }
-    if (!cJSON_AddStringToObject(first, "role", "system") ||
-        !cJSON_InsertItemInArray(messages, 0, first)) {
-        cJSON_Delete(first);
-        return out_of_memory(e);
-    }
-    return STATUS_OK;
-}
-
-static enum status work_count_tokens(struct text_task *t, const cJSON *root, struct err *e)
+static enum status work_count_tokens(struct text_task *t, cJSON *root, struct err *e)
 {
     struct token_buf ids = {0};
-    cJSON *chat = cJSON_CreateObject();
-    enum status st = chat ? to_chat(root, chat, e) : out_of_memory(e);
-    if (st == STATUS_OK)
-        st = read_chat(t, chat, &ids, NULL, e);
+    cJSON *chat = NULL;
+    enum status st = api_messages_to_chat(root, false, &chat, e);
+    if (st == STATUS_OK && (st = read_chat(t, chat, &ids, NULL, e)) != STATUS_OK)
+        api_messages_rename(e);
     if (st == STATUS_OK)
         strbuf_printf(&t->answer, "{\"input_tokens\":%zu}", ids.count);
     mem_free(ids.ids);
@@ -304,8 +270,7 @@ static void on_done(void *ctx)
     end(t);
 }
 
-static void begin(struct call *c,
-                  enum status (*fn)(struct text_task *, const cJSON *, struct err *))
+static void begin(struct call *c, enum status (*fn)(struct text_task *, cJSON *, struct err *))
 {
     struct server *s = c->server;
     struct text_task *t = mem_calloc(1, sizeof *t);

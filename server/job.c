@@ -3,13 +3,16 @@
 #include "engine/base/mem.h"
 #include "server/server_state.h"
 
-static void free_calls(struct choice *c)
+static void free_parts(struct choice *c)
 {
     for (size_t i = 0; i < c->call_count; i++) {
         mem_free(c->calls[i].name);
         strbuf_deinit(&c->calls[i].arguments);
     }
     mem_free(c->calls);
+    for (size_t i = 0; i < c->item_count; i++)
+        strbuf_deinit(&c->items[i].text);
+    mem_free(c->items);
     strbuf_deinit(&c->said);
     if (c->parses)
         tool_parse_deinit(&c->parse);
@@ -22,7 +25,7 @@ void job_free_choices(struct job *j)
         strbuf_deinit(&j->choices[i].thought);
         if (j->choices[i].splits)
             reasoning_deinit(&j->choices[i].reasoning);
-        free_calls(&j->choices[i]);
+        free_parts(&j->choices[i]);
         mem_free(j->choices[i].tokens);
         mem_free(j->choices[i].embedding);
     }

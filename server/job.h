@@ -15,6 +15,7 @@
 #include "server/tool_parse.h"
 
 struct call;
+struct form;
 struct server;
 
 #define JOB_BYTES_MAX ((size_t)1 << 30) /* of an answer */
@@ -24,6 +25,22 @@ struct tool_call {
     char id[IDENT_BYTES];
     char *name;              /* owned */
     struct strbuf arguments; /* whole answers */
+};
+
+enum job_item_kind { JOB_ITEM_THOUGHT, JOB_ITEM_TEXT, JOB_ITEM_CALL };
+enum job_item_state { JOB_ITEM_OPEN, JOB_ITEM_WHOLE, JOB_ITEM_CUT };
+
+/* A part of an answer whose form is a list of them (form_items.h). */
+struct job_item {
+    enum job_item_kind kind;
+    enum job_item_state state;
+    char id[IDENT_BYTES];
+    size_t call;        /* CALL: which of the choice's */
+    struct strbuf text; /* CALL: its arguments */
+    size_t
+        token_begin; /* TEXT: its tokens among the choice's, [token_begin, token_end); the last */
+    size_t tokens_from; /* piece of it began at tokens_from */
+    size_t token_end;
 };
 
 /* One engine request. */
@@ -48,7 +65,11 @@ struct choice {
     struct tool_call *calls; /* owned */
     size_t call_count;
     size_t call_cap;
-    bool call_dropped; /* one more than was asked for is being read */
+    bool call_dropped;      /* one more than was asked for is being read */
+    struct job_item *items; /* owned; in forms of items */
+    size_t item_count;
+    size_t item_cap;
+    size_t tokens_told; /* items: tokens before it belong to earlier pieces, or to thoughts */
     int thought_tokens;
     int decoded;                 /* tokens heard of so far */
     struct answer_token *tokens; /* owned: those with log-probabilities not yet written */
@@ -69,6 +90,7 @@ struct job {
     struct api_request request;
     struct strbuf body; /* the request's, while the prompt may still have to be made (again) */
     enum api_kind kind;
+    const struct form *form;
     bool in_pool;
     bool parsed;        /* request is to be freed */
     bool streams;       /* the stream's head is on its way */
@@ -88,6 +110,7 @@ struct job {
     bool uses_known;      /* `uses` is what the engine said of the first one */
     struct strbuf answer; /* whole, of embeddings */
     bool adapter_told;
+    int event_count; /* of a stream that numbers them */
 };
 
 /* Its choices' open requests end early, those that wait for a seat leave the line. */

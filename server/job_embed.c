@@ -7,6 +7,8 @@
 #include "server/job_write.h"
 #include "server/server_state.h"
 
+const struct form job_embed_form = {.id_prefix = "embd-"};
+
 static void put_answer(struct job *j, struct strbuf *b)
 {
     const struct api_embedding *form = &j->request.embedding;

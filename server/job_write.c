@@ -1,25 +1,8 @@
 #include "server/job_write.h"
 
 #include "engine/base/clock.h"
-#include "engine/base/mem.h"
-#include "server/api_error.h"
+#include "server/form.h"
 #include "server/server_state.h"
-#include "server/sse.h"
-
-static struct answer_head head_of(const struct job *j)
-{
-    return (struct answer_head){
-        .kind = j->kind,
-        .id = j->id,
-        .model = j->request.model,
-        .fingerprint = j->server->fingerprint,
-        .created = j->created,
-        .adapters = j->uses,
-        .adapter_count = j->request.engine.adapter_count,
-        .text = j->server->text,
-        .tokens_as_ids = j->request.tokens_as_ids,
-    };
-}
 
 void job_write_frame(struct job *j, const struct strbuf *frame)
 {
@@ -58,9 +41,7 @@ void job_write_error(struct job *j, const struct err *e)
     }
     struct strbuf *frame = &j->server->scratch;
     strbuf_clear(frame);
-    sse_begin(frame);
-    api_error_write(frame, k, e);
-    sse_end(frame);
+    j->form->error(j, k, e, frame);
     job_write_frame(j, frame);
     http_stream_end(j->call->x);
 }
@@ -72,26 +53,22 @@ void job_write_no_memory(struct job *j)
     job_write_error(j, &e);
 }
 
-/* A chunk is one object in one frame, built in the scratch buffer. */
-static struct strbuf *chunk_open(struct job *j)
+struct answer_head job_write_head(const struct job *j)
 {
-    struct strbuf *b = &j->server->scratch;
-    strbuf_clear(b);
-    sse_begin(b);
-    struct answer_head h = head_of(j);
-    answer_begin(b, &h, true, !j->adapter_told);
-    j->adapter_told = true;
-    return b;
+    return (struct answer_head){
+        .kind = j->kind,
+        .id = j->id,
+        .model = j->request.model,
+        .fingerprint = j->server->fingerprint,
+        .created = j->created,
+        .adapters = j->uses,
+        .adapter_count = j->request.engine.adapter_count,
+        .text = j->server->text,
+        .tokens_as_ids = j->request.tokens_as_ids,
+    };
 }
 
-static void chunk_close(struct job *j, struct strbuf *b)
-{
-    strbuf_putc(b, '}');
-    sse_end(b);
-    job_write_frame(j, b);
-}
-
-static struct answer_usage usage_of(const struct job *j)
+struct answer_usage job_write_usage(const struct job *j)
 {
     struct answer_usage u = {0};
     int seen = -1;
@@ -112,219 +89,50 @@ static struct answer_usage usage_of(const struct job *j)
     return u;
 }
 
-static struct answer_choice piece_of(struct choice *c, const char *text, size_t n)
-{
-    return (struct answer_choice){
-        .index = c->index,
-        .text = text,
-        .text_len = n,
-        .has_logprobs = c->job->request.logprobs && c->token_count > 0,
-        .tokens = c->tokens,
-        .token_count = c->token_count,
-        .text_offset = c->text_offset,
-    };
-}
-
-static void tokens_written(struct choice *c)
-{
-    for (size_t i = 0; i < c->token_count; i++)
-        c->text_offset += answer_token_chars(c->job->server->text, c->tokens[i].token);
-    c->token_count = 0;
-}
-
-static void stream_role(struct choice *c)
-{
-    struct job *j = c->job;
-    if (c->begun)
-        return;
-    c->begun = true;
-    job_write_begin(j);
-    if (j->kind != API_CHAT)
-        return;
-    struct answer_choice first = {.index = c->index};
-    struct answer_head h = head_of(j);
-    struct strbuf *b = chunk_open(j);
-    answer_delta(b, &h, &first, true);
-    chunk_close(j, b);
-}
-
-static void stream_chunk(struct choice *c, const struct answer_choice *piece)
-{
-    struct job *j = c->job;
-    struct answer_head h = head_of(j);
-    struct strbuf *b = chunk_open(j);
-    answer_delta(b, &h, piece, false);
-    if (j->request.timings_per_token) {
-        struct answer_usage u = usage_of(j);
-        answer_timings(b, &u);
-    }
-    tokens_written(c);
-    chunk_close(j, b);
-}
-
 void job_write_piece(struct choice *c, const char *text, size_t n)
 {
-    stream_role(c);
-    if (c->text.len > 0) {
-        strbuf_append(&c->text, text, n);
-        text = strbuf_str(&c->text);
-        n = c->text.len;
-    }
-    struct answer_choice piece = piece_of(c, text, n);
-    stream_chunk(c, &piece);
-    strbuf_clear(&c->text);
+    c->job->form->piece(c, text, n);
 }
 
-/* What was split by now: the thought comes before what is said. */
 void job_write_thought(struct choice *c)
 {
-    if (c->thought.len == 0)
-        return;
-    stream_role(c);
-    struct answer_choice piece = piece_of(c, "", 0);
-    piece.thought = c->thought.data;
-    piece.thought_len = c->thought.len;
-    stream_chunk(c, &piece);
-    strbuf_clear(&c->thought);
+    if (c->thought.len > 0)
+        c->job->form->thought(c);
 }
 
-/* A call that begins (`first`) or a piece of the arguments of the last one. */
 void job_write_call(struct choice *c, bool first, const char *arguments, size_t n)
 {
-    const struct tool_call *call = &c->calls[c->call_count - 1];
-    struct answer_call out = {.id = first ? call->id : NULL,
-                              .name = call->name,
-                              .arguments = arguments,
-                              .arguments_len = n};
-    stream_role(c);
-    if (c->text.len > 0)
-        job_write_piece(c, "", 0);
-    struct answer_choice piece = piece_of(c, "", 0);
-    piece.calls = &out;
-    piece.call_count = 1;
-    piece.call_index = c->call_count - 1;
-    stream_chunk(c, &piece);
+    c->job->form->call(c, first, arguments, n);
 }
 
 void job_write_finish(struct choice *c)
 {
-    struct job *j = c->job;
-    stream_role(c);
-    if (c->text.len > 0 || c->token_count > 0)
-        job_write_piece(c, "", 0); /* tokens whose text stayed invisible still have logprobs */
-    struct answer_choice last = piece_of(c, "", 0);
-    last.finish_reason = c->finish_reason;
-    struct answer_head h = head_of(j);
-    struct strbuf *b = chunk_open(j);
-    answer_delta(b, &h, &last, false);
-    if (j->left_count == 0) {
-        struct answer_usage u = usage_of(j);
-        answer_timings(b, &u);
-    }
-    chunk_close(j, b);
+    c->job->form->finish(c);
 }
 
 void job_write_end(struct job *j)
 {
-    if (j->request.include_usage) {
-        struct answer_usage u = usage_of(j);
-        struct strbuf *b = chunk_open(j);
-        answer_no_choices(b);
-        answer_usage(b, &u);
-        chunk_close(j, b);
-    }
-    struct strbuf *b = &j->server->scratch;
-    strbuf_clear(b);
-    sse_done(b);
-    job_write_frame(j, b);
+    j->form->end(j);
     http_stream_end(j->call->x);
 }
 
-/* ---- whole answers ---- */
-
-static double rank_of(const struct choice *c)
+void job_write_ping(struct job *j)
 {
-    return c->logprob_count ? c->logprob_sum / c->logprob_count : -1e30;
-}
-
-/* best_of: of each prompt's sequences the n likeliest, likeliest first. Returns how many. */
-static int choose(struct job *j, const struct choice **out)
-{
-    int count = 0;
-    int of = j->request.best_of;
-    for (int p = 0; p < j->request.prompt_count; p++) {
-        bool taken[LIMIT_CHOICES] = {false};
-        for (int k = 0; k < j->request.n; k++) {
-            int best = -1;
-            for (int i = 0; i < of; i++) {
-                const struct choice *c = &j->choices[p * of + i];
-                if (!taken[i] && (best < 0 || (of > j->request.n &&
-                                               rank_of(c) > rank_of(&j->choices[p * of + best]))))
-                    best = i;
-            }
-            taken[best] = true;
-            out[count++] = &j->choices[p * of + best];
-        }
-    }
-    return count;
-}
-
-/* The calls of all these choices, for one answer; NULL where memory is out. */
-static struct answer_call *gather_calls(const struct choice *const *chosen, int count)
-{
-    size_t total = 0;
-    for (int i = 0; i < count; i++)
-        total += chosen[i]->call_count;
-    struct answer_call *out = mem_calloc(total + 1, sizeof *out);
-    for (int i = 0, k = 0; out && i < count; i++)
-        for (size_t n = 0; n < chosen[i]->call_count; n++, k++) {
-            const struct tool_call *call = &chosen[i]->calls[n];
-            out[k] = (struct answer_call){.id = call->id,
-                                          .name = call->name,
-                                          .arguments = strbuf_str(&call->arguments),
-                                          .arguments_len = call->arguments.len};
-        }
-    return out;
+    job_write_begin(j);
+    strbuf_clear(&j->server->scratch);
+    j->form->ping(&j->server->scratch);
+    job_write_frame(j, &j->server->scratch);
 }
 
 void job_write_whole(struct job *j)
 {
-    const struct choice *chosen[API_SEQUENCES_MAX];
-    struct answer_choice out[API_SEQUENCES_MAX];
-    int count = choose(j, chosen);
-    struct answer_call *calls = gather_calls(chosen, count);
-    if (!calls) {
-        j->over = false;
-        job_write_no_memory(j);
-        return;
-    }
-    size_t call = 0;
-    for (int i = 0; i < count; i++) {
-        const struct choice *c = chosen[i];
-        out[i] = (struct answer_choice){
-            .index = i,
-            .text = strbuf_str(&c->text),
-            .text_len = c->text.len,
-            .thought = c->thought.len > 0 ? c->thought.data : NULL,
-            .thought_len = c->thought.len,
-            .calls = calls + call,
-            .call_count = c->call_count,
-            .has_logprobs = j->request.logprobs,
-            .tokens = c->tokens,
-            .token_count = c->token_count,
-            .finish_reason = c->finish_reason,
-        };
-        call += c->call_count;
-    }
-    struct answer_head h = head_of(j);
-    struct answer_usage u = usage_of(j);
     struct strbuf b;
     strbuf_init(&b, JOB_BYTES_MAX);
-    answer_begin(&b, &h, false, true);
-    answer_choices(&b, &h, out, count);
-    answer_usage(&b, &u);
-    answer_timings(&b, &u);
-    strbuf_putc(&b, '}');
-    mem_free(calls);
-    server_answer_json(j->call, 200, &b);
+    if (j->form->whole(j, &b)) {
+        server_answer_json(j->call, 200, &b);
+        return;
+    }
+    strbuf_deinit(&b);
+    j->over = false;
+    job_write_no_memory(j);
 }

@@ -11,6 +11,8 @@ static const struct route table[] = {
     {ROUTE_CHAT, "POST", "/v1/chat/completions", false, true, api_generate_chat},
     {ROUTE_COMPLETIONS, "POST", "/v1/completions", false, true, api_generate_completion},
     {ROUTE_EMBEDDINGS, "POST", "/v1/embeddings", false, true, api_generate_embeddings},
+    {ROUTE_RESPONSES, "POST", "/v1/responses", false, true, api_generate_response},
+    {ROUTE_MESSAGES, "POST", "/v1/messages", false, true, api_generate_message},
     {ROUTE_MODELS, "GET", "/v1/models", false, true, api_list_models},
     {ROUTE_MODEL, "GET", "/v1/models/", false, true, api_list_model},
     {ROUTE_ADAPTERS, "GET", "/v1/adapters", false, true, api_adapters_list},

@@ -41,6 +41,15 @@ void server_answer_json(struct call *c, int status, struct strbuf *body)
     http_answer(c->x, status, "application/json", body);
 }
 
+/* Whether the client expects Anthropic's forms: by the path, as some errors come before a route. */
+static bool speaks_messages(const struct http_exchange *x)
+{
+    static const char path[] = "/v1/messages";
+    const char *asked = http_path(x);
+    size_t n = sizeof path - 1;
+    return strncmp(asked, path, n) == 0 && (asked[n] == '\0' || asked[n] == '/');
+}
+
 void server_answer_error(struct call *c, const struct api_error_kind *k, const struct err *e)
 {
     if (k->no_retry)
@@ -52,8 +61,12 @@ void server_answer_error(struct call *c, const struct api_error_kind *k, const s
     }
     struct strbuf b;
     strbuf_init(&b, SCRATCH_BYTES);
-    api_error_write(&b, k, e);
-    http_answer(c->x, k->http, "application/json", &b);
+    bool message = speaks_messages(c->x);
+    if (message)
+        api_error_write_message(&b, k, e, c->request_id);
+    else
+        api_error_write(&b, k, e);
+    http_answer(c->x, message ? api_error_message_http(k) : k->http, "application/json", &b);
 }
 
 static void answer_http_error(struct call *c, int status, const char *param, const char *why)
@@ -83,6 +96,8 @@ static struct call *make_call(struct server *s, struct http_exchange *x)
     }
     http_set_user(x, c);
     http_add_header(x, "x-request-id", c->request_id);
+    if (speaks_messages(x))
+        http_add_header(x, "request-id", c->request_id);
     http_add_header(x, "X-Content-Type-Options", "nosniff");
     http_add_header(x, "Cache-Control", "no-store");
     http_add_header(x, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");

@@ -181,6 +181,19 @@ def events(text):
     return payloads
 
 
+def named_events(text):
+    """The same of a stream whose events have names, which their `type` repeats: their objects. Comments are dropped."""
+    objects = []
+    for block in text.decode("utf-8").split("\n\n"):
+        if not block or block.startswith(":"):
+            continue
+        name, data = block.split("\n")
+        assert name.startswith("event: ") and data.startswith("data: "), block
+        objects.append(json.loads(data[len("data: "):]))
+        assert objects[-1]["type"] == name[len("event: "):], block
+    return objects
+
+
 def joined(payloads, index=0):
     """The text that the chunks of one choice make up."""
     text = ""

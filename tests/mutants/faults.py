@@ -295,7 +295,7 @@ FAULTS = [
     ("a client that left is computed for", "server/api_generate.c",
      "    j->over = true;\n    job_cancel(j);\n}\n\nvoid api_generate_on_end", "    j->over = true;\n}\n\nvoid api_generate_on_end",
      "api/test_cancel.py::test_leaving_mid_answer"),
-    ("a stream without its last event", "server/job_write.c",
+    ("a stream without its last event", "server/form_chat.c",
      "    sse_done(b);\n", "",
      "api/test_cancel.py::test_slow_reader_gets_everything"),
     ("text work for a client that left", "server/api_text.c",
