@@ -59,8 +59,14 @@ def mend_voice(body):
 
 def mend_tools(body):
     for i, tool in enumerate(body.get("tools") or []):
-        tool["function"]["name"] = f"tool_{i}"
+        tool.get("function", tool)["name"] = f"tool_{i}"
     choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") in ("auto", "any", "tool"):
+        if body.get("tools"):
+            choice.update({"name": "tool_0"} if choice["type"] == "tool" else {})
+        else:
+            del body["tool_choice"]
+        return
     if not body.get("tools") and choice not in (None, "none", "auto"):
         del body["tool_choice"]
     elif isinstance(choice, dict):
@@ -154,7 +160,7 @@ def named(ctx, response, case):
     """A 400 for a JSON object names the member that is wrong."""
     if response.status_code == 400 and isinstance(case.body, dict) and case.method == "POST" and case.meta.generation.mode.is_negative:
         error = json.loads(response.content)["error"]
-        assert error["param"] or "JSON" in error["message"] or "body" in error["message"], error
+        assert error.get("param") or "'" in error["message"] or "JSON" in error["message"] or "body" in error["message"], error
     return None
 
 
