@@ -63,7 +63,7 @@ static const struct option_def table[] = {
     STR("model", ENGINE | TEXT | OPTION_INSPECT, model, "", "DIR",
         "model directory (Hugging Face layout)"),
     LIST("adapters", ENGINE, adapters, "DIR",
-         "serve every adapter in this directory, named after its sub-directory"),
+         "serve every adapter in this directory, named after its sub-directory or .gguf file"),
     LIST("adapter-root", OPTION_SERVE, adapter_root, "DIR",
          "clients may register adapters that lie in this directory; also in each of adapters"),
     LIST("adapter", ENGINE | OPTION_BENCH, adapter, "NAME[=PATH]",
@@ -92,6 +92,8 @@ static const struct option_def table[] = {
     STR("adapter-memory", ENGINE, adapter_memory, "auto", "BYTES|auto",
         "of the host's memory for adapters, the rest is read again when asked for; auto: a "
         "quarter"),
+    CHOICE("adapter-quant", ENGINE, adapter_quant, "none", "none|int8|int4",
+           "width of adapters that say nothing of theirs; none: as they are stored"),
     BOOL("plain-launches", ENGINE, plain_launches, "false",
          "launch on a card as cards before sm_90 do"),
     BOOL("deterministic", ENGINE, deterministic, "false",

@@ -54,6 +54,7 @@ struct options {
     char *gpu_memory;     /* a share of free memory or bytes: options_memory */
     char *lora_arena;     /* bytes or "auto": options_bytes */
     char *adapter_memory; /* the same */
+    char *adapter_quant;
     bool plain_launches;
     bool deterministic;
     int64_t ctx;

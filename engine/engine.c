@@ -194,6 +194,7 @@ static enum status open_store(struct engine *e)
         .backend = p->backend,
         .slots_max = e->opt.slots_max,
         .host_budget = e->opt.host_adapter_bytes,
+        .quant = e->opt.adapter_quant,
         .changed = adapters_changed,
         .changed_ctx = e,
     };

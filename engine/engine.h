@@ -41,6 +41,7 @@ struct engine_options {
     int slots_max; /* adapters resident at once, 1 .. LIMIT_ADAPTER_SLOTS */
     size_t host_adapter_bytes; /* adapters kept in host memory; 0 = a quarter of what is available.
                                   Those beyond are read again from disk when they are asked for */
+    enum engine_adapter_quant adapter_quant; /* of adapters that say nothing; the default: none */
     int queue_max;        /* requests beyond seqs_max that are accepted; one more is STATUS_BUSY */
     int wait_bound_steps; /* steps from the first in which a later request is admitted before a
                              waiting one, until none is any more */

@@ -18,6 +18,18 @@ struct engine_adapter_use {
     int active_from; /* that token's index; -1: its invocation sequence is not in the prompt */
 };
 
+/* The width at which an adapter's factors are kept. Quantised, each answer is what the values of
+ * codes and scales give. */
+enum engine_adapter_quant {
+    ENGINE_QUANT_DEFAULT, /* as the engine was opened */
+    ENGINE_QUANT_NONE,    /* as they are stored */
+    ENGINE_QUANT_INT8,    /* a scale for each rank of A and of B */
+    ENGINE_QUANT_INT4,    /* a scale for 64 inputs or outputs of a rank */
+    ENGINE_QUANT_COUNT
+};
+/* "default", "none", "int8", "int4" */
+extern const char *const engine_adapter_quant_names[ENGINE_QUANT_COUNT];
+
 struct engine_adapter_spec {
     const char *name; /* [A-Za-z0-9._-]{1,64} */
     const char *root; /* NULL, or `path` is a directory of this one and whatever leads out of it,
@@ -25,6 +37,7 @@ struct engine_adapter_spec {
     const char *path;
     bool pinned; /* stays in host memory, and on the device as long as others find room there */
     int share; /* 1 .. 100, 0 = 1: where adapters take turns on the device, turns of this length */
+    enum engine_adapter_quant quant;
 };
 
 #define ENGINE_ADAPTER_USERS 16
@@ -60,7 +73,9 @@ struct engine_adapter_info {
     float scale_max;
     int32_t alora_tokens[LIMIT_ALORA_TOKENS]; /* the invocation sequence of an activated LoRA */
     int alora_token_count;                    /* 0: an ordinary one */
-    int part_count;                           /* a blend's; 0: no blend */
+    enum engine_adapter_quant quant;          /* never the default; of a blend none */
+    float quant_error; /* of A's and B's values: root mean square, relative to theirs; 0: none */
+    int part_count;    /* a blend's; 0: no blend */
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     enum engine_adapter_tier tier;
     bool pinned;

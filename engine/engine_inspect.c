@@ -246,8 +246,13 @@ enum status engine_inspect_adapter(const char *path, const char *base_dir,
     }
     for (int g = 0; g < INSPECT_GROUPS; g++)
         facts.zero += facts.groups[g].zero;
-    forms[form].adapter(report, &facts);
-    st = finish(report, e);
+    st = lora_quant_measure(l, ENGINE_QUANT_INT8, &facts.quant[0], e);
+    if (st == STATUS_OK)
+        st = lora_quant_measure(l, ENGINE_QUANT_INT4, &facts.quant[1], e);
+    if (st == STATUS_OK) {
+        forms[form].adapter(report, &facts);
+        st = finish(report, e);
+    }
 close:
     mem_free(missing);
     lora_free(l);

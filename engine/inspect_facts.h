@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "engine/adapter/lora.h"
+#include "engine/adapter/lora_quant.h"
 #include "engine/base/strbuf.h"
 #include "engine/model/model.h"
 
@@ -45,7 +46,8 @@ struct inspect_adapter {
     bool same_name;                 /* base_dir ends as the base that the adapter names */
     const struct lora *lora;
     struct inspect_group groups[INSPECT_GROUPS];
-    int zero;           /* modules that change nothing, over all groups */
+    int zero;                          /* modules that change nothing, over all groups */
+    struct lora_quant_report quant[2]; /* at 8 and at 4 bits */
     const int *missing; /* [missing_count] sites that the config targets and the file lacks */
     int missing_count;
 };

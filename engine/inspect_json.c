@@ -128,6 +128,26 @@ static void put_group(struct strbuf *r, const char *name, const struct inspect_g
     strbuf_printf(r, ",\"dora\":%d,\"without_effect\":%d}", g->dora, g->zero);
 }
 
+/* Relative root mean square errors. */
+static void put_quant(struct strbuf *r, const struct inspect_adapter *a)
+{
+    static const struct model_shape any = {.layers = LIMIT_MODEL_LAYERS};
+    strbuf_puts(r, ",\"quant_error\":{");
+    for (int i = 0; i < 2; i++) {
+        const struct lora_quant_report *q = &a->quant[i];
+        char name[INSPECT_NAME_BYTES];
+        model_site_name(a->base ? a->base : &any, a->lora->modules[q->worst].site, name,
+                        sizeof name);
+        strbuf_printf(r,
+                      "%s\"%s\":{\"a\":%.4g,\"b\":%.4g,\"worst\":{\"module\":\"%s\","
+                      "\"a\":%.4g,\"b\":%.4g}}",
+                      i ? "," : "", i ? "int4" : "int8", (double)lora_quant_error(&q->a),
+                      (double)lora_quant_error(&q->b), name, (double)q->worst_a,
+                      (double)q->worst_b);
+    }
+    strbuf_putc(r, '}');
+}
+
 void inspect_json_adapter(struct strbuf *r, const struct inspect_adapter *a)
 {
     const struct lora *l = a->lora;
@@ -157,6 +177,7 @@ void inspect_json_adapter(struct strbuf *r, const struct inspect_adapter *a)
     for (int i = 0; i < l->alora_token_count; i++)
         strbuf_printf(r, i ? ",%d" : "[%d", l->alora_tokens[i]);
     strbuf_puts(r, l->alora_token_count > 0 ? "]" : "null");
+    put_quant(r, a);
     strbuf_puts(r, ",\"targeted_without_tensors\":[");
     for (int i = 0; i < a->missing_count; i++) {
         model_site_name(a->base, a->missing[i], name, sizeof name);

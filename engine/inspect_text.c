@@ -145,6 +145,27 @@ static void add_missing(struct strbuf *r, const struct inspect_adapter *a)
         strbuf_putc(r, '\n');
 }
 
+static double percent(float share)
+{
+    return 100.0 * (double)share;
+}
+
+/* What quantising would cost. */
+static void add_quant(struct strbuf *r, const struct inspect_adapter *a)
+{
+    static const struct model_shape any = {.layers = LIMIT_MODEL_LAYERS};
+    for (int i = 0; i < 2; i++) {
+        const struct lora_quant_report *q = &a->quant[i];
+        char name[INSPECT_NAME_BYTES];
+        model_site_name(a->base ? a->base : &any, a->lora->modules[q->worst].site, name,
+                        sizeof name);
+        strbuf_printf(
+            r, "%s       error %.2f %% of A, %.2f %% of B; most at %s: %.2f %%, %.2f %%\n",
+            i ? "int4" : "int8", percent(lora_quant_error(&q->a)), percent(lora_quant_error(&q->b)),
+            name, percent(q->worst_a), percent(q->worst_b));
+    }
+}
+
 static void add_base(struct strbuf *r, const struct inspect_adapter *a)
 {
     const char *name = a->lora->base_name;
@@ -179,6 +200,7 @@ void inspect_text_adapter(struct strbuf *r, const struct inspect_adapter *a)
                       l->alora_tokens[i]);
     if (l->alora_token_count > 0)
         strbuf_putc(r, '\n');
+    add_quant(r, a);
     if (a->zero == l->module_count)
         strbuf_puts(r, "note       the whole adapter is without effect\n");
     add_missing(r, a);

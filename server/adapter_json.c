@@ -71,6 +71,9 @@ void adapter_json_put(struct strbuf *b, const struct engine_adapter_info *a, con
         a->rank_max, a->module_count, (double)a->scale_min, (double)a->scale_max, a->bytes);
     put_targets(b, a->targets);
     adapter_json_put_alora(b, a->alora_tokens, a->alora_token_count);
+    strbuf_printf(b, ",\"quant\":\"%s\",\"quant_error\":%.4g",
+                  engine_adapter_quant_names[a->quant ? a->quant : ENGINE_QUANT_NONE],
+                  (double)a->quant_error);
     put_parts(b, a);
     put_string(b, "tier", tiers[a->tier]);
     strbuf_printf(b,

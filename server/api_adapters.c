@@ -11,6 +11,7 @@
 #include "server/api_error.h"
 #include "server/api_generate.h"
 #include "server/job_list.h"
+#include "server/registry.h"
 #include "server/served.h"
 #include "server/server_state.h"
 
@@ -488,6 +489,10 @@ static enum status read_add(struct adapter_op *op, bool *wait, struct err *e)
         st = json_get_bool(root, "pinned", &op->spec.pinned, e);
     if (st == STATUS_OK)
         st = json_get_int(root, "share", 1, SHARE_MAX, &share, e);
+    if (st == STATUS_OK)
+        st = registry_read_quant(root, &op->spec.quant, e);
+    if (st == STATUS_OK && op->spec.part_count && op->spec.quant != ENGINE_QUANT_DEFAULT)
+        st = err_set(e, STATUS_INVALID, "quant", "a blend's adapters have widths of their own");
     if (st == STATUS_OK)
         st = read_profile(op, e);
     if (st == STATUS_OK)

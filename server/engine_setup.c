@@ -144,6 +144,15 @@ static enum status memory_of(const struct options *o, struct engine_options *opt
     return STATUS_OK;
 }
 
+/* One of the option's choices. */
+static enum engine_adapter_quant quant_named(const char *name)
+{
+    int q = ENGINE_QUANT_COUNT - 1;
+    while (q > ENGINE_QUANT_DEFAULT && strcmp(engine_adapter_quant_names[q], name) != 0)
+        q--;
+    return (enum engine_adapter_quant)q;
+}
+
 enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx), void *notify_ctx,
                               struct engine **out, struct err *e)
 {
@@ -168,6 +177,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .chunk_max = (int)o->prefill_chunk,
         .kv_pages = (int)o->kv_pages,
         .slots_max = (int)o->adapter_slots,
+        .adapter_quant = quant_named(o->adapter_quant),
         .queue_max = (int)o->queue,
         .wait_bound_steps = (int)o->wait_bound,
         .prefix_cache = o->prefix_cache,

@@ -330,7 +330,8 @@ static enum status publish(struct keeper *k, const struct engine_adapter_spec *t
 static enum status put(struct keeper *k, struct entry *made, struct err *e)
 {
     struct registry_item *it = &made->item;
-    struct engine_adapter_spec to = {.name = it->name, .pinned = it->pinned, .share = it->share};
+    struct engine_adapter_spec to = {
+        .name = it->name, .pinned = it->pinned, .share = it->share, .quant = it->quant};
     char path[2 * ADAPTER_PATH_BYTES];
     if (it->part_count > 0)
         return publish(k, &to, made, e);
@@ -358,6 +359,7 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
     made.item.pinned = spec->pinned;
     made.item.plain = spec->plain;
     made.item.share = spec->share;
+    made.item.quant = spec->quant;
     made.item.part_count = spec->part_count;
     memcpy(made.item.parts, spec->parts, sizeof made.item.parts);
     snprintf(made.item.name, sizeof made.item.name, "%s", spec->name);

@@ -43,6 +43,7 @@ struct keeper_spec {
     const char *path; /* beneath a root; NULL: a blend of `parts` */
     bool pinned;
     int share;
+    enum engine_adapter_quant quant;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     int part_count;       /* 0: no blend */
     bool plain;           /* its profile is left aside */

@@ -140,6 +140,21 @@ char *registry_text_of(const cJSON *v)
 
 /* ---- reading ---- */
 
+enum status registry_read_quant(const cJSON *obj, enum engine_adapter_quant *out, struct err *e)
+{
+    const char *name = engine_adapter_quant_names[ENGINE_QUANT_DEFAULT];
+    enum status st = json_get_string(obj, "quant", &name, e);
+    for (int q = 0; q < ENGINE_QUANT_COUNT && st == STATUS_OK; q++) {
+        if (strcmp(name, engine_adapter_quant_names[q]) == 0) {
+            *out = (enum engine_adapter_quant)q;
+            return STATUS_OK;
+        }
+    }
+    return st != STATUS_OK ? st
+                           : err_set(e, STATUS_INVALID, "quant",
+                                     "'quant' must be \"default\", \"none\", \"int8\" or \"int4\"");
+}
+
 static enum status bad(const char *what, struct err *e)
 {
     return err_set(e, STATUS_BAD_FILE, what, "an entry's \"%s\" is not as it was written", what);
@@ -196,6 +211,8 @@ static enum status read_item(const cJSON *v, struct registry_item *out, struct e
         if (!out->profile)
             return out_of_memory(e);
     }
+    if (registry_read_quant(v, &out->quant, e) != STATUS_OK)
+        return bad("quant", e);
     if (json_get_int(v, "share", 1, 100, &share, e) != STATUS_OK)
         return bad("share", e);
     out->share = (int)share;
@@ -289,6 +306,8 @@ static void put_item(struct strbuf *b, const struct registry_item *it)
     }
     strbuf_printf(b, ",\"pinned\":%s,\"profile\":", it->pinned ? "true" : "false");
     strbuf_puts(b, it->profile ? it->profile : it->plain ? "false" : "true");
+    if (it->quant != ENGINE_QUANT_DEFAULT)
+        strbuf_printf(b, ",\"quant\":\"%s\"", engine_adapter_quant_names[it->quant]);
     strbuf_printf(b, ",\"share\":%d}", it->share);
 }
 

@@ -23,6 +23,7 @@ struct registry_item {
     bool plain;    /* its profile is left aside */
     char *profile; /* what stands for its profile, as JSON; owned; NULL: its own */
     int share;
+    enum engine_adapter_quant quant;
     int part_count;
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
 };
@@ -36,6 +37,9 @@ WARN_UNUSED enum status registry_create(const char *dir, const char *model_dir,
 void registry_destroy(struct registry *r);
 /* JSON text of a value; the caller frees it. NULL: out of memory. */
 char *registry_text_of(const cJSON *v);
+/* The member "quant" of an object; absent: the default. STATUS_INVALID. */
+WARN_UNUSED enum status registry_read_quant(const cJSON *obj, enum engine_adapter_quant *out,
+                                            struct err *e);
 void registry_item_deinit(struct registry_item *it);
 /* What the file says; the caller frees *out, and each item's profile. No file: nothing.
  * STATUS_BAD_FILE, STATUS_IO, STATUS_CONFLICT (another server has it), STATUS_NO_MEMORY: from now

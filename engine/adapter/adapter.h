@@ -19,6 +19,7 @@ struct adapter_facts {
     size_t bytes;
     float scale_min;
     float scale_max;
+    float quant_error;
     int32_t alora_tokens[LIMIT_ALORA_TOKENS];
     int alora_token_count; /* 0: it acts on every token */
     size_t host_bytes;     /* that it takes in host memory, about */
@@ -38,7 +39,8 @@ struct adapter {
     size_t root_len;     /* of `path` is the root that is not left, 0: none */
     uint64_t generation; /* >= 1 */
     struct adapter_facts facts;
-    int part_count; /* of a blend */
+    enum engine_adapter_quant quant; /* never the default */
+    int part_count;                  /* of a blend */
     struct engine_adapter_part parts[LIMIT_ADAPTERS_PER_REQUEST];
     bool pinned;
     int share;

@@ -258,8 +258,9 @@ static enum status read_again(const struct adapter_store *s, const struct adapte
     memcpy(root, a->path, a->root_len);
     root[a->root_len] = '\0';
     const char *path = a->root_len > 0 ? a->path + a->root_len + 1 : a->path;
-    enum status st =
-        adapter_source_open(&s->source, a->root_len > 0 ? root : NULL, path, s->base, &l, e);
+    float error;
+    enum status st = adapter_source_open_at(&s->source, a->root_len > 0 ? root : NULL, path,
+                                            s->base, a->quant, &l, &error, e);
     if (st != STATUS_OK)
         return not_read(a, st, e);
     st = check_same(a, l, e);

@@ -41,6 +41,7 @@ enum status adapter_store_init(struct adapter_store *s, const struct adapter_sto
     s->packs = opt->backend->ops->adapter_pack != NULL;
     s->slots_max = opt->slots_max;
     s->host_budget = opt->host_budget;
+    s->quant = opt->quant == ENGINE_QUANT_DEFAULT ? ENGINE_QUANT_NONE : opt->quant;
     s->changed = opt->changed;
     s->changed_ctx = opt->changed_ctx;
     s->want_turn = 1;
@@ -213,6 +214,7 @@ static struct adapter *new_adapter(const char *name, struct err *e)
     memcpy(a->name, name, strlen(name));
     a->slot = -1;
     a->share = 1;
+    a->quant = ENGINE_QUANT_NONE;
     return a;
 }
 
@@ -231,17 +233,6 @@ static enum status check_spec(const struct engine_adapter_spec *spec, char path[
         return err_set(e, STATUS_INVALID, "share", "share is %d, but must be 1 to %d.", spec->share,
                        ADAPTER_SHARE_MAX);
     return STATUS_OK;
-}
-
-enum status adapter_source_open(const struct adapter_source *source, const char *root,
-                                const char *path, const struct model *base, struct lora **out,
-                                struct err *e)
-{
-    if (!root)
-        return source->open(path, base, out, e);
-    if (!source->open_beneath)
-        return err_set(e, STATUS_UNSUPPORTED, "path", "Adapters below a root cannot be read here.");
-    return source->open_beneath(root, path, base, out, e);
 }
 
 /* What `a` takes, and whether the device could ever hold it. */
@@ -270,9 +261,12 @@ enum status adapter_store_put(struct adapter_store *s, const struct engine_adapt
 {
     char path[ADAPTER_PATH_BYTES];
     struct lora *lora = NULL;
+    float error = 0;
+    enum engine_adapter_quant quant = spec->quant == ENGINE_QUANT_DEFAULT ? s->quant : spec->quant;
     enum status st = check_spec(spec, path, e);
     if (st == STATUS_OK)
-        st = adapter_source_open(&s->source, spec->root, spec->path, s->base, &lora, e);
+        st = adapter_source_open_at(&s->source, spec->root, spec->path, s->base, quant, &lora,
+                                    &error, e);
     if (st != STATUS_OK)
         return st;
     struct adapter *a = new_adapter(spec->name, e);
@@ -284,7 +278,9 @@ enum status adapter_store_put(struct adapter_store *s, const struct engine_adapt
     a->root_len = spec->root ? strlen(spec->root) : 0;
     a->pinned = spec->pinned;
     a->share = spec->share > 0 ? spec->share : 1;
+    a->quant = quant;
     st = size_up(s, lora, a, e);
+    a->facts.quant_error = error;
     if (st == STATUS_OK)
         st = adapter_host_keep(s, a, lora, e);
     else
@@ -517,6 +513,8 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
         .scale_min = f->scale_min,
         .scale_max = f->scale_max,
         .alora_token_count = f->alora_token_count,
+        .quant = a->quant,
+        .quant_error = f->quant_error,
         .part_count = a->part_count,
         .tier = tier_of(s, a),
         .pinned = a->pinned,

@@ -18,22 +18,8 @@
 #include <stdint.h>
 
 #include "engine/adapter/adapter.h"
+#include "engine/adapter/adapter_source.h"
 #include "engine/backend.h"
-
-/* Where adapters come from; lora_open, lora_open_beneath and lora_free but in tests. */
-struct adapter_source {
-    enum status (*open)(const char *dir, const struct model *base, struct lora **out,
-                        struct err *e);
-    /* NULL: a root is STATUS_UNSUPPORTED. */
-    enum status (*open_beneath)(const char *root, const char *name, const struct model *base,
-                                struct lora **out, struct err *e);
-    void (*free)(struct lora *l);
-};
-
-/* Directory `path`, of `root` if that is not NULL. */
-WARN_UNUSED enum status adapter_source_open(const struct adapter_source *source, const char *root,
-                                            const char *path, const struct model *base,
-                                            struct lora **out, struct err *e);
 
 /* One slot of the device. */
 struct adapter_slot {
@@ -60,9 +46,10 @@ struct adapter_store {
     pthread_cond_t released; /* CLOCK_MONOTONIC; a generation lost its last user */
     pthread_cond_t work;     /* the loader has something to do, or to end */
     struct adapter_source source;
-    const struct model *base; /* borrowed */
-    struct backend *backend;  /* borrowed; any thread, its operations say which */
-    bool packs;               /* the host form is an image */
+    const struct model *base;        /* borrowed */
+    struct backend *backend;         /* borrowed; any thread, its operations say which */
+    bool packs;                      /* the host form is an image */
+    enum engine_adapter_quant quant; /* of adapters that say nothing */
 
     /* under the lock */
     struct adapter **list; /* owned, by name, then generation */
@@ -94,8 +81,9 @@ struct adapter_store_options {
     const struct model *base; /* borrowed */
     struct backend *backend;  /* borrowed */
     int slots_max;
-    size_t host_budget;         /* bytes of host memory for adapters that nobody waits for */
-    void (*changed)(void *ctx); /* may be NULL */
+    enum engine_adapter_quant quant; /* of adapters that say nothing; the default: none */
+    size_t host_budget;              /* bytes of host memory for adapters that nobody waits for */
+    void (*changed)(void *ctx);      /* may be NULL */
     void *changed_ctx;
 };
 

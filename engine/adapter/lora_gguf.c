@@ -8,7 +8,8 @@
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
 
-#define ANY (-1)
+#define ANY       (-1)
+#define ALORA_KEY "adapter.alora.invocation_tokens"
 
 /* What the converter calls an architecture; Mistral is a Llama to it. */
 static const char *const arch_names[ARCH_COUNT] = {
@@ -65,18 +66,13 @@ static enum status check_arch(const struct gguf *g, const struct model *base, st
 static enum status check_keys(const struct gguf *g, struct err *e)
 {
     static const char *const known[] = {"adapter.type", "adapter.lora.alpha",
-                                        "adapter.lora.task_name", "adapter.lora.prompt_prefix"};
+                                        "adapter.lora.task_name", "adapter.lora.prompt_prefix",
+                                        ALORA_KEY};
     for (size_t i = 0; i < g->value_count; i++) {
         const struct gguf_value *v = &g->values[i];
         bool listed = strncmp(v->key, "adapter.", 8) != 0;
         for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
             listed = listed || strcmp(v->key, known[k]) == 0;
-        if (strcmp(v->key, "adapter.alora.invocation_tokens") == 0) {
-            if (v->is_array && v->count == 0)
-                continue;
-            return refuse_key(g, STATUS_UNSUPPORTED, v->key,
-                              "is set: activated LoRA is not supported", e);
-        }
         if (!listed)
             return refuse_key(g, STATUS_UNSUPPORTED, v->key,
                               "is not known and may change what the adapter computes", e);
@@ -387,6 +383,33 @@ static enum status keep_all(struct binder *b)
 
 /* ---- the whole ---- */
 
+/* The sequence from which an activated LoRA acts; empty: it always does. */
+static enum status keep_alora(const struct binder *b)
+{
+    const struct gguf_value *v = gguf_find(b->g, ALORA_KEY);
+    struct lora *l = b->lora;
+    if (!v || (v->is_array && v->count == 0))
+        return STATUS_OK;
+    if (!v->is_array || v->count > LIMIT_ALORA_TOKENS)
+        return refuse_key(b->g, STATUS_BAD_FILE, ALORA_KEY, "must be a short list of tokens", b->e);
+    if (b->pairs[SITE_EMBED(b->layers)].a)
+        return refuse_key(b->g, STATUS_UNSUPPORTED, ALORA_KEY,
+                          "does not go with a LoRA on the embedding", b->e);
+    l->alora_tokens = mem_alloc(v->count, sizeof *l->alora_tokens);
+    if (!l->alora_tokens)
+        return err_set(b->e, STATUS_NO_MEMORY, NULL, "out of memory");
+    int64_t most = b->base ? b->base->shape.vocab : LIMIT_MODEL_VOCAB;
+    for (size_t i = 0; i < v->count; i++) {
+        int64_t token;
+        if (!gguf_integer(v, i, &token) || token < 0 || token >= most)
+            return refuse_key(b->g, STATUS_BAD_FILE, ALORA_KEY,
+                              "holds what is no token of the base", b->e);
+        l->alora_tokens[i] = (int32_t)token;
+    }
+    l->alora_token_count = (int)v->count;
+    return STATUS_OK;
+}
+
 static enum status bind_all(struct binder *b)
 {
     int modules;
@@ -423,6 +446,8 @@ enum status lora_gguf_bind(const struct gguf *g, const struct model *base, struc
         st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     if (st == STATUS_OK)
         st = bind_all(&b);
+    if (st == STATUS_OK)
+        st = keep_alora(&b);
     mem_free(b.pairs);
     if (st != STATUS_OK) {
         lora_free(b.lora);

@@ -4,7 +4,8 @@
  * Tensors are `<name of the base's tensor in GGUF>.lora_a` [R, in] and `.lora_b` [out, R]; of the
  * embedding lora_a is [V, R]. Scale = adapter.lora.alpha / R, or 1 where alpha is 0. The conversion
  * of Llama and Mistral reorders the rows of q and k within each head, (half, pair) to (pair, half);
- * lora_b follows, and is put back in order here.
+ * lora_b follows, and is put back in order here. An activated LoRA has its invocation sequence in
+ * adapter.alora.invocation_tokens.
  */
 #ifndef CHORUS_ADAPTER_LORA_GGUF_H
 #define CHORUS_ADAPTER_LORA_GGUF_H

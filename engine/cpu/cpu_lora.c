@@ -35,6 +35,12 @@ static const struct lora_module *find_module(const struct lora *l, int site)
     return NULL;
 }
 
+/* Quantised factors are expanded. */
+static enum dtype kept_as(const struct tensor *t)
+{
+    return dtype_is_quantised(t->dtype) ? DTYPE_F32 : t->dtype;
+}
+
 static int whole_panels(int columns)
 {
     return (columns + CPU_PANEL - 1) / CPU_PANEL * CPU_PANEL;
@@ -51,7 +57,8 @@ static enum status build_stack(struct cpu_lora *c, const struct lora *l, int sta
         found[i] = find_module(l, site[i]);
         if (!found[i])
             continue;
-        dtype = columns == 0 || dtype == found[i]->a.dtype ? found[i]->a.dtype : DTYPE_F32;
+        enum dtype own = kept_as(&found[i]->a);
+        dtype = columns == 0 || dtype == own ? own : DTYPE_F32;
         c->sites[site[i]].column = columns;
         columns += found[i]->rank;
         in = found[i]->in;
@@ -84,7 +91,7 @@ static enum status build_site(const struct cpu_env *env, struct cpu_lora *c,
     struct cpu_lora_site *s = &c->sites[m->site];
     s->rank = m->rank;
     enum status st =
-        cpu_matrix_init(&s->b, m->magnitude.data ? DTYPE_F32 : m->b.dtype, m->out, m->rank);
+        cpu_matrix_init(&s->b, m->magnitude.data ? DTYPE_F32 : kept_as(&m->b), m->out, m->rank);
     if (st != STATUS_OK)
         return st;
     if (m->magnitude.data) {

@@ -61,6 +61,9 @@ static size_t offset_of(enum dtype dtype, int column, int k)
         return (i * CPU_PANEL + c) * 2;
     case DTYPE_BF16:
         return (i / 2 * CPU_PANEL + c) * 4 + i % 2 * 2;
+    case DTYPE_Q8: /* expanded before they come here */
+    case DTYPE_Q4:
+        break;
     }
     return 0;
 }

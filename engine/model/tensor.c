@@ -6,8 +6,14 @@
 
 #define CHUNK 1024 /* values widened at a time where whole tensors are walked */
 
+bool dtype_is_quantised(enum dtype d)
+{
+    return d == DTYPE_Q8 || d == DTYPE_Q4;
+}
+
 size_t dtype_bytes(enum dtype d)
 {
+    CHECK(!dtype_is_quantised(d));
     return d == DTYPE_F32 ? 4 : 2;
 }
 
@@ -20,6 +26,10 @@ const char *dtype_name(enum dtype d)
         return "f16";
     case DTYPE_BF16:
         return "bf16";
+    case DTYPE_Q8:
+        return "q8";
+    case DTYPE_Q4:
+        return "q4";
     }
     return "?";
 }
@@ -110,9 +120,37 @@ static void widen_bf16(const unsigned char *p, size_t count, float *out)
         out[i] = float_of((uint32_t)h[i] << 16);
 }
 
+static int code_at(const struct tensor_codes *c, enum dtype d, size_t i)
+{
+    if (d == DTYPE_Q8)
+        return ((const int8_t *)c->codes)[i];
+    uint8_t pair = ((const uint8_t *)c->codes)[i / 2];
+    return (i % 2 ? pair >> 4 : pair & 15) - 8;
+}
+
+static void widen_codes(const struct tensor *t, size_t at, size_t count, float *out)
+{
+    const struct tensor_codes *c = t->data;
+    size_t cols = (size_t)t->cols, group = (size_t)c->group;
+    size_t row = at / cols, col = at % cols, groups = (cols + group - 1) / group;
+    for (size_t i = 0; i < count; i++) {
+        float scale =
+            c->down ? c->scales[row / group * cols + col] : c->scales[row * groups + col / group];
+        out[i] = (float)code_at(c, t->dtype, at + i) * scale;
+        if (++col == cols) {
+            col = 0;
+            row++;
+        }
+    }
+}
+
 void tensor_read_f32(const struct tensor *t, size_t at, size_t count, float *out)
 {
     CHECK(at <= tensor_count(t) && count <= tensor_count(t) - at);
+    if (dtype_is_quantised(t->dtype)) {
+        widen_codes(t, at, count, out);
+        return;
+    }
     const unsigned char *p = (const unsigned char *)t->data + at * dtype_bytes(t->dtype);
     switch (t->dtype) {
     case DTYPE_F32:
@@ -124,6 +162,9 @@ void tensor_read_f32(const struct tensor *t, size_t at, size_t count, float *out
     case DTYPE_BF16:
         widen_bf16(p, count, out);
         break;
+    case DTYPE_Q8:
+    case DTYPE_Q4:
+        break;
     }
 }
 
@@ -132,8 +173,19 @@ size_t tensor_count(const struct tensor *t)
     return (size_t)t->rows * (size_t)t->cols;
 }
 
+size_t tensor_scale_count(int64_t rows, int64_t cols, int64_t group, bool down)
+{
+    int64_t along = down ? rows : cols, across = down ? cols : rows;
+    return (size_t)((along + group - 1) / group) * (size_t)across;
+}
+
 size_t tensor_bytes(const struct tensor *t)
 {
+    if (dtype_is_quantised(t->dtype)) {
+        const struct tensor_codes *c = t->data;
+        size_t codes = t->dtype == DTYPE_Q8 ? tensor_count(t) : (tensor_count(t) + 1) / 2;
+        return codes + tensor_scale_count(t->rows, t->cols, c->group, c->down) * sizeof(float);
+    }
     return tensor_count(t) * dtype_bytes(t->dtype);
 }
 
@@ -196,7 +248,8 @@ bool tensor_equal(const struct tensor *a, const struct tensor *b)
 {
     if (a->rows != b->rows || a->cols != b->cols)
         return false;
-    if (a->dtype == b->dtype && memcmp(a->data, b->data, tensor_bytes(a)) == 0)
+    if (a->dtype == b->dtype && !dtype_is_quantised(a->dtype) &&
+        memcmp(a->data, b->data, tensor_bytes(a)) == 0)
         return true;
     return is_rounding_of(a, b) || is_rounding_of(b, a);
 }

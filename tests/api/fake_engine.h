@@ -717,8 +717,10 @@ int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max)
 {
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < e->adapter_count && i < max; i++) {
-        out[i] = (struct engine_adapter_info){
-            .generation = e->generations[i], .rank_max = 8, .resident = true};
+        out[i] = (struct engine_adapter_info){.generation = e->generations[i],
+                                              .rank_max = 8,
+                                              .quant = ENGINE_QUANT_NONE,
+                                              .resident = true};
         snprintf(out[i].name, sizeof out[i].name, "%s", e->adapters[i]);
         snprintf(out[i].path, sizeof out[i].path, "/adapters/%s", e->adapters[i]);
         for (int k = 0; k < FAKE_REQUESTS; k++) {

@@ -313,6 +313,30 @@ static void key_alora(struct strbuf *b)
     put(b, 7, 4);
 }
 
+static void key_alora_far(struct strbuf *b)
+{
+    put_string(b, "adapter.alora.invocation_tokens");
+    put(b, GGUF_ARRAY, 4);
+    put(b, GGUF_I32, 4);
+    put(b, 2, 8);
+    put(b, 7, 4);
+    put(b, VOCAB, 4);
+}
+
+static void key_alora_text(struct strbuf *b)
+{
+    put_string(b, "adapter.alora.invocation_tokens");
+    put(b, GGUF_ARRAY, 4);
+    put(b, GGUF_STRING, 4);
+    put(b, 1, 8);
+    put_string(b, "<elf>");
+}
+
+static void key_alora_number(struct strbuf *b)
+{
+    put_number(b, "adapter.alora.invocation_tokens", GGUF_U32, 7, 4);
+}
+
 static void key_alora_empty(struct strbuf *b)
 {
     put_string(b, "adapter.alora.invocation_tokens");
@@ -643,10 +667,38 @@ static const struct build builds[] = {
            {.name = B(Q0), .rank = 2, .shape = {2, 32}, .type = 0}},
      .alpha = (double)INFINITY},
     {.what = "activated",
-     .status = STATUS_UNSUPPORTED,
+     .status = STATUS_OK,
+     .param = NULL,
+     .t = {{.name = A(Q0), .rank = 2, .shape = {32, 2}, .type = 0},
+           {.name = B(Q0), .rank = 2, .shape = {2, 32}, .type = 0}},
+     .keys = key_alora,
+     .more_keys = 1},
+    {.what = "activated by no token",
+     .status = STATUS_BAD_FILE,
      .param = "adapter.alora.invocation_tokens",
      .t = {{.name = A(Q0), .rank = 2, .shape = {32, 2}, .type = 0},
            {.name = B(Q0), .rank = 2, .shape = {2, 32}, .type = 0}},
+     .keys = key_alora_far,
+     .more_keys = 1},
+    {.what = "activated by a text",
+     .status = STATUS_BAD_FILE,
+     .param = "adapter.alora.invocation_tokens",
+     .t = {{.name = A(Q0), .rank = 2, .shape = {32, 2}, .type = 0},
+           {.name = B(Q0), .rank = 2, .shape = {2, 32}, .type = 0}},
+     .keys = key_alora_text,
+     .more_keys = 1},
+    {.what = "activated by a number",
+     .status = STATUS_BAD_FILE,
+     .param = "adapter.alora.invocation_tokens",
+     .t = {{.name = A(Q0), .rank = 2, .shape = {32, 2}, .type = 0},
+           {.name = B(Q0), .rank = 2, .shape = {2, 32}, .type = 0}},
+     .keys = key_alora_number,
+     .more_keys = 1},
+    {.what = "activated embedding",
+     .status = STATUS_UNSUPPORTED,
+     .param = "adapter.alora.invocation_tokens",
+     .t = {{.name = A("token_embd.weight"), .rank = 2, .shape = {2, 40}, .type = 0},
+           {.name = B("token_embd.weight"), .rank = 2, .shape = {2, 32}, .type = 0}},
      .keys = key_alora,
      .more_keys = 1},
     {.what = "unknown key",
@@ -779,6 +831,9 @@ static void test_gguf_table(void **state)
         if (w->param && (strcmp(e.param, w->param) != 0 || !e.msg[0]))
             fail_msg("%s: [%s] %s, expected [%s]", w->what, e.param, e.msg, w->param);
         refused += st != STATUS_OK;
+        bool activated = w->keys == key_alora;
+        if (l && (l->alora_token_count != activated || (activated && l->alora_tokens[0] != 7)))
+            fail_msg("%s: %d tokens", w->what, l->alora_token_count);
         lora_free(l);
         strbuf_deinit(&b);
     }
