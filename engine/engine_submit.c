@@ -111,7 +111,8 @@ static enum status check_embed_length(const struct engine_request *r, int ctx, i
 {
     if (r->prompt_count > ctx)
         return err_set(err, STATUS_CONTEXT_LENGTH, "prompt",
-                       "The context holds %d tokens, but the input has %d.", ctx, r->prompt_count);
+                       "This model's maximum context length is %d tokens, but the input has %d.",
+                       ctx, r->prompt_count);
     if (r->prompt_count > pool)
         return err_set(err, STATUS_LIMIT, "prompt",
                        "The KV cache holds %d tokens, but the input has %d.", pool,
@@ -121,7 +122,8 @@ static enum status check_embed_length(const struct engine_request *r, int ctx, i
 }
 
 /* How many tokens may be made: what the request asks for, or what context and pool hold. The KV of
- * the last one is never needed. */
+ * the last one is never needed. "This model's maximum context length is" are the words by which
+ * clients of OpenAI's API know this error. */
 static enum status check_length(const struct engine *e, const struct engine_request *r,
                                 int *max_new, struct err *err)
 {
@@ -136,12 +138,13 @@ static enum status check_length(const struct engine *e, const struct engine_requ
     int64_t need = (int64_t)r->prompt_count + (r->max_tokens > 0 ? r->max_tokens : 1);
     if (need > ctx && r->max_tokens > 0 && r->prompt_count < ctx)
         return err_set(err, STATUS_CONTEXT_LENGTH, "max_tokens",
-                       "The context holds %d tokens, but %d of the prompt and max_tokens %d make "
-                       "%lld.",
+                       "This model's maximum context length is %d tokens, but %d of the prompt and "
+                       "max_tokens %d make %lld.",
                        ctx, r->prompt_count, r->max_tokens, (long long)need);
     if (need > ctx)
         return err_set(err, STATUS_CONTEXT_LENGTH, "prompt",
-                       "The context holds %d tokens, but the prompt has %d.", ctx, r->prompt_count);
+                       "This model's maximum context length is %d tokens, but the prompt has %d.",
+                       ctx, r->prompt_count);
     if (need - 1 > pool)
         return err_set(err, STATUS_LIMIT, "max_tokens",
                        "The KV cache holds %d tokens, but prompt and answer may take %lld.", pool,

@@ -53,8 +53,9 @@ enum status api_embeddings_check(const struct api_context *ctx, const struct api
 {
     for (int i = 0; i < r->prompt_count; i++)
         if (r->prompts[i].tokens.count > (size_t)ctx->info->ctx_max)
-            return err_set(e, STATUS_CONTEXT_LENGTH, "input",
-                           "The context holds %d tokens, but input %d has %zu.", ctx->info->ctx_max,
-                           i, r->prompts[i].tokens.count);
+            return err_set(
+                e, STATUS_CONTEXT_LENGTH, "input",
+                "This model's maximum context length is %d tokens, but input %d has %zu.",
+                ctx->info->ctx_max, i, r->prompts[i].tokens.count);
     return STATUS_OK;
 }
