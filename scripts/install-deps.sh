@@ -63,4 +63,18 @@ if [ "$what" = test ]; then
         build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
         cp tests/requirements.txt "$stamp"
     fi
+
+    # LangChain and LiteLLM want an older SDK than ours, so they have an environment of their own, and a still older SDK a folder in it.
+    clients=tests/api/clients
+    if ! cat $clients/requirements.txt $clients/oldest.txt | cmp -s - build/clients/.requirements; then
+        echo "deps: Python packages of other clients (build/clients)"
+        python3 -m venv build/clients
+        pip=(build/clients/bin/pip install --quiet --no-compile --disable-pip-version-check)
+        rm -rf build/clients/openai1
+        if "${pip[@]}" -r $clients/requirements.txt && "${pip[@]}" --no-deps --target build/clients/openai1 -r $clients/oldest.txt; then
+            cat $clients/requirements.txt $clients/oldest.txt >build/clients/.requirements
+        else
+            echo "deps: LangChain, LiteLLM and the older SDK could not be installed; their tests are skipped" >&2
+        fi
+    fi
 fi

@@ -37,7 +37,7 @@ class Totals:
             print(output[-8000:], flush=True)
         else:
             for line in output.split("\n"):
-                if line.startswith("figure:"):
+                if line.startswith(("figure:", "SKIPPED")):
                     print("     " + line, flush=True)
 
 
@@ -90,7 +90,7 @@ def pytest(totals, extra):
         return
     start = time.monotonic()
     folders = sorted({str(p.parent.relative_to(ROOT)) for p in (ROOT / "tests").glob("*/test_*.py")})
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q",
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs",
                            "-p", "no:cacheprovider", *folders, *extra], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text = done.stdout.decode("utf-8", "replace")
     counts = {k: int(n) for n, k in re.findall(r"(\d+) (passed|failed|skipped|error)", text.strip().split("\n")[-1])}
