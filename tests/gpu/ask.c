@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/mem.h"
 #include "tests/gpu/lanes.h"
 
 #define WAIT_S     120 /* no event for this long: the engine hangs */
@@ -139,6 +140,7 @@ static void submit(struct ask *a, int job)
                                .prompt_count = j->prompt_count,
                                .adapter_count = j->adapter_count,
                                .max_tokens = j->max_tokens,
+                               .embed = j->embed,
                                .ignore_eos = true,
                                .cache_prompt = true,
                                .sampling = j->params,
@@ -166,6 +168,7 @@ static bool drain(struct ask *a, int job,
                 lanes_die("job %d ended early: %s", job, ev->err.msg);
             if (on_event)
                 on_event(ctx, job, ev);
+            mem_free(ev->embedding);
             if (ev->kind == ENGINE_EVENT_DONE)
                 return true;
         }

@@ -13,6 +13,7 @@ struct ask_job {
     const int32_t *prompt; /* borrowed */
     int prompt_count;
     int max_tokens;
+    bool embed; /* the prompt's embedding is asked for instead of an answer */
     int adapter_count;
     int adapters[LIMIT_ADAPTERS_PER_REQUEST]; /* index of ask_add's adapters */
     float weights[LIMIT_ADAPTERS_PER_REQUEST];
@@ -29,7 +30,7 @@ struct engine *ask_engine(struct ask *a);
 int ask_add(struct ask *a, const char *dir, int most);
 
 /* Asks jobs [0, count) with at most in_flight unanswered. on_event (may be NULL) sees each event as
- * it is read. */
+ * it is read; its embedding is freed behind it. */
 void ask_run(struct ask *a, const struct ask_job *jobs, int count, int in_flight,
              void (*on_event)(void *ctx, int job, const struct engine_event *ev), void *ctx);
 /* When job was submitted, clock_now_ns; valid until the next ask_run. */

@@ -9,7 +9,7 @@
  * company  On the device, every sequence alone must give the bits it gave in company. The device is
  *          `deterministic` here and in jobs, but not in steps.
  * jobs     512 jobs over the base and up to seven adapters through the engine, alone and with 8
- *          and 32 in flight: tokens, log-probabilities and alternatives to the bit.
+ *          and 32 in flight: tokens, log-probabilities, alternatives and embeddings to the bit.
  *
  * The bound. The device rounds to bf16 what a linear reads (norm, attention, SwiGLU, u = A x) and
  * what attention reads (q, k, v); sums, norms, the residual and logits are float32, whose errors

@@ -16,6 +16,7 @@
 /* Plain data without padding, so that equality is memcmp. */
 struct answer {
     int32_t count;
+    uint32_t embedding; /* a hash of its bits; 0: an answer */
     int32_t ids[JOB_ANSWER_MAX];
     float logprobs[JOB_ANSWER_MAX];
     int32_t top_ids[JOB_ANSWER_MAX][JOB_TOP];
@@ -26,6 +27,7 @@ struct ask_set {
     struct ask_job *jobs; /* owned */
     int32_t *prompts;     /* owned, [count, JOB_PROMPT_MAX] */
     int count;
+    int width;          /* of an embedding */
     struct answer *got; /* borrowed, of the round */
 };
 
@@ -59,6 +61,7 @@ static void make_jobs(struct ask_set *s, int vocab, int adapters, uint64_t seed)
             j->weights[0] = 0.7f;
             j->weights[1] = 0.5f;
         }
+        j->embed = i % 6 == 5;
         if (i / (adapters + 1) % 2) {
             j->params.temperature = 0.8f;
             j->params.top_p = 0.95f;
@@ -68,10 +71,24 @@ static void make_jobs(struct ask_set *s, int vocab, int adapters, uint64_t seed)
     }
 }
 
+/* FNV-1a over values; never 0. */
+static uint32_t hash_of(const float *v, int count)
+{
+    uint32_t h = 2166136261u;
+    for (int i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        h = (h ^ bits) * 16777619u;
+    }
+    return h ? h : 1;
+}
+
 static void on_event(void *ctx, int job, const struct engine_event *ev)
 {
     struct ask_set *s = ctx;
     struct answer *a = &s->got[job];
+    if (ev->kind == ENGINE_EVENT_DONE && s->jobs[job].embed)
+        a->embedding = hash_of(ev->embedding, s->width);
     if (ev->kind != ENGINE_EVENT_TOKEN)
         return;
     if (a->count == JOB_ANSWER_MAX || ev->top_count > JOB_TOP)
@@ -162,13 +179,14 @@ bool parity_jobs(const struct parity *p)
         return true;
     }
     struct difference d = {0};
-    long tokens = 0;
+    long tokens = 0, embeddings = 0;
     int adapters = 0;
     for (int round = 0; round < 3; round++) {
         struct ask *a = open_engine(p, in_flight[round], &adapters);
         if (round == 0) {
             struct engine_info info;
             engine_get_info(ask_engine(a), &info);
+            s.width = info.embed_width;
             make_jobs(&s, info.vocab, adapters, p->seed);
         }
         s.got = round == 0 ? want : got;
@@ -179,17 +197,19 @@ bool parity_jobs(const struct parity *p)
         ask_close(a);
         for (int i = 0; i < s.count; i++) {
             tokens += s.got[i].count;
+            embeddings += s.got[i].embedding != 0;
             if (round > 0)
                 compare_answers(&want[i], &got[i], &d);
         }
     }
-    bool ok = d.jobs == 0 && tokens > 0;
+    bool ok = d.jobs == 0 && tokens > 0 && embeddings >= s.count / 6 * 3;
     printf("jobs %s: %s, linears %s, head %s, %d jobs over the base and %d adapters alone, then 8 "
            "and 32 in flight, %ld "
-           "tokens: %d of %d differ (%d from their first token on, %d took another path; "
+           "tokens and %ld embeddings: %d of %d differ (%d from their first token on, %d took "
+           "another path; "
            "log-probabilities by %.3g at most): %s\n",
            p->model_dir, p->device, parity_formats[p->linears], parity_formats[p->head], s.count,
-           adapters, tokens, d.jobs, 2 * s.count, d.first_tokens, d.paths, d.largest,
+           adapters, tokens, embeddings, d.jobs, 2 * s.count, d.first_tokens, d.paths, d.largest,
            ok ? "held" : "NOT HELD");
     free(s.jobs);
     free(s.prompts);

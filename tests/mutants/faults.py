@@ -50,7 +50,7 @@ FAULTS = [
      "unit/test_engine_embed:test_embed_and_the_prefix_cache"),
     ("states pooled again after a preemption", "engine/engine_step.c",
      ".score_from = seq_scores(s) ? s->scored : s->prompt_count,", ".score_from = seq_scores(s) ? 1 : s->prompt_count,",
-     "unit/test_engine_embed:test_embed_in_company"),
+     "unit/test_engine_embed:test_embed_goes_on_after_it_made_way"),
     ("hidden states of another step in flight", "cuda/cuda_states.c",
      "(c->flight_oldest + BACKEND_FLIGHTS - 1) % BACKEND_FLIGHTS", "c->flight_oldest % BACKEND_FLIGHTS",
      "kernels/test_cuda_backend:test_cuda_backend_states"),

@@ -236,6 +236,33 @@ static void test_embed_in_company(void **state)
     }
 }
 
+/* An answer's growth takes the pages of a younger prompt of which some states are pooled already.
+ */
+static void test_embed_goes_on_after_it_made_way(void **state)
+{
+    (void)state;
+    static struct rig_heard answer;
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        struct rig rig;
+        struct engine_stats st;
+        struct engine_options opt = rig_options();
+        opt.kv_pages = 16;
+        opt.chunk_max = 4;
+        opt.prefix_cache = false;
+        open_pooling(&rig, opt, kinds[k]);
+        struct engine_request say = rig_request(&rig, 17, 1, 60), r = embed(&rig, 200);
+        uint64_t said = rig_submit(&rig, &say), id = rig_submit(&rig, &r);
+        rig_run(&rig, said, &answer);
+        rig_expect(&say, 0, &answer);
+        engine_get_stats(rig.e, &st);
+        assert_int_equal(st.preemptions, 1);
+        assert_true(st.rows > 17 + 60 + 50); /* some of the prompt's were computed before */
+        rig_run(&rig, id, &heard);
+        expect(&rig, &r, 0, &heard);
+        rig_close(&rig);
+    }
+}
+
 /* Cancelled at any turn it gives everything back; its vector, made or not, is freed
  * (a sanitizer would tell). */
 static void test_embed_cancelled_at_any_turn(void **state)
@@ -296,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_embed_context_is_exact),
         cmocka_unit_test(test_embed_where_the_model_makes_none),
         cmocka_unit_test(test_embed_in_company),
+        cmocka_unit_test(test_embed_goes_on_after_it_made_way),
         cmocka_unit_test(test_embed_cancelled_at_any_turn),
         cmocka_unit_test(test_embed_without_memory),
     };
