@@ -6,12 +6,12 @@ import math
 import struct
 import threading
 import time
-from pathlib import Path
 
 import openai
 import pytest
 
 from conftest import DEMO, ROOT, VOICES, start_real
+from strict import answer_validator, description, problem
 from test_cancel import request
 
 GOLDEN = json.loads((ROOT / "tests/api/embeddings.json").read_text())
@@ -132,6 +132,15 @@ def test_the_sdk_gets_the_same_in_both_formats(server):
     wire = one(server, input="fox", model="wood-elf", encoding_format="base64")
     assert list(struct.unpack(f"<{WIDTH}f", base64.b64decode(wire, validate=True))) == list(default.data[0].embedding)
     assert default.adapter[0]["name"] == "wood-elf"
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_its_shape_is_what_is_described_and_the_sdks(server, form):
+    answer = embed(server, input=["fox", "hen"], encoding_format=form, adapter={"name": "villain", "weight": 0.5})
+    assert problem(answer_validator(description(), "/v1/embeddings"), answer) is None, answer
+    if form == "float":
+        model = openai.types.CreateEmbeddingResponse.model_validate(answer, strict=True)
+        assert set(model.model_extra) == {"adapter"} and not any(d.model_extra for d in model.data) and not model.usage.model_extra
 
 
 def test_base64_of_every_length(server):

@@ -9,6 +9,7 @@
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
 #include "server/api_adapter.h"
+#include "server/api_embeddings.h"
 #include "server/api_error.h"
 #include "server/api_request.h"
 
@@ -34,8 +35,10 @@ static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYT
 }
 
 static const char *const bases[] = {"house/base", "base"};
+static const struct engine_info info = {.embed_width = 64, .embed_normalize = true, .ctx_max = 100};
 static const struct api_context context = {
     .vocab = 1000,
+    .info = &info,
     .defaults = {.temperature = 0.6f,
                  .top_p = 0.9f,
                  .typical_p = 1,
@@ -198,21 +201,64 @@ static void test_api_request_names(void **state)
 static void test_api_request_no_memory(void **state)
 {
     (void)state;
-    const char *text = "{" MESSAGES ",\"logit_bias\":{\"1\":1},\"stop\":\"x\",\"adapter\":\"elf\"}";
-    int failed = 0;
-    for (int64_t k = 1; k < 200; k++) {
-        struct api_request r;
-        struct err e;
-        mem_fail_at(k);
-        enum status st = parse(API_CHAT, text, &r, &e);
-        mem_fail_at(0);
-        if (st == STATUS_OK)
-            api_request_deinit(&r);
-        else
-            assert_int_equal(st, STATUS_NO_MEMORY);
-        failed += st != STATUS_OK;
+    static const struct {
+        enum api_kind kind;
+        const char *text;
+    } rows[] = {
+        {API_CHAT, "{" MESSAGES ",\"logit_bias\":{\"1\":1},\"stop\":\"x\",\"adapter\":\"elf\"}"},
+        {API_COMPLETION, "{\"prompt\":[\"a\",[1,2]],\"adapter\":\"elf\"}"},
+        {API_EMBEDDING, "{\"input\":[\"a\",[1,2]],\"adapter\":\"elf\",\"dimensions\":8}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int failed = 0;
+        for (int64_t k = 1; k < 200; k++) {
+            struct api_request r;
+            struct err e;
+            mem_fail_at(k);
+            enum status st = parse(rows[i].kind, rows[i].text, &r, &e);
+            mem_fail_at(0);
+            if (st == STATUS_OK)
+                api_request_deinit(&r);
+            else
+                assert_int_equal(st, STATUS_NO_MEMORY);
+            failed += st != STATUS_OK;
+        }
+        assert_true(failed >= 2);
     }
-    assert_true(failed >= 2);
+}
+
+static void test_api_request_embeddings(void **state)
+{
+    (void)state;
+    struct api_request r;
+    struct err e;
+    struct api_context none = context;
+    struct engine_info why = {.embed_why = "pooling by 'max' is not supported"};
+    assert_int_equal(parse(API_EMBEDDING,
+                           "{\"input\":\"x\",\"temperature\":\"hot\",\"n\":7,\"stop\":7}", &r, &e),
+                     STATUS_OK); /* what says how to speak is not read */
+    assert_true(r.engine.embed && r.engine.cache_prompt && r.prompt_count == 1 && r.best_of == 1);
+    assert_true(r.embedding.dimensions == 64 && r.embedding.normalize && !r.embedding.base64);
+    assert_string_equal(r.model, "house/base");
+    api_request_deinit(&r);
+    assert_int_equal(parse(API_EMBEDDING,
+                           "{\"input\":[[1],[2,3],\"x\"],\"dimensions\":1,\"encoding_format\":"
+                           "\"base64\",\"cache_prompt\":false,\"model\":\"base:elf\"}",
+                           &r, &e),
+                     STATUS_OK);
+    assert_true(r.embedding.dimensions == 1 && r.embedding.base64 && !r.engine.cache_prompt);
+    assert_true(r.prompt_count == 3 && r.prompts[1].tokens.count == 2 && r.prompts[2].text[0]);
+    assert_true(r.engine.adapter_count == 1 && r.generation == 0);
+    r.prompts[1].tokens.count = 100; /* as if it were so long */
+    assert_int_equal(api_embeddings_check(&context, &r, &e), STATUS_OK);
+    r.prompts[1].tokens.count = 101;
+    assert_int_equal(api_embeddings_check(&context, &r, &e), STATUS_CONTEXT_LENGTH);
+    assert_true(strstr(e.msg, "100") && strstr(e.msg, "101") && strstr(e.msg, "input 1"));
+    api_request_deinit(&r);
+    none.info = &why;
+    assert_int_equal(api_request_parse(API_EMBEDDING, &none, "{\"input\":\"x\"}", 13, &r, &e),
+                     STATUS_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "'max'"));
 }
 
 static void test_api_error_form(void **state)
@@ -245,7 +291,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_api_request_defaults),  cmocka_unit_test(test_api_request_everything),
         cmocka_unit_test(test_api_request_refusals),  cmocka_unit_test(test_api_request_names),
-        cmocka_unit_test(test_api_request_no_memory), cmocka_unit_test(test_api_error_form),
+        cmocka_unit_test(test_api_request_no_memory), cmocka_unit_test(test_api_request_embeddings),
+        cmocka_unit_test(test_api_error_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,6 +73,8 @@ static const struct server_options options = {
              .connections = 32,
              .reserved = 4,
              .connections_peer = 32},
+    .seats = 4,
+    .queue = 32,
     .drain_ms = 2000,
     .ping_ms = 5000,
     .stall_ms = 5000,
@@ -207,6 +209,28 @@ static void test_server_faults_stream(void **state)
     fail_each(text);
 }
 
+/* More texts than stand in line at once. */
+static void test_server_faults_embeddings(void **state)
+{
+    (void)state;
+    static char text[2048];
+    static const char *const forms[] = {"float", "base64"};
+    for (size_t i = 0; i < 2; i++) {
+        char body[1024];
+        snprintf(body, sizeof body,
+                 "{\"input\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\",\"i\",\"j\",\"k\","
+                 "\"l\",\"m\",\"n\",\"o\",\"p\",\"q\",\"r\",\"s\",[5,6]],\"adapter\":\"elf\","
+                 "\"encoding_format\":\"%s\"}",
+                 forms[i]);
+        make_post(text, sizeof text, "/v1/embeddings", body);
+        static char answer[65536];
+        exchange(text, answer, sizeof answer);
+        if (!strstr(answer, "\"index\":19,"))
+            fail_msg("no embeddings: %s", answer);
+        fail_each(text);
+    }
+}
+
 /* The fake engine says what it was told: calls of both kinds, whole and streamed. */
 static void test_server_faults_tools(void **state)
 {
@@ -265,9 +289,12 @@ static void test_server_faults_adapters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_server_faults_adapters), cmocka_unit_test(test_server_faults_chat),
-        cmocka_unit_test(test_server_faults_stream),   cmocka_unit_test(test_server_faults_tools),
+        cmocka_unit_test(test_server_faults_adapters),
+        cmocka_unit_test(test_server_faults_chat),
+        cmocka_unit_test(test_server_faults_stream),
+        cmocka_unit_test(test_server_faults_tools),
         cmocka_unit_test(test_server_faults_lists),
+        cmocka_unit_test(test_server_faults_embeddings),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
 }
