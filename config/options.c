@@ -85,6 +85,8 @@ static const struct option_def table[] = {
            "output matrix on a card; auto: int8 when weights are quantised"),
     CHOICE("kv-cache-type", ENGINE, kv_cache_type, "bf16", "bf16|int8",
            "keys and values on a card; int8: in half the memory, a scale a token and head"),
+    CHOICE("token-embedding", ENGINE, token_embedding, "auto", "auto|card|host",
+           "where a card reads tokens' embeddings; auto: the host's memory where a card is short"),
     STR("gpu-memory", ENGINE, gpu_memory, "0.9", "SHARE|BYTES",
         "of a card's memory: a share of what is free, or bytes like 6GiB"),
     STR("lora-arena", ENGINE, lora_arena, "auto", "BYTES|auto",

@@ -51,6 +51,7 @@ struct options {
     char *quant;
     char *head_quant;
     char *kv_cache_type;
+    char *token_embedding;
     char *gpu_memory;     /* a share of free memory or bytes: options_memory */
     char *lora_arena;     /* bytes or "auto": options_bytes */
     char *adapter_memory; /* the same */

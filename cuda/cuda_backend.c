@@ -104,6 +104,14 @@ static struct cuda_formats formats_of(const struct backend_options *o, const str
     return f;
 }
 
+static enum cuda_embedding embedding_of(const struct backend_options *o)
+{
+    const char *where = o->embedding ? o->embedding : "auto";
+    return strcmp(where, "card") == 0   ? EMBED_CARD
+           : strcmp(where, "host") == 0 ? EMBED_HOST
+                                        : EMBED_AUTO;
+}
+
 static struct cuda_ways ways_of(const struct cuda_backend *c, const struct model_shape *s)
 {
     return (struct cuda_ways){
@@ -128,6 +136,7 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
                                     .plan = *plan,
                                     .formats = formats_of(&c->opt, m),
                                     .kv_type = c->kv_type,
+                                    .embedding = embedding_of(&c->opt),
                                     .ways = ways_of(c, &m->shape),
                                     .arena_bytes = c->opt.arena_bytes,
                                     .budget_bytes = budget < free_bytes ? budget : free_bytes};
@@ -169,6 +178,7 @@ static void log_memory(const struct cuda_backend *c, const struct cuda_memory_as
              LOG_NUM("weights_mib", MIB(m->weights.layers + m->weights.rope)),
              LOG_STR("weights", format_name(ask->formats.layers)),
              LOG_NUM("embedding_mib", MIB(m->weights.embed)),
+             LOG_NUM("embedding_on_host_mib", MIB(m->host)),
              LOG_NUM("head_mib", MIB(m->weights.head)),
              LOG_STR("head", format_name(ask->formats.head)), LOG_NUM("kv_mib", MIB(m->kv)),
              LOG_STR("kv", kv_type_name(c->kv_type)),
@@ -188,6 +198,9 @@ static enum status take_memory(struct cuda_backend *c, struct err *e)
     const struct cuda_memory *m = &c->memory;
     enum status st =
         take(&c->weights_mem, cuda_weights_total(&m->weights), "memory for weights", e);
+    if (st == STATUS_OK && m->host)
+        st = cuda_error(cudaMallocHost(&c->embed_mem, m->host),
+                        "the host's memory for the embedding", e);
     if (st == STATUS_OK)
         st = take(&c->kv_mem, m->kv, "memory for the KV cache", e);
     if (st == STATUS_OK)
@@ -220,6 +233,8 @@ static void unload(struct cuda_backend *c)
         (void)cudaFree(*parts[i]);
         *parts[i] = NULL;
     }
+    (void)cudaFreeHost(c->embed_mem);
+    c->embed_mem = NULL;
     (void)cudaGetLastError();
 }
 
@@ -238,8 +253,8 @@ static enum status load(struct cuda_backend *c, const struct model *m,
     c->ways = ask.ways;
     st = take_memory(c, e);
     if (st == STATUS_OK)
-        st = cuda_weights_load(&c->w, m, ask.formats, c->plan.ctx_max, c->weights_mem, c->stream,
-                               progress, e);
+        st = cuda_weights_load(&c->w, m, ask.formats, c->plan.ctx_max, c->weights_mem, c->embed_mem,
+                               c->stream, progress, e);
     if (st == STATUS_OK)
         st = cuda_slots_init(c, e);
     if (st == STATUS_OK)

@@ -11,6 +11,8 @@
 #define ARENA_RANK 64
 /* The arena's share of what arena and pages have together, when both want more: in quarters. */
 #define ARENA_QUARTERS 2
+/* The embedding stays on a card whose budget is more than so many times its size. */
+#define EMBED_WORTH 16
 /* Where suggestions stop shrinking. */
 #define SUGGEST_CTX_FIRST  2048
 #define SUGGEST_SEQS_FIRST 8
@@ -48,17 +50,25 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* Everything but pages and arena. */
-static bool fixed_parts(const struct cuda_memory_ask *ask, struct cuda_memory *m)
+static bool fixed_parts(const struct cuda_memory_ask *ask, bool host_embed, struct cuda_memory *m)
 {
     struct cuda_workspace unplaced;
     *m = (struct cuda_memory){.reserve = MEMORY_RESERVE};
-    if (!cuda_weights_bytes(&ask->shape, ask->formats, ask->plan.ctx_max, &m->weights) ||
+    m->host = host_embed ? cuda_weights_embed_bytes(&ask->shape) : 0;
+    if (!cuda_weights_bytes(&ask->shape, ask->formats, ask->plan.ctx_max, host_embed,
+                            &m->weights) ||
         !cuda_workspace_place(&ask->shape, &ask->plan, ask->ways, 0, &unplaced, &m->workspace))
         return false;
     m->graphs = cuda_graphs_bytes(&ask->plan, ask->shape.layers);
     return checked_add(cuda_weights_total(&m->weights), m->workspace, &m->total) &&
            checked_add(m->total, m->graphs, &m->total) &&
            checked_add(m->total, m->reserve, &m->total);
+}
+
+static size_t arena_wish(const struct cuda_memory_ask *ask)
+{
+    return ask->arena_bytes ? ask->arena_bytes
+                            : (size_t)ask->plan.slots_max * adapter_bytes(&ask->shape);
 }
 
 /* Arena and pages from what the fixed parts leave; false: fewer than pages_min. */
@@ -71,7 +81,7 @@ static bool divide(const struct cuda_memory_ask *ask, int pages_min, struct cuda
     size_t room = ask->budget_bytes - m->total;
     m->arena = ask->arena_bytes;
     if (m->arena == 0) {
-        size_t want = (size_t)ask->plan.slots_max * adapter_bytes(&ask->shape);
+        size_t want = arena_wish(ask);
         size_t share = room / 4 * ARENA_QUARTERS, rest = room > need ? room - need : 0;
         m->arena = smaller(want, share > rest ? share : rest);
         size_t least = (size_t)pages_min * page;
@@ -89,6 +99,23 @@ static bool divide(const struct cuda_memory_ask *ask, int pages_min, struct cuda
     return true;
 }
 
+/* The whole plan, its embedding where it should be; false: fewer than pages_min. */
+static bool plan_all(const struct cuda_memory_ask *ask, int pages_min, struct cuda_memory *out,
+                     int *pages)
+{
+    struct cuda_memory m;
+    bool on_card = ask->embedding != EMBED_HOST && fixed_parts(ask, false, out) &&
+                   divide(ask, pages_min, out, pages);
+    bool whole = on_card && *pages == ask->plan.pages && out->arena >= arena_wish(ask);
+    bool small = cuda_weights_embed_bytes(&ask->shape) < ask->budget_bytes / EMBED_WORTH;
+    if (whole || ask->embedding == EMBED_CARD || (on_card && small))
+        return on_card;
+    if (!fixed_parts(ask, true, &m) || !divide(ask, pages_min, &m, pages))
+        return on_card;
+    *out = m;
+    return true;
+}
+
 static int pages_of(int tokens)
 {
     return (tokens + LIMIT_KV_PAGE_TOKENS - 1) / LIMIT_KV_PAGE_TOKENS;
@@ -102,7 +129,7 @@ static bool would_fit(struct cuda_memory_ask ask, int ctx, int seqs)
     ask.plan.seqs_max = seqs;
     ask.plan.outs_max = outs + seqs;
     ask.plan.pages = pages_of(ctx);
-    return fixed_parts(&ask, &m) && divide(&ask, pages_of(ctx), &m, &pages);
+    return plan_all(&ask, pages_of(ctx), &m, &pages);
 }
 
 static int halved(int value, int least)
@@ -175,11 +202,13 @@ enum status cuda_memory_divide(const struct cuda_memory_ask *ask, int pages_min,
                                struct cuda_memory *out, int *pages, struct err *e)
 {
     struct cuda_memory m;
-    if (!fixed_parts(ask, &m))
+    int count;
+    if (!fixed_parts(ask, ask->embedding != EMBED_CARD, &m))
         return err_set(e, STATUS_NO_MEMORY, "model", "The model's sizes do not fit into memory.");
     size_t least = m.total + ask->arena_bytes + (size_t)pages_min * page_bytes(ask);
-    if (!divide(ask, pages_min, &m, pages))
+    if (!plan_all(ask, pages_min, &m, &count))
         return too_small(ask, least, e);
     *out = m;
+    *pages = count;
     return STATUS_OK;
 }

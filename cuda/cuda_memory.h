@@ -3,7 +3,9 @@
  *   weights | KV pages | adapter arena | workspace | graphs | reserve
  *
  * Weights, workspace and graphs follow from model and options. What they leave of the budget is
- * shared by the arena and the pages, each up to what it can need. Pure: no CUDA, any thread.
+ * shared by the arena and the pages, each up to what it can need. Where that is not enough for
+ * both, and the embedding takes a good part of the card, it moves to the host (EMBED_AUTO): a step
+ * reads some KB of it, and its bits are the same there. Pure: no CUDA, any thread.
  */
 #ifndef CHORUS_CUDA_CUDA_MEMORY_H
 #define CHORUS_CUDA_CUDA_MEMORY_H
@@ -25,7 +27,10 @@ struct cuda_memory {
     size_t graphs;
     size_t reserve;
     size_t total; /* of all of these */
+    size_t host;  /* of the host's memory, pinned: the embedding, where it is not on the card */
 };
+
+enum cuda_embedding { EMBED_AUTO, EMBED_CARD, EMBED_HOST };
 
 /* What is asked for; plan.pages: wanted. */
 struct cuda_memory_ask {
@@ -33,6 +38,7 @@ struct cuda_memory_ask {
     struct backend_plan plan;
     struct cuda_formats formats;
     enum kv_type kv_type;
+    enum cuda_embedding embedding;
     struct cuda_ways ways;
     size_t arena_bytes; /* 0: as many rank-64 adapters on all linears as there are slots, bounded by
                            a share of what is left */

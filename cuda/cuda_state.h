@@ -75,6 +75,7 @@ struct cuda_backend {
     cudaStream_t stream; /* owned, like all below */
     cudaEvent_t finished;
     void *weights_mem;
+    void *embed_mem; /* pinned; NULL: the embedding is in weights_mem */
     void *kv_mem;
     void *arena_mem;
     void *work_mem;

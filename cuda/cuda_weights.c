@@ -51,7 +51,8 @@ static bool place(struct cuda_weights *w, uintptr_t base, struct cuda_weights_su
     const struct model_shape *s = &w->shape;
     struct cuda_carve c = {.base = base};
     struct cuda_layer unkept;
-    w->embed = cuda_carve(&c, (size_t)s->vocab, (size_t)s->hidden * sizeof *w->embed);
+    if (!w->host_embed)
+        w->embed = cuda_carve(&c, (size_t)s->vocab, (size_t)s->hidden * sizeof *w->embed);
     size_t embed_end = c.used;
     w->head = place_matrix(s, STACK_HEAD(s->layers), w->formats.head, &c);
     size_t head_end = c.used;
@@ -75,10 +76,16 @@ size_t cuda_weights_total(const struct cuda_weights_sum *s)
 }
 
 bool cuda_weights_bytes(const struct model_shape *s, struct cuda_formats f, int positions,
-                        struct cuda_weights_sum *out)
+                        bool host_embed, struct cuda_weights_sum *out)
 {
-    struct cuda_weights w = {.shape = *s, .formats = f, .positions = positions};
+    struct cuda_weights w = {
+        .shape = *s, .formats = f, .positions = positions, .host_embed = host_embed};
     return place(&w, 0, out);
+}
+
+size_t cuda_weights_embed_bytes(const struct model_shape *s)
+{
+    return (size_t)s->vocab * (size_t)s->hidden * sizeof(uint16_t);
 }
 
 const struct dev_matrix *cuda_weights_stack(const struct cuda_weights *w, int stack)
@@ -270,6 +277,10 @@ static enum status load_embed(struct loader *ld)
 {
     const struct tensor *t = &ld->m->embed;
     size_t total = tensor_count(t), slab = ld->stage->bytes / sizeof(uint16_t);
+    if (ld->w->host_embed) {
+        read_bf16(t, 0, total, ld->w->embed);
+        return STATUS_OK;
+    }
     for (size_t at = 0; at < total; at += slab) {
         size_t count = total - at < slab ? total - at : slab;
         void *host;
@@ -334,10 +345,14 @@ static size_t stage_bytes(const struct model *m)
 }
 
 enum status cuda_weights_load(struct cuda_weights *w, const struct model *m, struct cuda_formats f,
-                              int positions, void *base, cudaStream_t stream,
+                              int positions, void *base, void *host_embed, cudaStream_t stream,
                               const struct progress *progress, struct err *e)
 {
-    *w = (struct cuda_weights){.shape = m->shape, .formats = f, .positions = positions};
+    *w = (struct cuda_weights){.shape = m->shape,
+                               .formats = f,
+                               .positions = positions,
+                               .embed = host_embed,
+                               .host_embed = host_embed != NULL};
     arena_init(&w->host, SIZE_MAX);
     w->layers = arena_alloc(&w->host, (size_t)m->shape.layers, sizeof *w->layers);
     if (!w->layers)

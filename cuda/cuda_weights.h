@@ -3,7 +3,8 @@
  *
  * Linears are packed and, when asked, quantised on the device, while the file is read; the
  * embedding stays bf16, row by row, for the lookup, also where it is the head too: the head then
- * lies beside it in tiles. Norms, biases and RoPE tables are float32.
+ * lies beside it in tiles. It may lie in the host's memory instead, where kernels read it as well:
+ * a step reads one row a token of it. Norms, biases and RoPE tables are float32.
  */
 #ifndef CHORUS_CUDA_CUDA_WEIGHTS_H
 #define CHORUS_CUDA_CUDA_WEIGHTS_H
@@ -36,9 +37,10 @@ struct cuda_weights {
     int positions;             /* rows of the RoPE tables */
     struct cuda_layer *layers; /* host, [L] in `host` */
     struct dev_matrix head;    /* [V, M] */
-    uint16_t *embed;           /* bf16 [V, M] */
-    float *final_norm;         /* [PAD_K(M)] */
-    float *rope_cos;           /* [positions, D/2] */
+    uint16_t *embed;           /* bf16 [V, M]; the host may write it where host_embed */
+    bool host_embed;
+    float *final_norm; /* [PAD_K(M)] */
+    float *rope_cos;   /* [positions, D/2] */
     float *rope_sin;
     struct arena host;
 };
@@ -51,19 +53,23 @@ struct cuda_weights_sum {
     size_t rope; /* and the final norm */
 };
 
-/* Device bytes of a model in these formats; false when they do not fit into size_t. */
+/* Device bytes of a model in these formats, its embedding elsewhere with host_embed; false when
+ * they do not fit into size_t. */
 bool cuda_weights_bytes(const struct model_shape *s, struct cuda_formats f, int positions,
-                        struct cuda_weights_sum *out);
+                        bool host_embed, struct cuda_weights_sum *out);
+/* Bytes of the embedding. */
+size_t cuda_weights_embed_bytes(const struct model_shape *s);
 
 size_t cuda_weights_total(const struct cuda_weights_sum *s);
 
 /* Fills `base` (cuda_weights_bytes long) from the model's files through pinned buffers, in order of
- * `stream`; returns when all is on the device. STATUS_NO_MEMORY, STATUS_DEVICE_LOST. The host part
- * is freed by cuda_weights_deinit in every case. */
+ * `stream`, and host_embed, pinned, where that is not NULL; returns when all is on the device.
+ * STATUS_NO_MEMORY, STATUS_DEVICE_LOST. The host part is freed by cuda_weights_deinit in every
+ * case. */
 WARN_UNUSED enum status cuda_weights_load(struct cuda_weights *w, const struct model *m,
                                           struct cuda_formats f, int positions, void *base,
-                                          cudaStream_t stream, const struct progress *progress,
-                                          struct err *e);
+                                          void *host_embed, cudaStream_t stream,
+                                          const struct progress *progress, struct err *e);
 void cuda_weights_deinit(struct cuda_weights *w);
 
 /* The matrix of a stack (STACK_OF or STACK_HEAD). */

@@ -18,6 +18,22 @@
 #define COLUMNS (THREADS * QUAD)
 #define ALL     0xffffffffu
 
+/* Four columns of a row of the embedding, in one load where rows are aligned for that: it may come
+ * from the host's memory. */
+PTX_INLINE void load_row(const uint16_t *e, int hidden, int column, float y[QUAD])
+{
+    if (hidden % QUAD == 0) {
+        uint2 w = column < hidden ? *(const uint2 *)(e + column) : make_uint2(0, 0);
+        y[0] = __uint_as_float(w.x << 16);
+        y[1] = __uint_as_float(w.x & 0xffff0000u);
+        y[2] = __uint_as_float(w.y << 16);
+        y[3] = __uint_as_float(w.y & 0xffff0000u);
+        return;
+    }
+    for (int i = 0; i < QUAD; i++)
+        y[i] = column + i < hidden ? __uint_as_float((uint32_t)e[column + i] << 16) : 0.0f;
+}
+
 /* Finds the row's piece of each round; -1: none. All threads. */
 PTX_INLINE void find_pieces(const struct embed_args &a, const struct step_dev &step, int row,
                             int *found)
@@ -112,8 +128,7 @@ __global__ void __launch_bounds__(THREADS) k_embed(struct embed_args a, struct s
         token = __ldcg(&a.drawn[-1 - token]);
     const uint16_t *e = (const uint16_t *)a.embed + (size_t)token * (size_t)a.hidden;
     float y[QUAD];
-    for (int i = 0; i < QUAD; i++)
-        y[i] = column + i < a.hidden ? __uint_as_float((uint32_t)e[column + i] << 16) : 0.0f;
+    load_row(e, a.hidden, column, y);
     if (a.table && __ldcg(&step.head->pieces[VIEW_ROWS].count) > 0) {
         find_pieces(a, step, row, found);
         add_adapters(a, step, token, column, found, y);

@@ -47,6 +47,7 @@ struct backend_options {
     const char *quant;      /* card: "auto" (NULL too), "none", "int8", "int4" */
     const char *head_quant; /* card: "auto" (NULL too), "none", "int8" */
     const char *kv_type;    /* kv_type.h; the CPU keeps floats, rounded alike for "int8" */
+    const char *embedding;  /* card: of tokens; "auto" (NULL too), "card", "host" */
     double memory_share;    /* card: of its free memory; 0 = 0.9 */
     size_t memory_bytes;    /* card: instead of a share; 0 = none */
     size_t arena_bytes;     /* card: for adapters; 0 = from the slots and what is free */

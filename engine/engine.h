@@ -27,6 +27,7 @@ struct engine_options {
     int device;              /* card: its number */
     const char *quant;       /* card: "auto" (NULL too), "none", "int8", "int4" */
     const char *head_quant;  /* card: "auto" (NULL too), "none", "int8" */
+    const char *embedding;   /* card: of tokens, where; "auto" (NULL too), "card", "host" */
     const char *kv_type;     /* keys and values: "bf16" (NULL too), "int8" */
     double gpu_memory_share; /* card: of its free memory; 0: 0.9 */
     size_t gpu_memory_bytes; /* card: instead of a share; 0: none */

@@ -131,6 +131,7 @@ static enum status open_backend(const struct engine_options *opt, struct backend
         .quant = opt->quant,
         .head_quant = opt->head_quant,
         .kv_type = opt->kv_type,
+        .embedding = opt->embedding,
         .memory_share = opt->gpu_memory_share,
         .memory_bytes = opt->gpu_memory_bytes,
         .arena_bytes = opt->lora_arena_bytes,

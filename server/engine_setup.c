@@ -169,6 +169,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .quant = o->quant,
         .head_quant = o->head_quant,
         .kv_type = o->kv_cache_type,
+        .embedding = o->token_embedding,
         .plain_launches = o->plain_launches,
         .deterministic = o->deterministic,
         .ctx_max = (int)o->ctx,

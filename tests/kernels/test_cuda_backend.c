@@ -537,11 +537,12 @@ static void shuffle(int *order, struct fixture_rng *r)
     }
 }
 
-static void check_equality(enum model_arch arch, const char *quant)
+/* Plain launches go with an embedding in the host's memory, dependent ones with one on the card. */
+static void check_equality(enum model_arch arch, const char *quant, const char *kv_type)
 {
     static const int chunks[] = {1 << 20, 5, 17};
     struct world w = make_world(arch, DTYPE_BF16);
-    struct backend_options alone = {.quant = quant, .deterministic = true};
+    struct backend_options alone = {.quant = quant, .kv_type = kv_type, .deterministic = true};
     struct drive d = open_cuda(w.model, &alone);
     struct drive_seq want[SEQS];
     struct fixture_rng r = {9};
@@ -554,8 +555,11 @@ static void check_equality(enum model_arch arch, const char *quant)
         check_company(&w, &d, want, 1 + fixture_below(&r, 20), &i, 1, "alone, in chunks");
     drive_close(&d);
     for (int plain = 0; plain < 2; plain++) {
-        struct backend_options opt = {
-            .quant = quant, .plain_launches = plain, .deterministic = true};
+        struct backend_options opt = {.quant = quant,
+                                      .kv_type = kv_type,
+                                      .embedding = plain ? "host" : "card",
+                                      .plain_launches = plain,
+                                      .deterministic = true};
         d = open_cuda(w.model, &opt);
         load_adapters(&w, &d);
         for (size_t c = (size_t)plain; c < sizeof chunks / sizeof *chunks; c += 2) {
@@ -573,24 +577,29 @@ static void check_equality(enum model_arch arch, const char *quant)
 static void test_cuda_backend_equality_llama(void **state)
 {
     (void)state;
-    check_equality(ARCH_LLAMA, "int4");
+    check_equality(ARCH_LLAMA, "int4", "bf16");
 }
 
 static void test_cuda_backend_equality_mistral(void **state)
 {
     (void)state;
-    check_equality(ARCH_MISTRAL, "none");
+    check_equality(ARCH_MISTRAL, "none", NULL);
+}
+
+static void test_cuda_backend_equality_int8_kv(void **state)
+{
+    (void)state;
+    check_equality(ARCH_QWEN3, "none", "int8");
 }
 
 /* Contexts beyond one attention chunk. */
-static void test_cuda_backend_long_context(void **state)
+static void check_long_context(const char *kv_type)
 {
-    (void)state;
     struct world w = make_world(ARCH_LLAMA, DTYPE_BF16);
     static int32_t ids[400];
     for (int i = 0; i < 400; i++)
         ids[i] = i * 17 % w.model->shape.vocab;
-    struct backend_options opt = {.quant = "int8", .deterministic = true};
+    struct backend_options opt = {.quant = "int8", .kv_type = kv_type, .deterministic = true};
     struct drive d = open_cuda(w.model, &opt);
     struct drive_seq a = drive_seq_of(ids, 380, 4), c[3];
     a.keep_logits = true;
@@ -605,6 +614,13 @@ static void test_cuda_backend_long_context(void **state)
     drive_free(&a, 1);
     drive_free(c, 3);
     free_world(&w);
+}
+
+static void test_cuda_backend_long_context(void **state)
+{
+    (void)state;
+    check_long_context("bf16");
+    check_long_context("int8");
 }
 
 /* A step is launched before the one in front of it is finished; its token is named by the output
@@ -835,6 +851,7 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_states),
         cmocka_unit_test(test_cuda_backend_equality_llama),
         cmocka_unit_test(test_cuda_backend_equality_mistral),
+        cmocka_unit_test(test_cuda_backend_equality_int8_kv),
         cmocka_unit_test(test_cuda_backend_long_context),
         cmocka_unit_test(test_cuda_backend_follows),
         cmocka_unit_test(test_cuda_backend_masks),

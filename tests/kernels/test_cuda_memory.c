@@ -74,7 +74,83 @@ static void test_cuda_memory_8_gb(void **state)
     /* PERFORMANCE: 1,453 MB of int4 layers, 394 MB of int8 head, 788 MB of embedding. */
     assert_in_range(m.weights.layers / 1000000, 1450, 1470);
     assert_in_range(m.weights.head / 1000000, 394, 396);
-    assert_in_range(m.weights.embed / 1000000, 787, 789);
+    assert_in_range((m.weights.embed + m.host) / 1000000, 787, 789);
+}
+
+/* 32 adapters of rank 64 on q, k and v: each has 25.69 million values in 16 bits, 49 MiB, in whole
+ * tiles. */
+#define QKV_ARENA ((size_t)32 * 49 << 20)
+/* On all seven linears: 97.26 million values, 186 MiB. */
+#define SEVEN_BYTES ((size_t)186 << 20)
+/* What a driver leaves of 8 GB. */
+#define CARD_8_GB 7.6
+
+/* The same card with nothing else on it: 16 sequences of 4096 tokens each, all at once, beside 32
+ * adapters, with bytes for keys and values. As `chorus serve --quant int4 --kv-cache-type int8
+ * --ctx 4096 --max-seqs 16 --kv-pages 4096 --lora-arena 1568MiB --gpu-memory 7782MiB` asks for, and
+ * prints, on any card. */
+static void test_cuda_memory_8_gb_whole(void **state)
+{
+    (void)state;
+    /* The server keeps one seat more for other clients. */
+    struct cuda_memory_ask ask = ask_3b(WEIGHT_INT4, WEIGHT_INT8, 4096, 17, CARD_8_GB);
+    struct cuda_memory m;
+    struct err e = {0};
+    int pages = 0;
+    ask.plan.rows_max = 512;
+    ask.ways = (struct cuda_ways){.library = true, .pieces = true};
+    ask.arena_bytes = QKV_ARENA;
+    ask.kv_type = KV_INT8;
+    ask.plan.pages = 16 * 4096 / 16;
+    if (cuda_memory_divide(&ask, 16 * 4096 / 16, &m, &pages, &e) != STATUS_OK)
+        fail_msg("%s", e.msg);
+    print("3B int4, 8 GB, 32 adapters, int8 keys and values", &m, pages);
+    assert_int_equal(pages * 16, 16 * 4096);
+    assert_true(m.total <= ask.budget_bytes);
+    assert_int_equal(m.total, sum_of(&m));
+    /* 28 layers, 8 heads, k and v: 128 bytes and a scale of 2. The embedding's 788 MB are on the
+     * host. */
+    assert_int_equal(m.kv, (size_t)65536 * 28 * 8 * 2 * 130);
+    assert_int_equal(m.weights.embed, 0);
+    assert_in_range(m.host / 1000000, 787, 789);
+    printf("figure: %.2f GiB of %.2f; with adapters on all seven linears %zu fit, and 32 make it "
+           "%.2f GiB\n",
+           (double)m.total / (double)GIB, CARD_8_GB,
+           (ask.budget_bytes - m.total + m.arena) / SEVEN_BYTES,
+           (double)(m.total - m.arena + 32 * SEVEN_BYTES) / (double)GIB);
+    /* In bf16 they do not. */
+    ask.kv_type = KV_BF16;
+    assert_int_equal(cuda_memory_divide(&ask, 16 * 4096 / 16, &m, &pages, &e), STATUS_NO_MEMORY);
+}
+
+/* The embedding leaves the card where that makes room that is needed, and only there. */
+static void test_cuda_memory_embedding(void **state)
+{
+    (void)state;
+    static const struct {
+        double gib;
+        enum cuda_embedding where;
+        bool host;
+    } cases[] = {
+        {75, EMBED_AUTO, false},  {75, EMBED_HOST, true},  {7.6, EMBED_AUTO, true},
+        {7.6, EMBED_CARD, false}, {20, EMBED_AUTO, false},
+    };
+    size_t kv[2] = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cuda_memory_ask ask = ask_3b(WEIGHT_INT4, WEIGHT_INT8, 8192, 32, cases[i].gib);
+        struct cuda_memory m;
+        struct err e = {0};
+        int pages;
+        ask.embedding = cases[i].where;
+        assert_int_equal(cuda_memory_divide(&ask, 512, &m, &pages, &e), STATUS_OK);
+        assert_int_equal(m.host > 0, cases[i].host);
+        assert_int_equal(m.weights.embed > 0, !cases[i].host);
+        assert_int_equal(m.total, sum_of(&m));
+        assert_true(m.total <= ask.budget_bytes);
+        if (cases[i].gib < 8)
+            kv[cases[i].host] = m.kv + m.arena;
+    }
+    assert_in_range(kv[1] - kv[0], 780000000, 800000000);
 }
 
 static void test_cuda_memory_shares(void **state)
@@ -112,8 +188,11 @@ static void test_cuda_memory_too_small(void **state)
         double gib;
         const char *says;
     } cases[] = {
-        {WEIGHT_INT4, 3.5, "--ctx 4096 --max-seqs 16 would"},
-        {WEIGHT_BF16, 5.5, "--quant int4 --ctx 16384 --max-seqs 16 would"},
+        {WEIGHT_INT4, 2.75, "--ctx 4096 --max-seqs 16 would fit, and with --kv-cache-type int8"},
+        {WEIGHT_INT4, 3.5,
+         "--ctx 8192 --max-seqs 16 would fit, and with --kv-cache-type int8 "
+         "--ctx 16384 --max-seqs 16."},
+        {WEIGHT_BF16, 5.0, "--quant int4 --ctx 16384 --max-seqs 16 would"},
         {WEIGHT_INT4, 1.5, "too small for this model"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -132,8 +211,8 @@ static void test_cuda_memory_too_small(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuda_memory_8_gb),
-        cmocka_unit_test(test_cuda_memory_shares),
+        cmocka_unit_test(test_cuda_memory_8_gb),      cmocka_unit_test(test_cuda_memory_8_gb_whole),
+        cmocka_unit_test(test_cuda_memory_embedding), cmocka_unit_test(test_cuda_memory_shares),
         cmocka_unit_test(test_cuda_memory_too_small),
     };
     return cmocka_run_group_tests_name("cuda_memory", tests, NULL, NULL);
