@@ -69,6 +69,8 @@ static void choose_adapters(const struct lanes_setup *s, struct lanes_rng *r, in
         q->weights[1] = 0.4f;
         q->adapter_count = 2;
     }
+    if (i % 3 == 2)
+        q->from[q->adapter_count - 1] = lanes_below(r, q->prompt_count);
 }
 
 static void choose_sampling(const struct lanes_setup *s, struct lanes_rng *r, int i,
@@ -231,7 +233,6 @@ static bool add_part(struct run *u, int i, int *rows_left, int *outs_left)
         .rows = rows,
         .pages = q->pages,
         .page_count = q->page_count,
-        .adapter_count = q->adapter_count,
         .score_from = q->score ? 1 : q->prompt_count,
         .params = &q->params,
         .banned = q->banned,
@@ -239,6 +240,9 @@ static bool add_part(struct run *u, int i, int *rows_left, int *outs_left)
     };
     memcpy(p->slots, q->slots, sizeof p->slots);
     memcpy(p->weights, q->weights, sizeof p->weights);
+    memcpy(p->from, q->from, sizeof p->from);
+    while (p->adapter_count < q->adapter_count && q->from[p->adapter_count] < q->computed + rows)
+        p->adapter_count++;
     u->part_seq[u->part_count++] = i;
     *rows_left -= rows;
     *outs_left -= rows;

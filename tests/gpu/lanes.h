@@ -1,9 +1,9 @@
 /* lanes: several backends driven through the same steps, for comparing them row by row.
  *
  * A run is a seeded mix of sequences: prompts cut into random chunks, decode rows between them,
- * the base, single adapters and blends side by side, pages taken from a shuffled free list and used
- * again after others. Lane 0 leads: its tokens go on in every lane, so that a difference never
- * grows by taking another path. One thread.
+ * the base, single adapters and blends side by side, some that begin to act within a prompt, pages
+ * taken from a shuffled free list and used again after others. Lane 0 leads: its tokens go on in
+ * every lane, so that a difference never grows by taking another path. One thread.
  */
 #ifndef CHORUS_TESTS_GPU_LANES_H
 #define CHORUS_TESTS_GPU_LANES_H
@@ -39,7 +39,8 @@ struct lanes_seq {
     int adapter_count;
     int32_t slots[LIMIT_ADAPTERS_PER_REQUEST];
     float weights[LIMIT_ADAPTERS_PER_REQUEST];
-    bool score; /* every prompt row is an output row */
+    int32_t from[LIMIT_ADAPTERS_PER_REQUEST]; /* first token each acts on, ascending */
+    bool score;                               /* every prompt row is an output row */
     struct sample_params params;
     struct logit_bias bias[4];
     int32_t banned[2];

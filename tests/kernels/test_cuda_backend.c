@@ -151,19 +151,20 @@ static void make_seqs(const struct world *w, struct drive_seq *s)
         int count;
         int slot[3];
         float weight[3];
+        int from[3]; /* first token each acts on */
     } uses[SEQS] = {
-        {0, {0}, {0}},
-        {0, {0}, {0}},
-        {1, {0}, {1.0f}},
-        {1, {0}, {1.0f}},
-        {1, {1}, {1.0f}},
-        {1, {2}, {1.0f}},
-        {1, {2}, {-0.5f}},
-        {1, {3}, {1.0f}},
-        {1, {5}, {0.7f}},
-        {2, {1, 0}, {0.6f, 0.4f}},
-        {3, {2, 3, 5}, {0.3f, 0.9f, -0.2f}},
-        {3, {3, 2, 4}, {0.9f, 0.3f, 1.0f}},
+        {0, {0}, {0}, {0}},
+        {0, {0}, {0}, {0}},
+        {1, {0}, {1.0f}, {0}},
+        {1, {0}, {1.0f}, {7}},
+        {1, {1}, {1.0f}, {0}},
+        {1, {2}, {1.0f}, {0}},
+        {1, {2}, {-0.5f}, {21}},
+        {1, {3}, {1.0f}, {0}},
+        {1, {5}, {0.7f}, {16}},
+        {2, {1, 0}, {0.6f, 0.4f}, {0, 11}},
+        {3, {2, 3, 5}, {0.3f, 0.9f, -0.2f}, {0}},
+        {3, {3, 2, 4}, {0.9f, 0.3f, 1.0f}, {2, 2, 13}},
     };
     for (int i = 0; i < SEQS; i++) {
         int length = i == 0 ? 1 : i == 3 ? 16 : i == 5 ? 33 : PROMPT - 3 * i;
@@ -172,6 +173,7 @@ static void make_seqs(const struct world *w, struct drive_seq *s)
         s[i].adapter_count = uses[i].count;
         memcpy(s[i].slot, uses[i].slot, sizeof uses[i].slot);
         memcpy(s[i].weight, uses[i].weight, sizeof uses[i].weight);
+        memcpy(s[i].from, uses[i].from, sizeof uses[i].from);
     }
 }
 
@@ -333,17 +335,20 @@ static void test_cuda_backend_many_int4(void **state)
     check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8, false);
 }
 
-/* Long runs of rows with one adapter beside the base, a blend, one with DoRA and a short one. */
+/* Long runs of rows with one adapter beside the base, a blend, one with DoRA and a short one; in
+ * some sequences the adapters begin to act somewhere within the rows. */
 static const struct {
     int count; /* sequences */
     int adapters;
     int slot[2];
     float weight[2];
+    int from[2];
 } run_uses[] = {
-    {1, 0, {0}, {0}}, {4, 1, {0}, {1.0f}}, {5, 1, {1}, {-0.7f}},         {1, 1, {4}, {1.0f}},
-    {2, 0, {0}, {0}}, {4, 1, {2}, {1.0f}}, {1, 2, {1, 0}, {0.6f, 0.4f}},
+    {1, 0, {0}, {0}, {0}},    {4, 1, {0}, {1.0f}, {0}}, {5, 1, {1}, {-0.7f}, {0}},
+    {1, 1, {4}, {1.0f}, {0}}, {2, 0, {0}, {0}, {0}},    {4, 1, {2}, {1.0f}, {0}},
+    {1, 1, {0}, {1.0f}, {5}}, {1, 1, {1}, {1.0f}, {9}}, {1, 2, {1, 0}, {0.6f, 0.4f}, {0, 12}},
 };
-#define RUN_SEQS 18
+#define RUN_SEQS 20
 
 static void make_runs(const struct world *w, struct drive_seq *s)
 {
@@ -355,6 +360,7 @@ static void make_runs(const struct world *w, struct drive_seq *s)
             s[at].adapter_count = run_uses[i].adapters;
             memcpy(s[at].slot, run_uses[i].slot, sizeof run_uses[i].slot);
             memcpy(s[at].weight, run_uses[i].weight, sizeof run_uses[i].weight);
+            memcpy(s[at].from, run_uses[i].from, sizeof run_uses[i].from);
             at++;
         }
     assert_int_equal(at, RUN_SEQS);

@@ -120,20 +120,26 @@ static void pack_out(struct packer *k, struct drive_seq *s, int row, int forced)
     k->out_seq[b->out_count++] = s;
 }
 
+/* The sequence's adapters are added to the segments of the one before it where they are the same
+ * and act on all rows of both. */
 static void pack_segments(struct packer *k, struct drive_seq *s, int rows)
 {
     struct batch *b = &k->batch;
     int n = s->adapter_count;
-    if (b->seqs > 0 && n > 0 && same_adapters(k->seq[b->seqs - 1], s)) {
+    const struct drive_seq *before = b->seqs > 0 ? k->seq[b->seqs - 1] : NULL;
+    if (before && n > 0 && same_adapters(before, s) && s->from[n - 1] == 0 &&
+        before->from[n - 1] == 0) {
         for (int i = b->segment_count - n; i < b->segment_count; i++)
             b->segments[i].row_end += rows;
         return;
     }
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && s->from[i] < s->cached + rows; i++) {
+        int first = s->from[i] > s->cached ? s->from[i] - s->cached : 0;
         b->segments[b->segment_count++] = (struct batch_segment){.slot = s->slot[i],
                                                                  .weight = s->weight[i],
-                                                                 .row_begin = b->rows,
+                                                                 .row_begin = b->rows + first,
                                                                  .row_end = b->rows + rows};
+    }
 }
 
 /* Adds the sequence's next rows, as far as the batch has room. */

@@ -13,6 +13,7 @@ struct drive_seq {
     int adapter_count;
     int slot[LIMIT_ADAPTERS_PER_REQUEST];
     float weight[LIMIT_ADAPTERS_PER_REQUEST];
+    int from[LIMIT_ADAPTERS_PER_REQUEST]; /* first token each acts on, ascending */
     struct sample_params params;
     bool keep_logits; /* of every sampled token */
     bool score;       /* an output row for every prompt position, logits kept */
