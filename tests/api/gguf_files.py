@@ -54,9 +54,11 @@ def tensors_of(peft, model, wide):
     return out
 
 
-def write_gguf(path, tensors, alpha, arch="llama"):
+def write_gguf(path, tensors, alpha, arch="llama", invocation=None):
     keys = [text("general.architecture") + struct.pack("<I", 8) + text(arch), text("general.type") + struct.pack("<I", 8) + text("adapter"),
             text("adapter.type") + struct.pack("<I", 8) + text("lora"), text("adapter.lora.alpha") + struct.pack("<If", 6, alpha)]
+    if invocation:
+        keys.append(text("adapter.alora.invocation_tokens") + struct.pack(f"<IIQ{len(invocation)}I", 9, 4, len(invocation), *invocation))
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join(keys)
     body = b""
     for name, (dtype, dims, data) in tensors.items():
@@ -72,4 +74,4 @@ def convert(peft_dir, model, path, wide=False, arch="llama", change=None):
     tensors = tensors_of(peft, model, wide)
     if change:
         change(tensors)
-    return write_gguf(path, tensors, config["lora_alpha"], arch)
+    return write_gguf(path, tensors, config["lora_alpha"], arch, config.get("alora_invocation_tokens"))

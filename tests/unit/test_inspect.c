@@ -51,6 +51,10 @@ static void test_inspect_reports(void **state)
          NULL,
          STATUS_OK,
          {"against no base model", "8,704 bytes  DoRA\n"}},
+        {GOLDEN_DIR "/alora/adapters/villain-word",
+         NULL,
+         STATUS_OK,
+         {"activated  from the last of these tokens on: "}},
         {GOLDEN_DIR "/mistral/adapters/embed-r4",
          GOLDEN_DIR "/mistral/model",
          STATUS_OK,
@@ -125,6 +129,8 @@ static void test_inspect_json(void **state)
          "\"targeted_without_tensors\":[]}"},
         {GOLDEN_DIR "/mistral/adapters/head-r8", NULL,
          "{\"checked_against\":null,\"same_base_name\":null,\"targeted_without_tensors\":[]}"},
+        {GOLDEN_DIR "/alora/adapters/elf-turn", NULL, "{\"alora_invocation_tokens\":[4]}"},
+        {GOLDEN_DIR "/alora/adapters/elf", NULL, "{\"alora_invocation_tokens\":null}"},
         {GOLDEN_DIR "/bad/wrong-shape-b", LLAMA, "{\"kind\":\"adapter\",\"ok\":false}"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
