@@ -202,6 +202,13 @@ test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
 	@build/venv/bin/python scripts/run_tests.py $(ARGS)
 
+release-test: test-deps ## the same with the figures of a release: hours (CHORUS_RELEASE=1, every fuzz target 10 million runs, every planted fault)
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins
+	@$(MAKE) --no-print-directory -j$$(nproc) asan-bins fuzz-bins
+	@CHORUS_RELEASE=1 build/venv/bin/python scripts/run_tests.py --only unit --only emu --only api --only fuzz --fuzz-seed 0 --fuzz-runs $${RUNS:-10000000} $(ARGS)
+	@build/venv/bin/python scripts/run_tests.py --only asan $(ARGS)
+	@$(MAKE) --no-print-directory tsan mutants
+
 unit-bins: $(UNIT_BIN) $(BUILD)/tests/api/fake_server $(BUILD)/tests/grammar/grammar_check $(EMU_BIN) $(EMU_GPU)
 
 unit: unit-bins ## C unit tests, simulations, goldens and the kernels on the emulator
@@ -294,5 +301,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -21,6 +21,11 @@ VOICES = ["image-prompt", "marketing", "summary", "villain", "wood-elf"]
 SLOW = 5 if "asan" in BUILD.name else 1  # a sanitizer build gets more time
 
 
+def figure(landing, release):
+    """How much a test does: at every landing, or before a release (make release-test)."""
+    return release if os.environ.get("CHORUS_RELEASE") == "1" else landing
+
+
 class Server:
     def __init__(self, command, port_of, log_path):
         self.log_path = log_path

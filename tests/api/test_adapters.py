@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import DEMO, ROOT, SLOW, VOICES, events, joined, start_real
+from conftest import DEMO, ROOT, SLOW, VOICES, events, figure, joined, start_real
 
 ADAPTERS = DEMO / "adapters"
 ASK = [{"role": "user", "content": "Tell me a story about a lantern."}]
@@ -174,7 +174,7 @@ def test_hostile_names_and_paths(live):
         (live.folder / f).unlink()
     shutil.rmtree(live.folder / "fifo-dir")
     shutil.rmtree(live.folder / "link-file")
-    print(f"ADP-4: {len(NAMES)} names, {len(PATHS)} paths, 3 routes")
+    print(f"figure: ADP-4 {len(NAMES)} names, {len(PATHS)} paths, 3 routes")
 
 
 # ---- adapters that do not bind ----
@@ -250,7 +250,7 @@ def test_what_does_not_bind_is_refused(live):
         shutil.rmtree(path)
     assert names(live) == before
     assert len(messages) >= 40
-    print(f"ISO-5/ADP-3: 40 tensors and {refused} fields refused, {len(messages)} different reasons")
+    print(f"figure: ISO-5/ADP-3 40 tensors and {refused} fields refused, {len(messages)} different reasons")
 
 
 # ---- the dialects of others ----
@@ -374,7 +374,7 @@ def test_folder_and_clients(live):
 
 def test_unload_under_streams(live):
     """ADP-5: 8 streams on an adapter that is removed and put back; none breaks off, none sees another voice."""
-    cycles = 200
+    cycles = figure(200, 1000)
     assert live.post("/v1/adapters", {"name": "busy", "path": "villain"})[0] == 200
     body = {"model": "busy", "messages": ASK, "max_tokens": 30, "temperature": 0, "ignore_eos": True}
     wanted = live.post("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
@@ -415,7 +415,7 @@ def test_unload_under_streams(live):
     wait_for(lambda: all(a["users"] == 0 for a in live.get("/v1/adapters")[1]["data"]))
     assert live.metric("chorus_kv_pages_used") == 0
     assert delete(live, "busy")[0] == 200
-    print(f"ADP-5: {cycles} cycles, {counts['whole']} whole streams, {counts['missing']} times no such adapter, {drained} removals that outlived their deadline")
+    print(f"figure: ADP-5 {cycles} cycles, {counts['whole']} whole streams, {counts['missing']} times no such adapter, {drained} removals that outlived their deadline")
 
 
 def test_streams_do_not_feel_others_come_and_go(live):
@@ -426,14 +426,13 @@ def test_streams_do_not_feel_others_come_and_go(live):
     running.set()
 
     def talk(v):
-        for _ in range(50):
-            if running.is_set():
-                heard.setdefault(v, []).append(joined(live.stream("/v1/chat/completions", {**body, "model": v}, timeout=60)[1]))
+        while running.is_set():
+            heard.setdefault(v, []).append(joined(live.stream("/v1/chat/completions", {**body, "model": v}, timeout=60)[1]))
 
     threads = [threading.Thread(target=talk, args=(v,)) for v in quiet]
     for t in threads:
         t.start()
-    cycles, rss = 500, []
+    cycles, rss = figure(500, 5000), []
     for i in range(cycles):
         name = f"passing{i % 3}"
         assert live.post("/v1/adapters", {"name": name, "path": VOICES[i % len(VOICES)]})[0] == 200
@@ -454,7 +453,7 @@ def test_streams_do_not_feel_others_come_and_go(live):
     wait_for(lambda: sorted(a["name"] for a in live.get("/v1/adapters")[1]["data"]) == sorted(names(live)))
     if SLOW == 1:
         assert rss[1] - rss[0] <= 6 << 20, rss  # some adapters are loaded at either moment; each has about 1 MiB
-    print(f"ISO-4: {answers} answers of 400 tokens equal over {cycles} loads; RssAnon {(rss[1] - rss[0]) / 1024:.0f} KiB more after two thirds of them")
+    print(f"figure: ISO-4 {answers} answers of 400 tokens equal over {cycles} loads; RssAnon {(rss[1] - rss[0]) / 1024:.0f} KiB more after two thirds of them")
 
 
 def test_changes_are_linearisable(live):
@@ -510,7 +509,7 @@ def test_changes_are_linearisable(live):
     for name in names(live):
         if name.startswith("lin"):
             assert delete(live, name)[0] == 200
-    print(f"ADP-7: {len(log)} operations of 16 clients, {asked} answers, each of one moment")
+    print(f"figure: ADP-7 {len(log)} operations of 16 clients, {asked} answers, each of one moment")
 
 
 def test_removal_that_ends_its_users(live):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, joined, events, parse_answers, read_all
+from conftest import SLOW, figure, joined, events, parse_answers, read_all
 from test_framing import first_answer
 
 LONG = {"messages": [{"role": "user", "content": "@long text that goes on "}], "max_tokens": 4000}
@@ -122,8 +122,8 @@ def test_leaving_at_every_nth_byte_of_the_stream(fake, how):
         c.sendall(request({**body}))
         c.settimeout(1)
         whole = read_all(c)
-    length = len(whole)
-    for n in range(1, length, 8):
+    length, places = len(whole), range(1, len(whole), figure(8, 1))
+    for n in places:
         c = s.connect()
         c.sendall(request(body))
         got = b""
@@ -135,7 +135,7 @@ def test_leaving_at_every_nth_byte_of_the_stream(fake, how):
     s.wait_metric("chorus_connections", 1)
     assert baseline(s) == IDLE
     assert s.chat("hello")["choices"][0]["message"]["content"] == "hello"
-    print(f"figure: {how} at every 8th of {length} bytes of a stream: all {len(range(1, length, 8))} back to idle")
+    print(f"figure: CAN-2 {how} at {len(places)} of {length} bytes of a stream: all back to idle")
 
 
 def test_survivor_of_eight_streams(fake):

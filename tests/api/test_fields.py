@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, joined
+from conftest import SLOW, figure, joined
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -193,7 +193,7 @@ def test_mutated_requests(fake):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     rng = random.Random(20240611)
     counts = {}
-    for i in range(2000):
+    for i in range(figure(2000, 100000)):
         data = bytearray(head % len(rich) + rich if i % 2 else rich)
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(data))

@@ -1,5 +1,6 @@
 """The server's own life: starting, bad starts, stalls, draining, signals."""
 import json
+import random
 import resource
 import signal
 import socket
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, DEMO, ROOT, SLOW, events, joined, parse_answers, read_all, start_real
+from conftest import BUILD, DEMO, ROOT, SLOW, events, figure, joined, parse_answers, read_all, start_real
 from test_cancel import request
 
 CHAT = "/v1/chat/completions"
@@ -238,13 +239,49 @@ def test_links_stay_in_the_adapter_directory(tmp_path):
 
 
 def test_kill_and_restart(tmp_path):
-    for i in range(3):
-        s = start_real(tmp_path, "--model", str(DEMO), name=f"r{i}")
+    """LIFE-1: killed at random moments while it talks and clients register and remove adapters. Each life knows what was answered in
+    the one before; what was asked and not answered was done or not."""
+    rng, lives = random.Random(4), figure(50, 1000)
+    voices = ("villain", "summary", "wood-elf")
+    sure, asked, kept = {}, [], 0  # name -> voice; what was sent and not answered
+    sha = {}
+
+    def change(s):
+        while True:
+            name, voice = f"v{rng.randrange(4)}", rng.choice((*voices, None))
+            asked[:] = [(name, voice)]
+            try:
+                if voice:
+                    status, made = s.post("/v1/adapters", {"name": name, "path": voice})
+                    sha[made["sha256"]] = voice
+                else:
+                    status = s.request("DELETE", f"/v1/adapters/{name}")[0]
+            except (OSError, AssertionError, ValueError):
+                return
+            assert status == 200 or (voice is None and status == 404), (name, voice, status)
+            sure[name] = voice
+            asked.clear()
+
+    for _ in range(lives):
+        s = start_real(tmp_path, "--model", str(DEMO), "--adapter-root", str(DEMO / "adapters"), "--kv-pages", "128", "--state-dir", str(tmp_path / "state"))
+        have = {a["name"]: sha.get(a["sha256"], "?") for a in s.get("/v1/adapters")[1]["data"]}
+        for name in {*sure, *have, *(n for n, _ in asked)}:
+            maybe = [v for n, v in asked if n == name]
+            assert have.get(name) in (sure.get(name), *maybe) or have[name] == "?" and maybe and maybe[0], (name, have, sure, asked)
+            sure[name] = maybe[0] if name in have and have[name] == "?" else have.get(name)
+        kept += len(have)
+        asked.clear()
         c = open_stream(s, "Tell me a story", ignore_eos=True, max_tokens=1500)
-        c.recv(10)
+        changer = threading.Thread(target=change, args=(s,))
+        changer.start()
+        time.sleep(rng.random() * 0.08)
         s.process.kill()
         s.process.wait()
+        changer.join()
+        c.close()
         s.stop()
+    print(f"figure: LIFE-1 {lives} lives ended at random moments, {kept} adapters found again, none lost, none doubled")
+    assert kept > lives
     s = start_real(tmp_path, "--model", str(DEMO), name="last")
     assert s.chat("Tell me a story", max_tokens=5)["usage"]["completion_tokens"] == 5
     assert s.stop() == 0

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, VOICES, joined, parse_answers, read_all
+from conftest import SLOW, VOICES, figure, joined, parse_answers, read_all
 from test_cancel import request
 
 CHAT = "/v1/chat/completions"
@@ -75,9 +75,9 @@ def test_whole_equals_stream_in_a_crowd(server):
 
 
 def test_health_stays_quick_under_load(fake):
+    """LOAD-1: before a release for minutes."""
     s = fake(step_us=1000, seqs=64, queue=256)
-    stop = threading.Event()
-    times = []
+    count, stop, times = figure(400, 100000), threading.Event(), []
 
     def watch():
         while not stop.is_set():
@@ -91,10 +91,10 @@ def test_health_stays_quick_under_load(fake):
     text = "the quick brown fox jumps over the lazy dog"
     with concurrent.futures.ThreadPoolExecutor(96) as pool:
         body = {"messages": [{"role": "user", "content": text}], "stream": True}
-        answers = list(pool.map(lambda i: joined(s.stream(CHAT, body)[1]), range(400)))
+        answers = list(pool.map(lambda i: joined(s.stream(CHAT, body)[1]), range(count)))
     stop.set()
     watcher.join()
-    assert answers == [text] * 400
+    assert answers == [text] * count
     times.sort()
     print(f"figure: /health beside 96 clients: p50 {times[len(times) // 2] * 1000:.1f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.1f} ms "
           "(with the clients on the same two cores)")
@@ -102,7 +102,7 @@ def test_health_stays_quick_under_load(fake):
 
 
 def test_memory_of_many_requests(fake):
-    """A tenth aborted, a tenth malformed: after the first third the server does not grow."""
+    """MEM-1: a tenth aborted, a tenth malformed: after the first third (before a release: tenth) the server does not grow."""
     s = fake(step_us=0)
     rng = random.Random(3)
 
@@ -125,10 +125,11 @@ def test_memory_of_many_requests(fake):
         s.wait_metric("chorus_connections", 1)
         return s.rss_anon()
 
-    many(1000)
+    first, more = figure((1000, 2500), (9500, 90000))
+    many(first)
     before, descriptors = many(500), s.descriptors()
-    after = many(2500)
-    print(f"figure: 2,500 more requests: memory {(after - before) / 1024:+.0f} KiB, descriptors {s.descriptors() - descriptors:+d}")
+    after = many(more)
+    print(f"figure: {more} more requests: memory {(after - before) / 1024:+.0f} KiB, descriptors {s.descriptors() - descriptors:+d}")
     assert s.descriptors() <= descriptors + 1
     if SLOW == 1:
         assert after - before < 2 << 20

@@ -17,6 +17,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "tests/golden/golden.h"
+#include "tests/release.h"
 
 struct scenario {
     const char *name;
@@ -246,6 +247,96 @@ static void test_equality_alora(void **state)
     check_arch("alora");
 }
 
+/* What a cold engine without a prefix cache says, each job asked alone. */
+static struct answer *ask_cold(const struct golden *g, const struct job *jobs, int count)
+{
+    struct golden_setup plain = {.threads = 1};
+    struct asker *asker = asker_open(g, &plain);
+    struct answer *want = mem_calloc((size_t)count, sizeof *want);
+    assert_non_null(want);
+    asker_ask(asker, jobs, NULL, count, 1, want, NULL);
+    asker_close(asker);
+    return want;
+}
+
+/* ---- ISO-1: many short prompts by each of eight identities ---- */
+
+#define ISO_PROMPTS    64
+#define ISO_IDENTITIES 8
+
+static const char *const iso_voices[ISO_IDENTITIES] = {
+    "base", "qv-r4", "all-r8", "rslora-r16", "patterns", "regex", "dora-r8", "blend-3",
+};
+
+/* Prompts of 1 to 48 random ids, each asked by every identity, half of them sampled. */
+static void make_iso(const struct golden *g, uint64_t seed, struct golden_prompt *prompts,
+                     struct job *jobs)
+{
+    const struct golden_run *voices[ISO_IDENTITIES] = {NULL};
+    for (int v = 0; v < ISO_IDENTITIES; v++)
+        for (int i = 0; i < g->run_count; i++)
+            if (strcmp(g->runs[i].voice, iso_voices[v]) == 0)
+                voices[v] = &g->runs[i];
+    srand((unsigned)seed);
+    for (int p = 0; p < ISO_PROMPTS; p++) {
+        struct golden_prompt *prompt = &prompts[p];
+        prompt->count = 1 + rand() % 48;
+        prompt->ids = mem_calloc((size_t)prompt->count, sizeof *prompt->ids);
+        assert_non_null(prompt->ids);
+        for (int i = 0; i < prompt->count; i++)
+            prompt->ids[i] = rand() % 500;
+        snprintf(prompt->name, sizeof prompt->name, "random %d", p);
+        for (int v = 0; v < ISO_IDENTITIES; v++) {
+            assert_non_null(voices[v]);
+            jobs[p * ISO_IDENTITIES + v] = (struct job){.run = voices[v],
+                                                        .prompt = prompt,
+                                                        .max_tokens = 4 + rand() % 12,
+                                                        .temperature = p % 2 ? 0.8f : 0,
+                                                        .top_p = 1,
+                                                        .seed = seed * 1000 + (uint64_t)p};
+        }
+    }
+}
+
+static void test_equality_identities(void **state)
+{
+    (void)state;
+    const int seeds = UNDER_SANITIZER ? 1 : release_figure(2, 5),
+              count = ISO_PROMPTS * ISO_IDENTITIES;
+    static struct golden_prompt prompts[ISO_PROMPTS];
+    static struct job jobs[ISO_PROMPTS * ISO_IDENTITIES];
+    int answers = 0, differ = 0;
+    char first[256] = "";
+    struct golden g;
+    golden_load("llama", &g);
+    for (int seed = 1; seed <= seeds; seed++) {
+        make_iso(&g, (uint64_t)seed, prompts, jobs);
+        struct answer *want = ask_cold(&g, jobs, count);
+        struct answer *got = mem_calloc((size_t)count, sizeof *got);
+        int order[ISO_PROMPTS * ISO_IDENTITIES];
+        assert_non_null(got);
+        for (int in_flight = 8; in_flight <= 32; in_flight *= 4) {
+            struct golden_setup setup = {.threads = 2, .chunk_max = 5, .rows_max = 64};
+            struct asker *asker = asker_open(&g, &setup);
+            golden_shuffle(order, count, (uint64_t)(seed * 100 + in_flight));
+            asker_ask(asker, jobs, order, count, in_flight, got, NULL);
+            differ += answers_differ(jobs, want, got, count, first, sizeof first);
+            answers += count;
+            asker_close(asker);
+        }
+        mem_free(got);
+        mem_free(want);
+        for (int p = 0; p < ISO_PROMPTS; p++)
+            mem_free(prompts[p].ids);
+    }
+    golden_free(&g);
+    printf("figure: ISO-1 %d prompts x %d identities, 8 and 32 in flight, chunks of 5, %d seeds: "
+           "%d answers, %d differ\n",
+           ISO_PROMPTS, ISO_IDENTITIES, seeds, answers, differ);
+    if (differ)
+        fail_msg("%d mismatches, first: %s", differ, first);
+}
+
 /* The same long prompt by every voice in turn on one engine: the first time a voice asks, nothing
  * may come from the cache, whoever asked before; the second time something must. */
 static void test_equality_prefix_identity(void **state)
@@ -273,18 +364,6 @@ static void test_equality_prefix_identity(void **state)
     asker_close(asker);
     golden_free(&g);
     printf("equality prefix identity: %d voices, 0 hits across voices\n", voices);
-}
-
-/* What a cold engine without a prefix cache says, each job asked alone. */
-static struct answer *ask_cold(const struct golden *g, const struct job *jobs, int count)
-{
-    struct golden_setup plain = {.threads = 1};
-    struct asker *asker = asker_open(g, &plain);
-    struct answer *want = mem_calloc((size_t)count, sizeof *want);
-    assert_non_null(want);
-    asker_ask(asker, jobs, NULL, count, 1, want, NULL);
-    asker_close(asker);
-    return want;
 }
 
 static bool is_single(const struct golden_run *run)
@@ -462,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_equality_qwen2),
         cmocka_unit_test(test_equality_qwen3),
         cmocka_unit_test(test_equality_alora),
+        cmocka_unit_test(test_equality_identities),
         cmocka_unit_test(test_equality_prefix_identity),
         cmocka_unit_test(test_equality_replaced_name),
         cmocka_unit_test(test_equality_disturbed),

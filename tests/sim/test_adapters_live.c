@@ -16,6 +16,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "tests/release.h"
 #include "tests/sim/rig.h"
 
 #define IDENTITIES 8
@@ -224,10 +225,11 @@ static void test_adapters_live_unload_under_streams(void **state)
 {
     (void)state;
     struct engine_options opt = rig_options();
+    const int cycles = release_figure(200, 1000);
     int ends = 0;
     opt.seqs_max = 8;
     rig_open_live(&rig, &opt, 500);
-    for (int cycle = 0; cycle < 200; cycle++) {
+    for (int cycle = 0; cycle < cycles; cycle++) {
         struct engine_adapter_left left;
         struct err err;
         uint64_t ids[8], id;
@@ -247,8 +249,8 @@ static void test_adapters_live_unload_under_streams(void **state)
     }
     for (int i = 0; i < 1000 && engine_adapters(rig.e, NULL, 0) > 0; i++)
         usleep(1000);
-    printf("figure: ADP-5 200 unloads under 8 streams: %d answers whole, %d adapters left\n", ends,
-           engine_adapters(rig.e, NULL, 0));
+    printf("figure: ADP-5 %d unloads under 8 streams: %d answers whole, %d adapters left\n", cycles,
+           ends, engine_adapters(rig.e, NULL, 0));
     assert_int_equal(engine_adapters(rig.e, NULL, 0), 0);
     rig_close(&rig);
 }

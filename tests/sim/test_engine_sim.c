@@ -20,6 +20,7 @@
 #include "engine/base/mem.h"
 #include "engine/engine_internal.h"
 #include "engine/grammar/gbnf.h"
+#include "tests/release.h"
 #include "tests/sim/fake_backend.h"
 #include "tests/sim/fake_text.h"
 #include "tests/sim/oracle.h"
@@ -945,7 +946,7 @@ static int print_coverage(void)
     return missing;
 }
 
-static uint64_t seeds = 500, first_seed = 1;
+static uint64_t seeds, first_seed = 1;
 static int events = 2000;
 
 static void test_engine_sim_histories(void **state)
@@ -984,6 +985,7 @@ static void read_flags(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    seeds = (uint64_t)release_figure(500, 10000);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_sim_histories),
         cmocka_unit_test(test_engine_sim_same_seed_same_trace),

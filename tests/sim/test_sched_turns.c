@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "engine/sched/sched.h"
+#include "tests/release.h"
 
 #define SEQS     12
 #define SLOTS    5
@@ -58,7 +59,7 @@ struct world {
 };
 
 static struct sched_plan plan;
-static int rounds = 400;
+static int rounds;
 static struct {
     uint64_t steps, loads, closes, evictions;
     int worst_percent; /* of the bound */
@@ -317,6 +318,7 @@ static void test_sched_turns_bound_the_wait(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sched_turns_bound_the_wait)};
+    rounds = release_figure(400, 20000);
     if (argc == 3 && strcmp(argv[1], "--rounds") == 0)
         rounds = (int)strtol(argv[2], NULL, 10);
     return cmocka_run_group_tests_name("sched_turns", tests, NULL, NULL);
