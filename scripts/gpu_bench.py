@@ -32,7 +32,7 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 class Model:
-    def __init__(self, folder, quant, head):
+    def __init__(self, folder, quant, head, kv):
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
             c = json.load(f)
         self.hidden, self.layers, self.vocab = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"]
@@ -40,7 +40,7 @@ class Model:
         self.kv_heads = c.get("num_key_value_heads") or self.heads
         self.head_dim = c.get("head_dim") or self.hidden // self.heads
         self.ffn = c["intermediate_size"]
-        self.quant, self.head = quant, head
+        self.quant, self.head, self.kv = quant, head, kv
         q, kv, m = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden
         self.linears = [(q, m), (kv, m), (kv, m), (m, q), (self.ffn, m), (self.ffn, m), (m, self.ffn)]
 
@@ -56,7 +56,8 @@ class Model:
 
     def kv_bytes(self):
         """Of one token."""
-        return 2 * 2 * self.layers * self.kv_heads * self.head_dim
+        head = (self.head_dim + 15) // 16 * 16 + 2 if self.kv == "int8" else 2 * self.head_dim
+        return 2 * self.layers * self.kv_heads * head
 
     def step_bytes(self, batch, context, adapters, adapter_bytes):
         return self.weight_bytes() + batch * context * self.kv_bytes() + adapters * adapter_bytes
@@ -121,7 +122,7 @@ class Server:
         self.dir = tempfile.mkdtemp(prefix="gpu-bench-")
         port_file = os.path.join(self.dir, "port")
         command = [program(args, "chorus"), "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
-                   "--port-file", port_file, "--log-level", "info", *quant_option(args), *options, *args.serve_args]  # fmt: skip
+                   "--port-file", port_file, "--log-level", "info", *quant_option(args), "--kv-cache-type", args.kv, *options, *args.serve_args]  # fmt: skip
         self.log = open(log, "a", encoding="utf-8")
         self.log.write("+ " + " ".join(command) + "\n")
         self.log.flush()
@@ -204,7 +205,7 @@ def measure_engine(args, name, folder, log):
         return []
     command = [engine_bench, "--backend", args.backend, "--streams", ",".join(map(str, args.streams)), "--prompt", str(args.prompt),
                "--generate", str(args.generate), "--rounds", str(args.rounds), "--label", name, "--long", str(args.long)]  # fmt: skip
-    command += quant_option(args)
+    command += [*quant_option(args), "--kv", args.kv]
     if folder:
         command += ["--adapters", folder]
     return json_lines([*command, *args.engine_args, args.model], 600, log) or []
@@ -284,6 +285,7 @@ def arguments():
     p.add_argument("--backend", default="cuda")
     p.add_argument("--quant", choices=("none", "int8", "int4"), help="given to the server; the byte model's default is none")
     p.add_argument("--head", choices=("none", "int8", "int4"), help="of the byte model; default int8 where --quant is not none")
+    p.add_argument("--kv", choices=("bf16", "int8"), default="bf16", help="keys and values")
     p.add_argument("--adapters", action="append", default=[], metavar="NAME=DIR", help="a set of adapters, or none; may be repeated")
     p.add_argument("--streams", default="1,8,32,64", help="values of C")
     p.add_argument("--prompt", type=int, default=43)
@@ -303,7 +305,7 @@ def arguments():
     args.quant_given = args.quant is not None
     args.quant = args.quant or "none"
     args.head = args.head or ("none" if args.quant == "none" else "int8")
-    args.shape = Model(args.model, args.quant, args.head)
+    args.shape = Model(args.model, args.quant, args.head, args.kv)
     return args
 
 
@@ -343,7 +345,7 @@ def main():
 
 def write_results(args, rows, prefill, card, bandwidth):
     head = {"date": datetime.date.today().isoformat(), "commit": args.commit, "card": (card or {}).get("card", args.backend),
-            "model": os.path.basename(args.model.rstrip("/")), "quant": args.quant, "head": args.head,
+            "model": os.path.basename(args.model.rstrip("/")), "quant": args.quant, "head": args.head, "kv": args.kv,
             "copy_gbps": bandwidth or ""}  # fmt: skip
     write_csv(os.path.join(args.out, "bench.csv"), rows, head)
     with open(os.path.join(args.out, "bench.json"), "w", encoding="utf-8") as f:
@@ -351,7 +353,7 @@ def write_results(args, rows, prefill, card, bandwidth):
 
 
 def print_results(args, rows, prefill, card, bandwidth):
-    print(f"{args.model}: {args.backend}, quant {args.quant}, head {args.head}; {args.prompt} tokens in, {args.generate} out, "
+    print(f"{args.model}: {args.backend}, quant {args.quant}, head {args.head}, KV {args.kv}; {args.prompt} tokens in, {args.generate} out, "
           f"every client its own adapter; weights {args.shape.weight_bytes() / 1e6:.1f} MB, KV {args.shape.kv_bytes()} B a token")  # fmt: skip
     if bandwidth:
         print(f"copy {bandwidth / 1000:.2f} TB/s" + (f", measured in this run on {card['card']}; matrix "

@@ -10,6 +10,10 @@
 #   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
 #   first     only the first-token and one-stream figures of bench: a quick look
 #   prefill   prefill_bench on it: prompts against the matrix peak, with and without an adapter, and their parts (PREFILL="--rows 1024")
+#   kv        keys and values as bytes beside bf16: bench_attend, parity, the sum of an 8 GB card as serve prints it, and attention
+#             in steps of 1 and 16 rows at 4,000 tokens (KV="--context 2000")
+#   race      racecheck of one or two launches of each kernel, all cases at once (RACE="attend": those with this in their line;
+#             RACE_OPTIONS="--racecheck-detect-level error")
 #   nodes     node_bench on it: a table of the operations of a decode step, us and GB/s, for 1, 8 and 32 rows (NODES="--rows 64")
 #   masks     mask_bench on it: the step of 16 answers held to grammars against that of 16 that are not; fails above MASKS_MOST (1.05)
 #             times (MASKS="--streams 32")
@@ -189,6 +193,96 @@ for n in lines:
 sys.exit(any(n["ratio"] > float(sys.argv[2]) for n in lines))
 EOF_MASKS
 }
+# What `chorus serve` prints of its memory before it listens.
+kv_sum() {
+    timeout 60 "$(program chorus)" serve --model "$model" --adapters "$model/adapters/qkv" --quant int4 --kv-cache-type int8 --ctx 4096 \
+        --max-seqs 16 --kv-pages 4096 --lora-arena 1568MiB --gpu-memory 7782MiB --port 0 --state-dir none >"$work/one" 2>&1 &
+    local server=$! i
+    for i in $(seq 50); do
+        grep -q 'memory on the card' "$work/one" && break
+        kill -0 $server 2>/dev/null || break
+        sleep 1
+    done
+    kill $server 2>/dev/null
+    wait $server 2>/dev/null
+    grep 'memory on the card' "$work/one" || { tail -5 "$work/one"; return 1; }
+}
+kv() {
+    local bad=0 type
+    "$bin/tests/kernels/bench_attend" | grep figure || bad=1
+    OUT=$work/parity_kv BIN=$bin scripts/gpu_test.sh kv || bad=1
+    [ -d "$model/adapters/qkv" ] || { echo "no model in $model: its sum and steps are left out"; return $bad; }
+    kv_sum || bad=1
+    for type in bf16 int8; do
+        "$(program node_bench)" --quant "$quant" --kv $type --rows 1,16 --context 4000 ${KV:-} "$model" >"$work/nodes.$type.jsonl" || bad=1
+        grep '"name": *"attend"' "$work/nodes.$type.jsonl" | sed "s/^/$type: /"
+    done
+    return $bad
+}
+
+# Case: test program, one test of it, part of a kernel's name, launches of it to skip and to check. Few launches because racecheck
+# follows every access to shared memory on the host; few tests because it patches whole modules.
+race_cases="
+test_attend test_decode k_attend_rows 0 1
+test_attend test_decode k_attend_rows 24 1
+test_attend test_long k_attend_rows 0 1
+test_attend test_mixed k_attend_keys 0 1
+test_attend test_prefill k_attend_prefill 0 1
+test_attend test_decode_int8 k_attend_rows 0 1
+test_attend test_decode_int8 k_attend_rows 24 1
+test_attend test_mixed_int8 k_attend_keys 0 1
+test_attend test_prefill_int8 k_attend_prefill 0 1
+test_linear test_shapes k_linear_few 0 2
+test_linear test_rows k_linear_many 0 1
+test_linear test_adapters k_linear_few 0 2
+test_linear test_adapters k_linear_many 0 1
+test_linear test_adapters k_shrink 0 2
+test_sample_device test_sample_small k_sample_scan 0 1
+test_sample_device test_sample_small k_sample_draw 0 1
+test_embed test_embed_equals_the_formula k_embed 0 2
+test_base test_base k_base_plain 0 1
+test_base test_base k_base_lora 0 1
+test_base test_base k_base_shrink 0 1
+test_base test_norm k_norm 0 2
+test_base test_tail k_tail 0 2
+test_dora test_dora_gains_are_those_of_the_served_weights k_dora 0 2
+test_dequant test_dequant_every_format k_dequant 0 2
+test_quantise test_quantise_equals_reference k_quantise 0 2"
+
+race_one() { # a case, then its number
+    local rc begin log=$work/race.$6 t
+    begin=$(date +%s)
+    t=$bin/tests/kernels/$1
+    [ -x "$t" ] || t=$bin/tests/$1
+    CHORUS_TEST_ONLY=$2 timeout "${LIMIT_one:-200}" compute-sanitizer --tool racecheck --kernel-name "kns=$3" --launch-skip "$4" \
+        --launch-count "$5" --racecheck-num-workers 1 --show-backtrace no --error-exitcode 99 --print-limit 20 ${RACE_OPTIONS:-} "$t" \
+        >"$log" 2>&1
+    rc=$?
+    if [ $rc -eq 0 ] && grep -q 'RACECHECK SUMMARY: 0 hazards' "$log" && grep -q ' 1 test(s) run' "$log"; then
+        echo "ok   $1 $2, $3 from $4 on: $(($(date +%s) - begin)) s"
+    else
+        echo "FAIL $1 $2, $3 from $4 on: rc $rc, $(($(date +%s) - begin)) s"
+        grep -E '=========|FAILED|no card' "$log" | head -8 | cut -c1-200
+        return 1
+    fi
+}
+
+race() {
+    local bad=0 n=0 line job jobs=()
+    command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
+    while read -r line; do
+        case $line in *"${RACE:-}"*) [ -n "$line" ] || continue ;; *) continue ;; esac
+        n=$((n + 1))
+        race_one $line $n &
+        jobs+=($!)
+    done <<<"$race_cases"
+    for job in "${jobs[@]}"; do
+        wait "$job" || bad=$((bad + 1))
+    done
+    cat "$work"/race.* >>"$work/race.full"
+    echo "$n cases, $bad failed"
+    [ $bad -eq 0 ] && [ $n -gt 0 ]
+}
 lost() { python3 scripts/gpu_lost.py "$(program lost_server)" models/storyteller --quant none; }
 adapter_files() {
     local make=(python3 scripts/make_random_model.py --no-base --shape "${SHAPE:-llama-3b}") sizes=() r
@@ -227,6 +321,7 @@ limit_of() {
     sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
     first | lost) default=90 ;;
+    race) default=280 ;;
     nodes | live | masks) default=150 ;;
     adapter_files | many | cold) default=120 ;;
     *) default=300 ;;
@@ -259,7 +354,7 @@ if [ "${1:-}" = --one ]; then
 fi
 for name in ${@:-info kernels parity sanitize model bench}; do
     case $name in
-    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | masks | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
+    info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | kv | race | masks | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
     *)
         echo "gpu_session: no part $name" >&2
         exit 2

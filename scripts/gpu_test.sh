@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Engine parity on a card: models of all four families with adapters of every kind, in every weight format.
-#   gpu_test.sh [MODE...]    modes: self steps company jobs demo plain (default: all)
+#   gpu_test.sh [MODE...]    modes: self steps company jobs demo plain kv (default: all)
 # BIN: build folder or unpacked bundle that has the programs (build); BACKEND: cuda; LAUNCHES=plain: as cards before sm_90;
 # EXTRA: more options of parity, as "--sequences 8 --jobs 16" for the emulated card of build/emu. Random models are made where python3
 # has numpy; the golden models are always there. One line a run, exit code 1 when something did not hold, details in OUT/parity.log.
@@ -96,10 +96,20 @@ plain() { # once more without dependent launches
     done
 }
 
+kv() { # keys and values as bytes, against a reference that rounds them alike
+    local entry
+    for entry in "${models[@]}"; do
+        each "$entry"
+        run 0 "$name, none, int8 KV" --backend "$backend" --kv int8 $adapters "$dir" steps company
+    done
+    run 0 "demo model, int4, int8 KV" --backend "$backend" --quant int4 --kv int8 --adapters models/storyteller/adapters models/storyteller \
+        steps company jobs
+}
+
 begin=$(date +%s)
-for mode in ${@:-self steps company jobs demo plain}; do
+for mode in ${@:-self steps company jobs demo plain kv}; do
     case $mode in
-    self | demo | plain) $mode ;;
+    self | demo | plain | kv) $mode ;;
     steps) over steps none int8 int4 ;;
     company) over company none int4 ;;
     jobs) over jobs int4 ;;

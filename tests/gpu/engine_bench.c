@@ -38,6 +38,7 @@ struct bench {
     int long_prompt;
     int threads;
     const char *quant; /* "auto", "none", "int8", "int4" */
+    const char *kv_type;
     bool plain_launches;
     const char *label;
     struct lanes_rng r;
@@ -198,6 +199,7 @@ static void bench_engine(struct bench *b)
         .wait_bound_steps = 64,
     };
     opt.quant = b->quant;
+    opt.kv_type = b->kv_type;
     opt.plain_launches = b->plain_launches;
     struct ask *a = ask_open(&opt);
     int adapters = 0;
@@ -223,6 +225,7 @@ static void load_open(struct load *l, const struct bench *b)
 {
     struct backend_options opt = {.threads = b->threads};
     opt.quant = b->quant;
+    opt.kv_type = b->kv_type;
     opt.plain_launches = b->plain_launches;
     struct err e = {0};
     *l = (struct load){0};
@@ -488,6 +491,7 @@ static const char usage[] =
     "  --rows N          rows of a step, default 512\n"
     "  --long N          tokens of the prefill part, default 2048; 0: left out\n"
     "  --quant FORMAT    none, int8, int4; default auto\n"
+    "  --kv FORMAT       bf16, int8; default bf16\n"
     "  --launches HOW    plain: no dependent launches, as cards before sm_90\n"
     "  --threads N       of the CPU backend\n"
     "  --label TEXT      copied into each line\n"
@@ -554,6 +558,8 @@ int main(int argc, char **argv)
             read_streams(&b, value);
         else if (strcmp(name, "--quant") == 0)
             b.quant = value;
+        else if (strcmp(name, "--kv") == 0)
+            b.kv_type = value;
         else if (strcmp(name, "--launches") == 0)
             b.plain_launches = strcmp(value, "plain") == 0;
         else if (strcmp(name, "--label") == 0)

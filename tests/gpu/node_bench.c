@@ -27,6 +27,7 @@ struct bench {
     const char *model_dir;
     const char *adapters; /* directory of adapters, or NULL */
     const char *quant;
+    const char *kv_type;
     int rows[BATCHES_MAX];
     int count;
     int context;
@@ -95,7 +96,7 @@ static double copy_gbps(void)
 
 static void open_backend(struct bench *b)
 {
-    struct backend_options opt = {.quant = b->quant};
+    struct backend_options opt = {.quant = b->quant, .kv_type = b->kv_type};
     struct err e = {0};
     int most = 0;
     for (int i = 0; i < b->count; i++)
@@ -252,7 +253,8 @@ static void bench_rows(const struct bench *b, int rows)
     struct batch_seq *q = make_seqs(b, rows);
     struct sample_result *results = lanes_alloc((size_t)rows, sizeof *results);
     struct err e = {0};
-    double kv = 4.0 * rows * b->context * m->kv_heads * m->head_dim;
+    double page = (double)op->page_bytes(b->b, m) / m->layers;
+    double kv = page / LIMIT_KV_PAGE_TOKENS * rows * b->context;
     double logits = 4.0 * rows * m->vocab;
     struct part parts[] = {
         {"embed", NULL, op->embed, 0},
@@ -294,7 +296,8 @@ static const char usage[] = "usage: node_bench [options] MODEL\n"
                             "  --adapters DIR  each row takes one of its sub-directories\n"
                             "  --rows A,B      default 1,8,32\n"
                             "  --context N     default 150\n"
-                            "  --quant FORMAT  none, int8, int4; default int4\n";
+                            "  --quant FORMAT  none, int8, int4; default int4\n"
+                            "  --kv FORMAT     bf16, int8; default bf16\n";
 
 static int number(const char *s, char **end)
 {
@@ -316,6 +319,8 @@ static void read_options(struct bench *b, int argc, char **argv)
             b->adapters = value;
         else if (strcmp(name, "--quant") == 0)
             b->quant = value;
+        else if (strcmp(name, "--kv") == 0)
+            b->kv_type = value;
         else if (strcmp(name, "--context") == 0)
             b->context = number(value, &end);
         else if (strcmp(name, "--rows") == 0) {

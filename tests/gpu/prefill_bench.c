@@ -37,6 +37,7 @@ struct bench {
     const char *model_dir;
     const char *adapters; /* directory of adapters, or NULL */
     const char *quant;
+    const char *kv_type;
     int tokens[TOKENS_MAX];
     int tokens_count;
     int rows;
@@ -155,7 +156,8 @@ static void measure_peak(struct bench *b)
 static void load_open(struct load *l, const struct bench *b, const struct model *m,
                       bool deterministic, int most)
 {
-    struct backend_options opt = {.quant = b->quant, .deterministic = deterministic};
+    struct backend_options opt = {
+        .quant = b->quant, .kv_type = b->kv_type, .deterministic = deterministic};
     struct err e = {0};
     int longest = MIXED_OLD;
     for (int i = 0; i < b->tokens_count; i++)
@@ -420,6 +422,7 @@ static const char usage[] = "usage: prefill_bench [options] MODEL\n"
                             "  --rows N        of a step, default 2048\n"
                             "  --rounds N      default 7\n"
                             "  --quant FORMAT  none, int8, int4; default int4\n"
+                            "  --kv FORMAT     bf16, int8; default bf16\n"
                             "  --parts 0       only prompts\n"
                             "  --mixed 0       no mixed steps, only the first adapter is loaded\n"
                             "  --peak 0        not measured\n";
@@ -444,6 +447,8 @@ static void read_options(struct bench *b, int argc, char **argv)
             b->adapters = value;
         else if (strcmp(name, "--quant") == 0)
             b->quant = value;
+        else if (strcmp(name, "--kv") == 0)
+            b->kv_type = value;
         else if (strcmp(name, "--rows") == 0)
             b->rows = number(value, &end);
         else if (strcmp(name, "--rounds") == 0)

@@ -14,10 +14,11 @@
 #include "cuda/k_attend.h"
 
 enum { HEADS = 24, KV_HEADS = 8, DIM = 128, PAGE = 16, REPLAYS = 15 };
-#define TOKEN_BYTES ((size_t)KV_HEADS * DIM * 4) /* of one layer */
-#define KV_BYTES    ((size_t)3 << 29)            /* all layers at most */
-#define SWEEP_BYTES ((size_t)160 << 20)
-#define LAYERS_MAX  28
+/* Of one layer: keys and values. */
+#define TOKEN_BYTES(type) (2 * (size_t)KV_HEADS * attend_block_bytes(type, DIM) / PAGE)
+#define KV_BYTES          ((size_t)3 << 29) /* all layers at most */
+#define SWEEP_BYTES       ((size_t)160 << 20)
+#define LAYERS_MAX        28
 
 struct bench {
     uint8_t *kv;
@@ -83,11 +84,12 @@ static void *memory(size_t bytes)
 }
 
 /* `seqs` sequences with `rows` rows each, the last ones of `context`. */
-static void bench_case(const struct bench *b, int seqs, int rows, int context, bool many)
+static void bench_case(const struct bench *b, enum kv_type type, int seqs, int rows, int context,
+                       bool many)
 {
     uint64_t seed = 3;
     int each = (context + PAGE - 1) / PAGE, total = seqs * each, t = seqs * rows;
-    size_t layer_bytes = (size_t)total * PAGE * TOKEN_BYTES;
+    size_t layer_bytes = (size_t)total * PAGE * TOKEN_BYTES(type);
     size_t fit = KV_BYTES / layer_bytes;
     int layers = fit < LAYERS_MAX ? (int)fit : LAYERS_MAX, list = DIM / 2 * context;
     int32_t *pages = memory((size_t)total * 4), *begin = memory((size_t)seqs * 4);
@@ -135,6 +137,7 @@ static void bench_case(const struct bench *b, int seqs, int rows, int context, b
         .kv_heads = KV_HEADS,
         .head_dim = DIM,
         .scale = 0.088388f,
+        .kv_type = type,
         .rope_cos = d_angle,
         .rope_sin = d_angle,
         .out = kernel_test_alloc((size_t)t * HEADS * DIM * 2),
@@ -150,17 +153,17 @@ static void bench_case(const struct bench *b, int seqs, int rows, int context, b
         a.pieces_max = seqs;
     }
     float us = time_layers(b, &a, layers, layer_bytes);
-    double bytes = (double)seqs * context * (double)TOKEN_BYTES;
+    double bytes = (double)seqs * context * (double)TOKEN_BYTES(type);
     double tokens = 0.5 * rows * (2.0 * context - rows + 1) * seqs;
     double flops = 4.0 * DIM * HEADS * tokens;
     if (rows == 1)
-        printf("figure: decode %2d rows, context %5d: %8.2f us a layer, %7.0f GB/s\n", seqs,
-               context, (double)us, bytes / (double)us * 1e-3);
+        printf("figure: %s, decode %2d rows, context %5d: %8.2f us a layer, %7.0f GB/s\n",
+               kv_type_name(type), seqs, context, (double)us, bytes / (double)us * 1e-3);
     else
-        printf(
-            "figure: %2d prompts of %4d rows, context %5d, %s: %8.2f us a layer, %6.1f TFLOP/s\n",
-            seqs, rows, context, many ? "prefill" : "by rows", (double)us,
-            flops / (double)us * 1e-6);
+        printf("figure: %s, %2d prompts of %4d rows, context %5d, %s: %8.2f us a layer, %6.1f "
+               "TFLOP/s\n",
+               kv_type_name(type), seqs, rows, context, many ? "prefill" : "by rows", (double)us,
+               flops / (double)us * 1e-6);
     void *device[] = {(void *)dev.head,
                       (void *)dev.position,
                       (void *)dev.seq_of_row,
@@ -180,6 +183,22 @@ static void bench_case(const struct bench *b, int seqs, int rows, int context, b
         free(host[i]);
 }
 
+static void bench_type(const struct bench *b, enum kv_type type)
+{
+    static const int rows[] = {1, 8, 16, 32, 64};
+    for (int c = 0; c < 2; c++) {
+        for (int i = 0; i < 5; i++)
+            bench_case(b, type, rows[i], 1, c ? 4096 : 150, false);
+    }
+    bench_case(b, type, 1, 1, 32768, false);
+    bench_case(b, type, 1, 43, 43, true);
+    bench_case(b, type, 1, 43, 43, false);
+    bench_case(b, type, 16, 128, 128, true);
+    bench_case(b, type, 1, 2048, 2048, true);
+    bench_case(b, type, 1, 512, 8192, true);
+    bench_case(b, type, 1, 256, 2048, false);
+}
+
 static void bench_attend(void **state)
 {
     (void)state;
@@ -189,23 +208,14 @@ static void bench_attend(void **state)
     size_t block = (size_t)16 << 20;
     uint64_t seed = 1;
     uint16_t *random = memory(block);
+    /* As bytes these are random too, and as scales small. */
     for (size_t i = 0; i < block / 2; i++)
         random[i] = kernel_test_bf16(kernel_test_uniform(&seed, -1, 1));
     for (size_t at = 0; at < KV_BYTES; at += block)
         kernel_test_write(b.kv + at, random, block);
     free(random);
-    static const int rows[] = {1, 8, 32, 64};
-    for (int c = 0; c < 2; c++) {
-        for (int i = 0; i < 4; i++)
-            bench_case(&b, rows[i], 1, c ? 4096 : 150, false);
-    }
-    bench_case(&b, 1, 1, 32768, false);
-    bench_case(&b, 1, 43, 43, true);
-    bench_case(&b, 1, 43, 43, false);
-    bench_case(&b, 16, 128, 128, true);
-    bench_case(&b, 1, 2048, 2048, true);
-    bench_case(&b, 1, 512, 8192, true);
-    bench_case(&b, 1, 256, 2048, false);
+    bench_type(&b, KV_BF16);
+    bench_type(&b, KV_INT8);
 }
 
 int main(void)
