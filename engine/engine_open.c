@@ -148,6 +148,14 @@ static enum status open_backend(const struct engine_options *opt, struct backend
                    "There is no backend '%s'; known are " KNOWN_BACKENDS ".", name);
 }
 
+/* The CPU computes in 32 bits in any case. */
+static void tell_widened(const struct engine_options *opt, const struct backend *b)
+{
+    if (opt->adapter_quant > ENGINE_QUANT_NONE && strcmp(b->ops->name, "cpu") != 0)
+        LOG_WARN(LOG_WHAT("quantised adapters take 16 bits a value on the card"),
+                 LOG_STR("adapter_quant", engine_adapter_quant_names[opt->adapter_quant]));
+}
+
 static enum status open_files(const struct engine_options *opt, struct opened *o, struct err *e)
 {
     struct progress progress = {.fn = opt->progress, .ctx = opt->progress_ctx};
@@ -192,6 +200,7 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
     };
     st = open_backend(opt, &parts.backend, e);
     if (st == STATUS_OK) {
+        tell_widened(opt, parts.backend);
         st = engine_create(opt, &parts, out, e);
         if (st != STATUS_OK)
             parts.backend->ops->close(parts.backend);
