@@ -184,7 +184,7 @@ FAULTS = [
      "{\"top_p\", p->top_p, 1e-6f, 1}", "{\"top_p\", p->top_p, 1e-6, 1}",
      "api/test_shapes.py::test_chat"),
     ("an answer without a member that OpenAI's have", "server/answer.c",
-     "strbuf_puts(b, \",\\\"refusal\\\":null}\");", "strbuf_puts(b, \"}\");",
+     "            strbuf_puts(b, \",\\\"refusal\\\":null}\");", "            strbuf_puts(b, \"}\");",
      "api/test_shapes.py::test_chat"),
     ("a route that is not described", "server/routes.c",
      "\"/version\", false, false", "\"/versions\", false, false",
