@@ -79,7 +79,7 @@ struct engine_event {
     enum engine_finish finish; /* DONE */
     char text[LIMIT_EVENT_TEXT];
     struct token_logprob top[LIMIT_TOP_LOGPROBS];
-    struct engine_usage usage; /* terminal events */
+    struct engine_usage usage; /* terminal events; others: what it was when they were read */
     struct err err;            /* ERROR */
     /* DONE of an `embed` request: engine_info.embed_width values, the reader's from now on, who
      * gives them to mem_free; else NULL. */

@@ -551,6 +551,7 @@ static void push_token(struct engine *e, struct seq *s, enum engine_event_kind k
 {
     pthread_mutex_lock(&e->lock);
     int before = s->outbox.count;
+    seq_usage(s, &s->outbox.usage);
     outbox_push_token(&s->outbox, kind, r, s->sampling.logprobs >= 0, text, text_len);
     engine_seqs_ready(e, s, before);
     pthread_mutex_unlock(&e->lock);

@@ -65,10 +65,11 @@ static const char *token_bytes(const struct answer_head *h, int32_t token, size_
     return s ? s : "";
 }
 
-size_t answer_token_chars(const struct engine_text *text, int32_t token)
+size_t answer_token_chars(const struct engine_text *text, int32_t token, bool keep_special)
 {
     size_t n = 0;
-    const char *s = engine_text_is_special(text, token) ? NULL : engine_text_token(text, token, &n);
+    bool hidden = !keep_special && engine_text_is_special(text, token);
+    const char *s = hidden ? NULL : engine_text_token(text, token, &n);
     size_t chars = 0;
     for (size_t i = 0; s && i < n; i++)
         chars += ((unsigned char)s[i] & 0xC0) != 0x80;
@@ -193,7 +194,7 @@ static void put_text_logprobs(struct strbuf *b, const struct answer_head *h,
     size_t offset = c->text_offset;
     for (size_t i = 0; i < c->token_count; i++) {
         strbuf_printf(b, i ? ",%zu" : "%zu", offset);
-        offset += answer_token_chars(h->text, c->tokens[i].token);
+        offset += answer_token_chars(h->text, c->tokens[i].token, h->keep_special);
     }
     strbuf_puts(b, "]}");
 }

@@ -23,6 +23,7 @@ struct answer_head {
     int adapter_count;
     const struct engine_text *text; /* names tokens in logprobs */
     bool tokens_as_ids;
+    bool keep_special; /* special tokens are text too */
 };
 
 struct answer_token {
@@ -83,7 +84,7 @@ void answer_logprobs(struct strbuf *b, const struct answer_head *h,
 void answer_timings(struct strbuf *b, const struct answer_usage *u);
 /* ,"adapter" -> [{name, generation, weight}] without a leading comma or key. */
 void answer_adapters(struct strbuf *b, const struct engine_adapter_use *uses, int count);
-/* Unicode characters that begin in the bytes of a token; special tokens are no text. */
-size_t answer_token_chars(const struct engine_text *text, int32_t token);
+/* Unicode characters that begin in the bytes of a token; special ones are text where kept. */
+size_t answer_token_chars(const struct engine_text *text, int32_t token, bool keep_special);
 
 #endif

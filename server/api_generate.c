@@ -166,6 +166,8 @@ static void on_text(struct choice *c, const struct engine_event *ev)
     struct job *j = c->job;
     bool is_token = ev->kind == ENGINE_EVENT_TOKEN;
     c->decoded += is_token;
+    c->usage = ev->usage;
+    c->usage.completion_tokens = c->decoded; /* the engine may be ahead of what was read */
     if (is_token && j->call && j->call->first_token_ns == 0)
         j->call->first_token_ns = clock_now_ns();
     if (j->over || j->request.no_output)
@@ -311,9 +313,10 @@ static enum status echo_prompt(struct choice *c, struct err *e)
 {
     struct job *j = c->job;
     const struct api_prompt *p = &j->request.prompts[c->prompt];
-    if (p->text)
+    bool special = j->request.engine.keep_special;
+    if (p->text && !special)
         strbuf_puts(&c->text, p->text);
-    else if (engine_text_decode(j->server->text, p->tokens.ids, p->tokens.count, true, &c->text,
+    else if (engine_text_decode(j->server->text, p->tokens.ids, p->tokens.count, special, &c->text,
                                 e) != STATUS_OK)
         return e->code;
     if (c->text.failed)
@@ -352,6 +355,7 @@ static enum status line_up(struct job *j, int i, const char *client, uint64_t se
         if (st != STATUS_OK)
             return st;
     }
+    c->fair.priority = j->request.priority;
     return fair_enter(&j->server->fair, client, &c->fair, e);
 }
 

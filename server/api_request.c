@@ -100,6 +100,19 @@ enum status api_request_find_profile(const struct api_context *ctx, struct api_r
     return st == STATUS_OK ? st : err_set(e, st, NULL, "out of memory");
 }
 
+/* The token that this text is, else the one that the vocabulary spells so; -1: none. */
+static int32_t token_of_text(const struct engine_text *text, const char *s, size_t n)
+{
+    struct token_buf ids = {0};
+    struct err none;
+    size_t bytes = 0;
+    enum status st = engine_text_encode(text, s, n, false, true, &ids, &none);
+    int32_t id = st == STATUS_OK && ids.count == 1 ? ids.ids[0] : -1;
+    mem_free(ids.ids);
+    const char *own = id >= 0 ? engine_text_token(text, id, &bytes) : NULL;
+    return own && bytes == n && memcmp(own, s, n) == 0 ? id : engine_text_token_id(text, s);
+}
+
 /* Keys are token ids, or (tolerated) the text of a token; other text is ignored. */
 static bool bias_token(const struct api_context *ctx, const char *key, int64_t *token)
 {
@@ -108,7 +121,7 @@ static bool bias_token(const struct api_context *ctx, const char *key, int64_t *
         *token = strtoll(key, NULL, 10);
         return true;
     }
-    *token = ctx->text ? engine_text_token_id(ctx->text, key) : -1;
+    *token = ctx->text ? token_of_text(ctx->text, key, n) : -1;
     return *token >= 0;
 }
 
@@ -257,6 +270,7 @@ static enum status read_flags(const cJSON *root, struct api_request *r, struct e
     enum status st = json_get_string(root, "cache_salt", &r->engine.cache_salt, e);
     if (st == STATUS_OK)
         st = json_get_int(root, "priority", INT32_MIN, INT32_MAX, &priority, e);
+    r->priority = (int)priority;
     if (st == STATUS_OK && r->engine.cache_salt && strlen(r->engine.cache_salt) > API_SALT_BYTES)
         st = err_set(e, STATUS_INVALID, "cache_salt", "'cache_salt' is longer than %d bytes",
                      API_SALT_BYTES);

@@ -82,6 +82,7 @@ struct api_request {
     bool no_output; /* max_tokens 0: the prompt is read, nothing is said */
     bool logprobs;
     bool has_seed;
+    int priority;            /* in its client's line: smaller comes first */
     int n;                   /* choices for each prompt */
     int best_of;             /* >= n: sequences for each prompt */
     struct logit_bias *bias; /* owned; engine.sampling.bias points to it */

@@ -45,13 +45,23 @@ enum status fair_enter(struct fair *f, const char *client, struct fair_item *ite
         c->next = f->clients;
         f->clients = c;
     }
-    *item =
-        (struct fair_item){.place = FAIR_WAITS, .client = c, .prev = c->last, .order = ++f->order};
-    if (c->last)
-        c->last->next = item;
+    struct fair_item *before = c->last;
+    while (before && before->priority > item->priority)
+        before = before->prev;
+    *item = (struct fair_item){.place = FAIR_WAITS,
+                               .priority = item->priority,
+                               .client = c,
+                               .prev = before,
+                               .next = before ? before->next : c->first,
+                               .order = ++f->order};
+    if (before)
+        before->next = item;
     else
         c->first = item;
-    c->last = item;
+    if (item->next)
+        item->next->prev = item;
+    else
+        c->last = item;
     c->waiting++;
     f->waiting++;
     return STATUS_OK;

@@ -4,7 +4,8 @@
  * another's one. Therefore no more requests are handed to it than have a seat; the others wait
  * here, in a line for each client, and a free seat goes to the client that has the fewest. A few
  * seats more are kept for clients that have none at all: they need not wait until somebody else's
- * answer ends. A client is an API key, or an address where no key is asked for.
+ * answer ends. A client is an API key, or an address where no key is asked for. Priorities order a
+ * client's own line; nobody gets before others by them.
  */
 #ifndef CHORUS_SERVER_FAIR_H
 #define CHORUS_SERVER_FAIR_H
@@ -20,6 +21,7 @@ enum fair_place { FAIR_NOWHERE, FAIR_WAITS, FAIR_SEATED };
 /* One sequence that wants to be made; its owner embeds it, zeroed at first. */
 struct fair_item {
     enum fair_place place;
+    int priority; /* set by the owner: smaller comes first in its client's line */
     struct fair_client *client;
     struct fair_item *prev; /* in the client's line */
     struct fair_item *next;

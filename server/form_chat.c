@@ -40,7 +40,8 @@ static struct answer_choice piece_of(struct choice *c, const char *text, size_t 
 static void tokens_written(struct choice *c)
 {
     for (size_t i = 0; i < c->token_count; i++)
-        c->text_offset += answer_token_chars(c->job->server->text, c->tokens[i].token);
+        c->text_offset += answer_token_chars(c->job->server->text, c->tokens[i].token,
+                                             c->job->request.engine.keep_special);
     c->token_count = 0;
 }
 

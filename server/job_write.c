@@ -65,6 +65,7 @@ struct answer_head job_write_head(const struct job *j)
         .adapter_count = j->request.engine.adapter_count,
         .text = j->server->text,
         .tokens_as_ids = j->request.tokens_as_ids,
+        .keep_special = j->request.engine.keep_special,
     };
 }
 

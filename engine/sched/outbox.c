@@ -99,9 +99,9 @@ bool outbox_pop(struct outbox *o, struct engine_event *out)
     memcpy(out->top, &o->top[o->head * o->top_max], it->top_count * sizeof *out->top);
     out->text_len = it->text_len;
     memcpy(out->text, it->text, it->text_len);
+    out->usage = o->usage;
     if (outbox_is_terminal(it->kind)) {
         out->finish = o->finish;
-        out->usage = o->usage;
         out->err = o->err;
     }
     o->head = (o->head + 1) % LIMIT_OUTBOX_EVENTS;

@@ -52,6 +52,45 @@ static void test_fair_one_beside_many(void **state)
     assert_int_equal(f.seated + f.waiting, 0);
 }
 
+/* Smaller ones come first in their own client's line, equal ones in order of arrival; another
+ * client's do not count. */
+static void test_fair_priorities(void **state)
+{
+    (void)state;
+    struct fair f = {.seats = 1, .queue_max = 100};
+    static const int priorities[] = {0, 5, -1, 5, 0, INT32_MIN, INT32_MAX, -1};
+    static const int order[] = {0, 5, 2, 7, 4, 1, 3, 6}; /* the first is seated at once */
+    struct fair_item items[8] = {0}, other = {.priority = INT32_MAX};
+    struct err e;
+    for (int i = 0; i < 8; i++) {
+        items[i].priority = priorities[i];
+        assert_int_equal(fair_enter(&f, "a", &items[i], &e), STATUS_OK);
+        if (i == 0)
+            assert_ptr_equal(fair_next(&f), &items[0]);
+    }
+    assert_int_equal(fair_enter(&f, "b", &other, &e), STATUS_OK);
+    fair_leave(&f, &items[0]);
+    assert_ptr_equal(fair_next(&f), &items[order[1]]);
+    fair_leave(&f, &items[order[1]]);
+    fair_leave(&f, &items[order[4]]); /* out of the middle, and to the end again */
+    items[order[4]].priority = INT32_MAX;
+    assert_int_equal(fair_enter(&f, "a", &items[order[4]], &e), STATUS_OK);
+    static const int rest[] = {2, 7, 1, 3, 6, 4};
+    bool other_came = false;
+    for (int i = 0; i < 7; i++) {
+        struct fair_item *next = fair_next(&f);
+        assert_non_null(next);
+        if (next == &other)
+            other_came = true;
+        else
+            assert_ptr_equal(next, &items[rest[i - other_came]]);
+        fair_leave(&f, next);
+    }
+    assert_true(other_came);
+    assert_null(fair_next(&f));
+    assert_null(f.clients);
+}
+
 /* A free seat goes to the client with the fewest; among equals to who came first. */
 static void test_fair_shares(void **state)
 {
@@ -159,9 +198,8 @@ static void test_fair_histories(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fair_one_beside_many),
-        cmocka_unit_test(test_fair_shares),
-        cmocka_unit_test(test_fair_line_is_full),
+        cmocka_unit_test(test_fair_one_beside_many), cmocka_unit_test(test_fair_priorities),
+        cmocka_unit_test(test_fair_shares),          cmocka_unit_test(test_fair_line_is_full),
         cmocka_unit_test(test_fair_histories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
