@@ -164,7 +164,30 @@ def add_blends(arch, model_dir, prompts, voices):
             return runs and (moved, runs)
 
         _, (moved, runs) = search(f"{arch.name}/{voice}", 0, try_weights)
+        check_cat(f"{arch.name}/{voice}", model, moved, prompts, runs)
         voices.append((voice, moved, runs))
+
+
+def check_cat(what, model, parts, prompts, runs):
+    """What peft itself combines the parts to ("cat") gives the same. Its result has the first part's config, so rules
+    that need a config of their own (rsLoRA, patterns) cannot take part."""
+    configs = [model.peft_config[name] for name, _ in parts]
+    if any(c.use_rslora or c.rank_pattern or c.alpha_pattern for c in configs):
+        return
+    names, weights = zip(*parts)
+    model.add_weighted_adapter(list(names), list(weights), "cat", combination_type="cat")
+    model.set_adapter("cat")
+    worst = 0.0
+    for prompt, run in zip(prompts, runs):
+        with torch.inference_mode():
+            ids = torch.tensor([prompt + run["ids"][:-1]])
+            logprobs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float(), dim=-1)
+        got = logprobs.gather(1, torch.tensor(run["top_ids"]))
+        worst = max(worst, float((got - torch.tensor(run["top_logprobs"])).abs().max()))
+    model.delete_adapter("cat")
+    print(f"{what}: peft's cat differs by {worst:.1e} at most")
+    if worst > LOGPROB_TOLERANCE / 20:
+        raise SystemExit(f"{what}: peft's own combination is another one")
 
 
 def check_voices_differ(arch, runs):

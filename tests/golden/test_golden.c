@@ -93,6 +93,53 @@ static void test_golden_voices(void **state)
         fail_msg("%d mismatches, first: %s", f.mismatches, f.first);
 }
 
+/* Each blend again as a voice of its own: registered with half the weights and asked for twice
+ * that.
+ */
+static void test_golden_named_blends(void **state)
+{
+    (void)state;
+    struct figures f = {0};
+    int jobs = 0;
+    for (int a = 0; golden_archs[a]; a++) {
+        struct golden g;
+        golden_load(golden_archs[a], &g);
+        struct asker *asker = asker_open(&g, &plain_setup);
+        for (int i = 0; i < g.run_count; i++) {
+            struct golden_run named = g.runs[i];
+            struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST];
+            if (named.adapter_count == 0 || strcmp(named.voice, named.adapters[0].name) == 0)
+                continue;
+            memcpy(parts, named.adapters, sizeof parts);
+            for (int k = 0; k < named.adapter_count; k++)
+                parts[k].weight /= 2;
+            uint64_t generation;
+            struct err e = {0};
+            if (named.chat == 0 &&
+                engine_adapter_blend(asker_engine(asker), named.voice, parts, named.adapter_count,
+                                     &generation, &e) != STATUS_OK)
+                fail_msg("%s/%s: %s", g.arch, named.voice, e.msg);
+            named.adapter_count = 1;
+            named.active_from[0] = 0;
+            snprintf(named.adapters[0].name, sizeof named.adapters[0].name, "%s", named.voice);
+            named.adapters[0].weight = 2;
+            struct job job = golden_job(&g, i);
+            job.run = &named;
+            struct answer answer;
+            asker_ask(asker, &job, NULL, 1, 1, &answer, NULL);
+            compare(&g, &job, &answer, &f);
+            jobs++;
+        }
+        asker_close(asker);
+        golden_free(&g);
+    }
+    printf("golden named blends: %d jobs, %d tokens, max |dlogprob| %.2e (%s), %d mismatches\n",
+           jobs, f.tokens, (double)f.worst, f.where, f.mismatches);
+    assert_true(jobs > 40);
+    if (f.mismatches)
+        fail_msg("%d mismatches, first: %s", f.mismatches, f.first);
+}
+
 /* The prompt's own log-probabilities; asked twice, since a cached prefix has none to give. */
 static void test_golden_prompt_logprobs(void **state)
 {
@@ -221,9 +268,8 @@ int main(void)
 {
     log_setup(LOG_LEVEL_WARN, false);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_voices),
-        cmocka_unit_test(test_golden_prompt_logprobs),
-        cmocka_unit_test(test_golden_end_tokens),
+        cmocka_unit_test(test_golden_voices),          cmocka_unit_test(test_golden_named_blends),
+        cmocka_unit_test(test_golden_prompt_logprobs), cmocka_unit_test(test_golden_end_tokens),
         cmocka_unit_test(test_golden_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
