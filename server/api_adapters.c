@@ -106,8 +106,8 @@ static void put_error(struct strbuf *b, const struct err *e)
 static void put_adapter(struct strbuf *b, struct server *s, const struct engine_adapter_info *a)
 {
     struct keeper_facts facts;
-    bool known = keeper_facts(s->keeper, a->name, &facts);
-    adapter_json_put(b, a, known ? keeper_source_name(facts.source) : "",
+    bool known = keeper_names_facts(keeper_names_of(s->keeper), a->name, &facts);
+    adapter_json_put(b, a, known ? keeper_names_source(facts.source) : "",
                      known && facts.has_profile);
 }
 
@@ -153,7 +153,7 @@ void api_adapters_one(struct call *c, const char *tail)
     }
     enum status st = served_find(s->engine, tail, &info);
     bool loading = is_loading(s, tail);
-    bool failed = keeper_failure(s->keeper, tail, &failure);
+    bool failed = keeper_names_failure(keeper_names_of(s->keeper), tail, &failure);
     if (st == STATUS_ADAPTER_NOT_FOUND && !loading && !failed) {
         struct err e;
         err_set(&e, st, "name", "adapter '%.64s' does not exist", tail);
@@ -637,7 +637,7 @@ void api_adapters_scales(struct call *c, const char *tail)
     (void)tail;
     struct server *s = c->server;
     struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
-    int used = keeper_scales(s->keeper, uses);
+    int used = keeper_names_scales(keeper_names_of(s->keeper), uses);
     struct engine_adapter_info *list;
     int count = served_list(s->engine, false, &list);
     if (count < 0) {
@@ -729,7 +729,7 @@ void api_adapters_set_scales(struct call *c, const char *tail)
         server_answer_error(c, api_error_of(st), &e);
         return;
     }
-    keeper_set_scales(c->server->keeper, uses, count);
+    keeper_names_set_scales(keeper_names_of(c->server->keeper), uses, count);
     struct strbuf b;
     strbuf_init(&b, 64);
     strbuf_puts(&b, "{\"success\":true}");

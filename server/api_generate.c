@@ -404,7 +404,8 @@ static bool is_stale(const struct job *j)
 {
     const struct api_request *r = &j->request;
     return r->generation != 0 && j->open_count == 0 && j->left_count == j->choice_count &&
-           keeper_generation(j->server->keeper, r->engine.adapters[0].name) != r->generation;
+           keeper_names_generation(keeper_names_of(j->server->keeper),
+                                   r->engine.adapters[0].name) != r->generation;
 }
 
 static void on_prepared(void *ctx);

@@ -1,6 +1,5 @@
 #include "server/keeper.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,8 +11,6 @@
 #include "server/registry.h"
 #include "server/served.h"
 
-#define PROFILE_TRIES  10000 /* each is a replacement that happened in a few microseconds */
-#define FAILURES_MAX   64
 #define RETRY_MS       100
 #define LOOK_EVENT_MS  100  /* after a watch saw something */
 #define LOOK_SETTLE_MS 150  /* while something has not settled */
@@ -23,19 +20,6 @@ struct task {
     void (*work)(void *ctx);
     void (*done)(void *ctx);
     void *ctx;
-};
-
-struct entry {
-    struct registry_item item; /* of a client's adapter all of it, else the name */
-    enum keeper_source source;
-    uint64_t generation;
-    struct profile *profile; /* counted; NULL: none */
-    bool dormant;            /* registered, but it could not be added at start */
-};
-
-struct failure {
-    char name[LIMIT_NAME_BYTES + 1]; /* "": free */
-    struct err err;
 };
 
 struct keeper {
@@ -62,196 +46,12 @@ struct keeper {
     bool looking;              /* the scan is in the lane */
     bool unsettled;            /* what the scan said */
     bool changed;              /* a watch saw something since the scan was asked for */
-    pthread_mutex_t lock;      /* covers what follows; never held while files are read */
-    struct entry *entries;     /* owned */
-    size_t entry_count;
-    size_t entry_cap;
-    /* What is about to be published: for the moment between the engine's new generation and its
-     * entry here. */
-    const struct entry *pending;
-    struct failure failures[FAILURES_MAX]; /* a ring */
-    int failure_next;
-    struct engine_adapter_use scales[LIMIT_ADAPTERS_PER_REQUEST];
-    int scale_count; /* -1: nothing was set */
+    struct keeper_names names;
 };
 
 static enum status out_of_memory(struct err *e)
 {
     return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-}
-
-const char *keeper_source_name(enum keeper_source source)
-{
-    static const char *const names[] = {"start", "folder", "client"};
-    return names[source];
-}
-
-/* ---- names ---- */
-
-/* With the lock held. */
-static struct entry *entry_of(struct keeper *k, const char *name)
-{
-    for (size_t i = 0; i < k->entry_count; i++) {
-        if (strcmp(k->entries[i].item.name, name) == 0)
-            return &k->entries[i];
-    }
-    return NULL;
-}
-
-bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out)
-{
-    pthread_mutex_lock(&k->lock);
-    const struct entry *at = entry_of(k, name);
-    bool known = at && !at->dormant;
-    if (known)
-        *out = (struct keeper_facts){.source = at->source, .has_profile = at->profile != NULL};
-    pthread_mutex_unlock(&k->lock);
-    return known;
-}
-
-static bool is_dormant(struct keeper *k, const char *name)
-{
-    pthread_mutex_lock(&k->lock);
-    const struct entry *at = entry_of(k, name);
-    bool dormant = at && at->dormant;
-    pthread_mutex_unlock(&k->lock);
-    return dormant;
-}
-
-/* Room for one more name, so that what the engine has done can be written down. */
-static bool reserve_entry(struct keeper *k)
-{
-    pthread_mutex_lock(&k->lock);
-    bool ok = VEC_RESERVE(k->entries, k->entry_cap, k->entry_count + 1);
-    pthread_mutex_unlock(&k->lock);
-    return ok;
-}
-
-static void deinit_entry(struct entry *e)
-{
-    profile_unref(e->profile);
-    registry_item_deinit(&e->item);
-}
-
-/* Takes what `e` owns. What was pending is so no more. */
-static void put_entry(struct keeper *k, const struct entry *e)
-{
-    pthread_mutex_lock(&k->lock);
-    struct entry *at = entry_of(k, e->item.name);
-    if (at)
-        deinit_entry(at);
-    else
-        at = &k->entries[k->entry_count++];
-    *at = *e;
-    k->pending = NULL;
-    pthread_mutex_unlock(&k->lock);
-}
-
-static void drop_entry(struct keeper *k, const char *name)
-{
-    pthread_mutex_lock(&k->lock);
-    struct entry *at = entry_of(k, name);
-    if (at) {
-        deinit_entry(at);
-        *at = k->entries[--k->entry_count];
-    }
-    for (int i = k->scale_count - 1; i >= 0; i--) {
-        if (strcmp(k->scales[i].name, name) == 0)
-            k->scales[i] = k->scales[--k->scale_count];
-    }
-    pthread_mutex_unlock(&k->lock);
-}
-
-/* What is told of a generation may be older or newer than what is written down here by the time of
- * the lock; then both are looked at again. */
-enum status keeper_profile(struct keeper *k, const char *name, struct profile **out,
-                           uint64_t *generation)
-{
-    for (int tries = 0;; tries++) {
-        struct engine_adapter_info info;
-        CHECK(tries < PROFILE_TRIES);
-        enum status st = served_find(k->engine, name, &info);
-        if (st != STATUS_OK)
-            return st;
-        pthread_mutex_lock(&k->lock);
-        const struct entry *at = entry_of(k, name);
-        if (at && at->generation != info.generation)
-            at = NULL;
-        if (!at && k->pending && strcmp(k->pending->item.name, name) == 0)
-            at = k->pending;
-        if (at) {
-            *out = profile_ref(at->profile);
-            *generation = info.generation;
-        }
-        pthread_mutex_unlock(&k->lock);
-        if (at)
-            return STATUS_OK;
-    }
-}
-
-uint64_t keeper_generation(struct keeper *k, const char *name)
-{
-    pthread_mutex_lock(&k->lock);
-    const struct entry *at = entry_of(k, name);
-    uint64_t generation = at ? at->generation : 0;
-    bool changes = k->pending && strcmp(k->pending->item.name, name) == 0;
-    pthread_mutex_unlock(&k->lock);
-    struct engine_adapter_info info;
-    if (changes && served_find(k->engine, name, &info) == STATUS_OK)
-        generation = info.generation; /* the engine may be ahead of what is written down here */
-    return generation;
-}
-
-void keeper_set_scales(struct keeper *k, const struct engine_adapter_use *uses, int count)
-{
-    pthread_mutex_lock(&k->lock);
-    for (int i = 0; i < count; i++)
-        k->scales[i] = uses[i];
-    k->scale_count = count;
-    pthread_mutex_unlock(&k->lock);
-}
-
-int keeper_scales(struct keeper *k, struct engine_adapter_use *uses)
-{
-    pthread_mutex_lock(&k->lock);
-    int count = k->scale_count;
-    for (int i = 0; i < count; i++)
-        uses[i] = k->scales[i];
-    pthread_mutex_unlock(&k->lock);
-    return count;
-}
-
-bool keeper_failure(struct keeper *k, const char *name, struct err *out)
-{
-    bool found = false;
-    pthread_mutex_lock(&k->lock);
-    for (int i = 0; i < FAILURES_MAX && !found; i++) {
-        found = strcmp(k->failures[i].name, name) == 0;
-        if (found)
-            *out = k->failures[i].err;
-    }
-    pthread_mutex_unlock(&k->lock);
-    return found;
-}
-
-/* `e` NULL: forget it. */
-static void note_failure(struct keeper *k, const char *name, const struct err *e)
-{
-    pthread_mutex_lock(&k->lock);
-    struct failure *at = NULL;
-    for (int i = 0; i < FAILURES_MAX && !at; i++)
-        at = strcmp(k->failures[i].name, name) == 0 ? &k->failures[i] : NULL;
-    if (!e && at)
-        at->name[0] = '\0';
-    if (e && !at) {
-        at = &k->failures[k->failure_next];
-        k->failure_next = (k->failure_next + 1) % FAILURES_MAX;
-    }
-    if (e) {
-        snprintf(at->name, sizeof at->name, "%s", name);
-        at->err = *e;
-    }
-    pthread_mutex_unlock(&k->lock);
 }
 
 /* ---- lane ---- */
@@ -260,16 +60,10 @@ static void note_failure(struct keeper *k, const char *name, const struct err *e
 static void keep(struct keeper *k)
 {
     struct err e;
-    size_t count = 0;
+    size_t count;
     if (!k->registry)
         return;
-    pthread_mutex_lock(&k->lock);
-    struct registry_item *items = mem_calloc(k->entry_count + 1, sizeof *items);
-    for (size_t i = 0; items && i < k->entry_count; i++) {
-        if (k->entries[i].source == KEEPER_CLIENT)
-            items[count++] = k->entries[i].item;
-    }
-    pthread_mutex_unlock(&k->lock);
+    struct registry_item *items = keeper_names_registered(&k->names, &count);
     enum status st = items ? registry_save(k->registry, items, count, &e) : out_of_memory(&e);
     mem_free(items);
     if (st != STATUS_OK)
@@ -277,7 +71,7 @@ static void keep(struct keeper *k)
 }
 
 static enum status load_profile(struct keeper *k, const char *root, const char *path,
-                                struct entry *made, struct err *e)
+                                struct keeper_entry *made, struct err *e)
 {
     cJSON *given = NULL;
     const char *text = made->item.profile;
@@ -290,7 +84,7 @@ static enum status load_profile(struct keeper *k, const char *root, const char *
     return st;
 }
 
-static enum status blend(struct keeper *k, struct entry *made, struct err *e)
+static enum status blend(struct keeper *k, struct keeper_entry *made, struct err *e)
 {
     const struct registry_item *it = &made->item;
     struct engine_adapter_use parts[LIMIT_ADAPTERS_PER_REQUEST] = {0};
@@ -302,32 +96,28 @@ static enum status blend(struct keeper *k, struct entry *made, struct err *e)
 }
 
 /* Adds to the engine what lies at to->path of to->root, or a blend, with its profile. On STATUS_OK
- * put_entry has to follow. */
+ * keeper_names_put has to follow. */
 static enum status publish(struct keeper *k, const struct engine_adapter_spec *to,
-                           struct entry *made, struct err *e)
+                           struct keeper_entry *made, struct err *e)
 {
     enum status st = STATUS_OK;
     if (!made->item.plain)
         st = load_profile(k, to->root, to->path, made, e);
     if (st != STATUS_OK)
         return st;
-    pthread_mutex_lock(&k->lock);
-    k->pending = made;
-    pthread_mutex_unlock(&k->lock);
+    keeper_names_expect(&k->names, made);
     st = made->item.part_count > 0 ? blend(k, made, e)
                                    : engine_adapter_put(k->engine, to, &made->generation, e);
     if (st == STATUS_OK)
         return st;
-    pthread_mutex_lock(&k->lock);
-    k->pending = NULL;
-    pthread_mutex_unlock(&k->lock);
+    keeper_names_expect(&k->names, NULL);
     profile_unref(made->profile);
     made->profile = NULL;
     return st;
 }
 
 /* Adds what `made` says to the engine. Its path becomes absolute. */
-static enum status put(struct keeper *k, struct entry *made, struct err *e)
+static enum status put(struct keeper *k, struct keeper_entry *made, struct err *e)
 {
     struct registry_item *it = &made->item;
     struct engine_adapter_spec to = {
@@ -351,8 +141,8 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
                        bool *replaced, struct err *e)
 {
     struct keeper_facts before;
-    bool had = keeper_facts(k, spec->name, &before);
-    struct entry made = {.source = KEEPER_CLIENT};
+    bool had = keeper_names_facts(&k->names, spec->name, &before);
+    struct keeper_entry made = {.source = KEEPER_CLIENT};
     if (had && spec->keep)
         return err_set(e, STATUS_CONFLICT, "name", "there is an adapter '%.64s' already",
                        spec->name);
@@ -373,7 +163,7 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
     }
     if (spec->path)
         snprintf(made.item.path, sizeof made.item.path, "%s", spec->path);
-    enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+    enum status st = keeper_names_reserve(&k->names) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
         st = put(k, &made, e);
     if (st != STATUS_OK) {
@@ -381,7 +171,7 @@ static enum status add(struct keeper *k, const struct keeper_spec *spec, uint64_
         return st;
     }
     *generation = made.generation;
-    put_entry(k, &made);
+    keeper_names_put(&k->names, &made);
     keep(k);
     *replaced = had;
     return STATUS_OK;
@@ -392,7 +182,7 @@ enum status keeper_add(struct keeper *k, const struct keeper_spec *spec, uint64_
 {
     enum status st = add(k, spec, generation, replaced, e);
     if (st != STATUS_CONFLICT)
-        note_failure(k, spec->name, st == STATUS_OK ? NULL : e);
+        keeper_names_note_failure(&k->names, spec->name, st == STATUS_OK ? NULL : e);
     return st;
 }
 
@@ -430,13 +220,14 @@ enum status keeper_remove(struct keeper *k, const char *name, struct err *e)
     if (used != STATUS_OK)
         return used;
     struct keeper_facts facts;
-    bool dormant = is_dormant(k, name);
-    bool kept = dormant || (keeper_facts(k, name, &facts) && facts.source == KEEPER_CLIENT);
+    bool dormant = keeper_names_is_dormant(&k->names, name);
+    bool kept =
+        dormant || (keeper_names_facts(&k->names, name, &facts) && facts.source == KEEPER_CLIENT);
     enum status st = engine_adapter_remove(k->engine, name, e);
     if (st != STATUS_OK && !dormant)
         return st;
-    drop_entry(k, name);
-    note_failure(k, name, NULL);
+    keeper_names_drop(&k->names, name);
+    keeper_names_note_failure(&k->names, name, NULL);
     folder_hide(k->folder, name);
     if (kept)
         keep(k);
@@ -447,24 +238,25 @@ enum status keeper_remove(struct keeper *k, const char *name, struct err *e)
 
 static bool is_taken(void *ctx, const char *name)
 {
+    struct keeper *k = ctx;
     struct keeper_facts facts;
-    return keeper_facts(ctx, name, &facts) && facts.source != KEEPER_FOLDER;
+    return keeper_names_facts(&k->names, name, &facts) && facts.source != KEEPER_FOLDER;
 }
 
 static enum status add_found(void *ctx, const char *name, const char *root, const char *rest,
                              struct err *e)
 {
     struct keeper *k = ctx;
-    struct entry made = {.source = KEEPER_FOLDER};
+    struct keeper_entry made = {.source = KEEPER_FOLDER};
     struct engine_adapter_spec to = {.name = name, .root = root, .path = rest};
-    enum status st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+    enum status st = keeper_names_reserve(&k->names) ? STATUS_OK : out_of_memory(e);
     if (st == STATUS_OK)
         st = publish(k, &to, &made, e);
-    note_failure(k, name, st == STATUS_OK ? NULL : e);
+    keeper_names_note_failure(&k->names, name, st == STATUS_OK ? NULL : e);
     if (st != STATUS_OK)
         return st;
     snprintf(made.item.name, sizeof made.item.name, "%s", name);
-    put_entry(k, &made);
+    keeper_names_put(&k->names, &made);
     return STATUS_OK;
 }
 
@@ -473,11 +265,11 @@ static void remove_found(void *ctx, const char *name)
     struct keeper *k = ctx;
     struct keeper_facts facts;
     struct err e;
-    note_failure(k, name, NULL);
-    if (!keeper_facts(k, name, &facts) || facts.source != KEEPER_FOLDER)
+    keeper_names_note_failure(&k->names, name, NULL);
+    if (!keeper_names_facts(&k->names, name, &facts) || facts.source != KEEPER_FOLDER)
         return;
     if (engine_adapter_remove(k->engine, name, &e) == STATUS_OK)
-        drop_entry(k, name);
+        keeper_names_drop(&k->names, name);
 }
 
 static void work_look(void *ctx)
@@ -592,14 +384,14 @@ enum status keeper_create(struct loop *loop, const struct keeper_options *opt, s
     struct keeper *k = mem_calloc(1, sizeof *k);
     if (!k)
         return out_of_memory(e);
-    if (pthread_mutex_init(&k->lock, NULL) != 0) {
+    enum status st = keeper_names_init(&k->names, e);
+    if (st != STATUS_OK) {
         mem_free(k);
-        return out_of_memory(e);
+        return st;
     }
     k->loop = loop;
     k->opt = *opt;
-    k->scale_count = -1;
-    enum status st = add_roots(k, e);
+    st = add_roots(k, e);
     struct folder_handlers h = {
         .ctx = k,
         .taken = is_taken,
@@ -634,13 +426,13 @@ static enum status adopt(struct keeper *k, struct err *e)
     engine_adapters(k->engine, list, count);
     enum status st = STATUS_OK;
     for (int i = 0; i < count && st == STATUS_OK; i++) {
-        struct entry made = {.source = KEEPER_START, .generation = list[i].generation};
+        struct keeper_entry made = {.source = KEEPER_START, .generation = list[i].generation};
         memcpy(made.item.name, list[i].name, sizeof made.item.name);
-        st = reserve_entry(k) ? STATUS_OK : out_of_memory(e);
+        st = keeper_names_reserve(&k->names) ? STATUS_OK : out_of_memory(e);
         if (st == STATUS_OK && list[i].path[0])
             st = load_profile(k, list[i].path, ".", &made, e);
         if (st == STATUS_OK)
-            put_entry(k, &made);
+            keeper_names_put(&k->names, &made);
         else
             err_prefix(e, "adapter %s", list[i].name);
     }
@@ -651,12 +443,12 @@ static enum status adopt(struct keeper *k, struct err *e)
 /* Adds again what a client registered in a former life. */
 static enum status restore(struct keeper *k, struct registry_item *it, struct err *e)
 {
-    struct entry made = {.source = KEEPER_CLIENT, .item = *it};
+    struct keeper_entry made = {.source = KEEPER_CLIENT, .item = *it};
     struct keeper_facts facts;
     struct err why = {0};
-    if (!reserve_entry(k))
+    if (!keeper_names_reserve(&k->names))
         return out_of_memory(e);
-    if (keeper_facts(k, it->name, &facts)) {
+    if (keeper_names_facts(&k->names, it->name, &facts)) {
         LOG_WARN(LOG_WHAT("a registered adapter gives way to --adapter"),
                  LOG_STR("adapter", it->name));
         return STATUS_OK;
@@ -665,9 +457,9 @@ static enum status restore(struct keeper *k, struct registry_item *it, struct er
     if (made.dormant) {
         LOG_ERROR(LOG_WHAT("a registered adapter cannot be added again"),
                   LOG_STR("adapter", it->name), LOG_STR("path", it->path), LOG_STR("why", why.msg));
-        note_failure(k, it->name, &why);
+        keeper_names_note_failure(&k->names, it->name, &why);
     }
-    put_entry(k, &made);
+    keeper_names_put(&k->names, &made);
     it->profile = NULL; /* moved */
     return STATUS_OK;
 }
@@ -705,7 +497,7 @@ enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
     struct registry_item *items = NULL;
     size_t count = 0;
     struct engine_info info;
-    k->engine = engine;
+    k->engine = k->names.engine = engine;
     k->text = engine_get_text(engine);
     engine_get_info(engine, &info);
     k->defaults = info.defaults;
@@ -722,6 +514,11 @@ enum status keeper_open(struct keeper *k, struct engine *engine, struct err *e)
         registry_item_deinit(&items[i]);
     mem_free(items);
     return st;
+}
+
+struct keeper_names *keeper_names_of(struct keeper *k)
+{
+    return &k->names;
 }
 
 void keeper_start(struct keeper *k)
@@ -757,10 +554,7 @@ void keeper_destroy(struct keeper *k)
         return;
     folder_destroy(k->folder);
     registry_destroy(k->registry);
-    pthread_mutex_destroy(&k->lock);
     adapter_roots_deinit(&k->roots);
-    for (size_t i = 0; i < k->entry_count; i++)
-        deinit_entry(&k->entries[i]);
-    mem_free(k->entries);
+    keeper_names_deinit(&k->names);
     mem_free(k);
 }

@@ -16,18 +16,12 @@
 
 #include "engine/engine.h"
 #include "server/adapter_roots.h"
+#include "server/keeper_names.h"
 #include "server/loop.h"
-#include "server/profile.h"
 
 #define KEEPER_TASKS_MAX 64 /* that wait; each holds a request */
 
 struct keeper;
-
-enum keeper_source {
-    KEEPER_START,  /* named on the command line; never changes */
-    KEEPER_FOLDER, /* found in a live directory */
-    KEEPER_CLIENT  /* registered */
-};
 
 /* Borrowed until keeper_destroy. */
 struct keeper_options {
@@ -49,11 +43,6 @@ struct keeper_spec {
     bool plain;           /* its profile is left aside */
     const cJSON *profile; /* an object that stands for its profile; NULL: its own */
     bool keep;            /* an existing name is STATUS_CONFLICT */
-};
-
-struct keeper_facts {
-    enum keeper_source source;
-    bool has_profile;
 };
 
 /* STATUS_IO: a directory cannot be read. */
@@ -84,20 +73,7 @@ WARN_UNUSED enum status keeper_remove(struct keeper *k, const char *name, struct
 WARN_UNUSED enum status keeper_check(struct keeper *k, const char *path,
                                      struct engine_adapter_report *out, struct err *e);
 
-/* False: no such name. */
-bool keeper_facts(struct keeper *k, const char *name, struct keeper_facts *out);
-/* The profile of a name's current generation, counted for the caller; NULL: it has none.
- * STATUS_ADAPTER_NOT_FOUND, STATUS_NO_MEMORY. */
-WARN_UNUSED enum status keeper_profile(struct keeper *k, const char *name, struct profile **out,
-                                       uint64_t *generation);
-/* The generation that the name leads to; 0: to none. */
-uint64_t keeper_generation(struct keeper *k, const char *name);
-/* Who speaks where a request names nobody: [count] of LIMIT_ADAPTERS_PER_REQUEST. One that is
- * removed leaves the set. keeper_scales gives -1 while nothing was set. */
-void keeper_set_scales(struct keeper *k, const struct engine_adapter_use *uses, int count);
-int keeper_scales(struct keeper *k, struct engine_adapter_use *uses);
-/* Why the last try to add under a name came to nothing; a success forgets it. False: it did not. */
-bool keeper_failure(struct keeper *k, const char *name, struct err *out);
-const char *keeper_source_name(enum keeper_source source);
+/* Borrowed; what is known of each name. */
+struct keeper_names *keeper_names_of(struct keeper *k);
 
 #endif

@@ -366,14 +366,14 @@ static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYT
 static int default_uses(void *ctx, struct engine_adapter_use *uses)
 {
     const struct server *s = ctx;
-    return keeper_scales(s->keeper, uses);
+    return keeper_names_scales(keeper_names_of(s->keeper), uses);
 }
 
 static enum status profile_of(void *ctx, const char *name, struct profile **out,
                               uint64_t *generation)
 {
     const struct server *s = ctx;
-    return keeper_profile(s->keeper, name, out, generation);
+    return keeper_names_profile(keeper_names_of(s->keeper), name, out, generation);
 }
 
 /* The directory's name, and the one that was configured before it. */

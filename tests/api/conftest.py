@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / os.environ.get("CHORUS_BUILD", "build")
 DEMO = ROOT / "models/storyteller"
 VOICES = ["image-prompt", "marketing", "summary", "villain", "wood-elf"]
-SLOW = 5 if "asan" in BUILD.name else 1  # a sanitizer build gets more time
+SLOW = 5 if BUILD.name in ("asan", "tsan") else 1  # a sanitizer build gets more time
 
 
 def figure(landing, release):

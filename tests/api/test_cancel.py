@@ -99,6 +99,28 @@ def test_leaving_while_the_template_renders(fake):
     assert s.chat("hello")["choices"][0]["message"]["content"] == "hello"
 
 
+def test_leaving_while_the_prompt_is_computed(server):
+    """CAN-6 in prefill: 1,800 tokens in chunks of 64; whoever leaves in between makes no token and holds no page."""
+    count = lambda name: server.metric(f"chorus_{name}_total")
+    server.wait_metric("chorus_requests_running", 0)
+    before = count("engine_requests_cancelled"), count("tokens_out")
+    worst = 0
+    for i in range(12):
+        c = server.connect()
+        c.sendall(request({"messages": [{"role": "user", "content": f"Story {i}:" + " night" * 1700}], "stream": True, "max_tokens": 100, "ignore_eos": True}))
+        begin = time.monotonic()
+        while server.metric("chorus_requests_running") == 0 and time.monotonic() - begin < 1:
+            pass
+        leave(c, ("close", "reset", "half-close")[i % 3])
+        left = time.monotonic()
+        server.wait_metric("chorus_requests_running", 0)
+        assert server.metric("chorus_kv_pages_used") == 0
+        worst = max(worst, time.monotonic() - left)
+    cancelled, made = count("engine_requests_cancelled") - before[0], count("tokens_out") - before[1]
+    print(f"figure: CAN-6 prefill: {cancelled:.0f} of 12 cancelled with {made:.0f} tokens made, idle after {worst * 1000:.0f} ms at worst")
+    assert cancelled == 12 and made < 12 * 50 and worst < 0.2 * SLOW * 5
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
 def test_leaving_at_every_byte_of_the_request(fake, how):
     s = fake(header_ms=500, body_ms=500)
