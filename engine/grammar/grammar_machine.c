@@ -7,6 +7,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
 #include "engine/grammar/grammar_mask.h"
+#include "engine/grammar/grammar_plain.h"
 #include "engine/grammar/grammar_state.h"
 
 enum status grammar_machine_create(const struct grammar *g, struct grammar_machine **out)
@@ -42,6 +43,7 @@ void grammar_machine_destroy(struct grammar_machine *m)
     mem_free(m->sets);
     mem_free(m->frames);
     mem_free(m->nexts);
+    mem_free(m->plains);
     mem_free(m->table);
     mem_free(m->list);
     mem_free(m->seen);
@@ -57,8 +59,8 @@ size_t grammar_machine_bytes(const struct grammar_machine *m)
 {
     return sizeof *m + m->item_cap * sizeof *m->items + m->set_cap * sizeof *m->sets +
            m->frame_cap * sizeof *m->frames + m->next_cap * sizeof *m->nexts +
-           m->table_slots * sizeof *m->table + m->seen_slots * sizeof *m->seen +
-           m->g->code_count * 2 * sizeof *m->frame_of;
+           m->plain_cap * sizeof *m->plains + m->table_slots * sizeof *m->table +
+           m->seen_slots * sizeof *m->seen + m->g->code_count * 2 * sizeof *m->frame_of;
 }
 
 /* ---- items ---- */
@@ -580,6 +582,7 @@ static enum status collect(struct grammar_machine *m)
     m->item_cap = kept.cap;
     m->set_count = 2;
     m->next_count = 0;
+    m->plain_count = 0;
     memset(m->table, 0, m->table_slots * sizeof *m->table);
     memset(m->frame_of_set, 0, m->g->code_count * sizeof *m->frame_of_set);
     i = 0;
@@ -599,7 +602,8 @@ enum status grammar_machine_begin(struct grammar_machine *m)
 {
     enum status st = STATUS_OK;
     size_t used = m->item_count * sizeof *m->items + m->set_count * sizeof *m->sets +
-                  m->next_count * sizeof *m->nexts + m->frame_count * sizeof *m->frames;
+                  m->next_count * sizeof *m->nexts + m->frame_count * sizeof *m->frames +
+                  m->plain_count * sizeof *m->plains;
     m->work_end = UINT64_MAX;
     if (used > LIMIT_GRAMMAR_MACHINE_BYTES) {
         st = collect(m);

@@ -46,6 +46,7 @@ struct grammar_set {
     uint32_t scan_count;
     uint32_t next;  /* nexts[next + class]: where a byte leads */
     uint32_t shape; /* of grammar_mask.c, plus 1; 0: not known */
+    uint32_t plain; /* of grammar_plain.c, plus 1; 0: not asked yet */
     uint16_t depth; /* deepest frame of the kernel */
     uint16_t rise;  /* levels that its items need, from the top; UINT16_MAX: some were left out */
     bool accepts;   /* the whole may end here */
@@ -59,6 +60,7 @@ struct grammar_frame {
 };
 
 struct grammar_masks; /* grammar_mask.c's */
+struct grammar_plain;
 struct grammar_state;
 
 struct grammar_machine {
@@ -73,10 +75,12 @@ struct grammar_machine {
     size_t next_count, next_cap;
     uint32_t *table; /* open addressing over sets */
     size_t table_slots;
-    uint64_t work;               /* items looked at */
-    uint64_t work_end;           /* where the operation under way gives up */
-    struct grammar_state *first; /* all states alive */
-    struct grammar_masks *masks; /* owned */
+    uint64_t work;                /* items looked at */
+    uint64_t work_end;            /* where the operation under way gives up */
+    struct grammar_state *first;  /* all states alive */
+    struct grammar_masks *masks;  /* owned */
+    struct grammar_plain *plains; /* owned, of sets: grammar_plain.h */
+    size_t plain_count, plain_cap;
 
     /* scratch of one closure */
     struct grammar_item *list;

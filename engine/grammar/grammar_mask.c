@@ -7,6 +7,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
 #include "engine/grammar/grammar_machine.h"
+#include "engine/grammar/grammar_plain.h"
 
 struct spot {
     uint32_t at;
@@ -23,20 +24,9 @@ struct shape {
     uint32_t rise; /* levels that the tokens walked need at most */
 };
 
-/* Two sets side by side. */
-struct pair {
-    uint32_t one;
-    uint32_t other;
-};
-
 enum {
-    AGREE_BYTES = 24, /* tokens longer than this are few */
-    AGREE_LEAST = 6,  /* and so many are shorter than this that a walk costs no less */
-    AGREE_ENOUGH = 16,
-    AGREE_PAIRS = 1024,
-    AGREE_WORK = 400000, /* not to lose more than there is to be won */
-    AGREE_SLOTS = 4096,
-    RECENT = 4
+    AGREE_LEAST = 6, /* so many tokens are shorter than this that a walk costs no less */
+    RECENT = 8
 };
 
 struct grammar_masks {
@@ -55,8 +45,6 @@ struct grammar_masks {
     bool escaped[TOKEN_TRIE_DEPTH + 1];
     uint32_t recent[RECENT]; /* shapes whose walk was long, plus 1 */
     uint32_t recent_at;
-    struct pair pairs[AGREE_PAIRS];
-    uint16_t pair_table[AGREE_SLOTS]; /* open addressing, index + 1 */
 };
 
 static void shape_destroy(struct shape *s)
@@ -183,9 +171,8 @@ static bool push_root(struct shape *s, uint32_t node)
 /* A shape that is known, and agrees with another one on all tokens of up to `bytes` bytes. */
 struct likeness {
     const struct shape *shape; /* NULL: none */
-    int bytes;
-    uint32_t rise; /* of what was compared */
-    size_t at;     /* next of its roots */
+    uint32_t bytes;
+    size_t at; /* next of its roots */
 };
 
 /* Takes over what a subtree of short tokens is in the other shape. */
@@ -200,23 +187,23 @@ static bool copy_roots(struct likeness *like, uint32_t from, uint32_t to, struct
     return true;
 }
 
-/* All nodes, in open surroundings, but for those that a likeness tells: fills mask, roots and rise.
- * *visited: how many nodes were looked at. */
+/* All nodes with tokens of the kinds `wanted`, in open surroundings, but for those that a likeness
+ * tells: into mask, roots and rise. *visited: how many were looked at. Nodes that skip most others
+ * are far apart: those of PLAIN_NOT alone have an array of their own. */
 static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
-                             const struct token_trie *t, uint32_t start, struct likeness *like,
+                             const struct token_trie *t, unsigned wanted, struct likeness *like,
                              struct shape *s, uint32_t *visited)
 {
-    enter_root(m, k, start);
-    k->escaped[0] = false; /* what may follow without a byte is in the shape */
-    s->rise = m->sets[start].rise;
-    int known = like->shape ? like->bytes : 0;
-    if (like->shape) {
-        memcpy(s->mask, like->shape->mask, t->mask_words * sizeof *s->mask);
-        s->rise = like->shape->rise > s->rise ? like->shape->rise : s->rise;
-        s->rise = like->rise > s->rise ? like->rise : s->rise;
-    }
-    for (uint32_t i = 1; i < t->node_count; ++*visited) {
-        const struct token_node *node = &t->nodes[i];
+    const bool few = wanted == PLAIN_NOT;
+    const struct token_node *nodes = few ? t->plain.others : t->nodes;
+    const uint32_t count = few ? t->plain.other_count : t->node_count;
+    uint32_t known = like->shape ? like->bytes : 0;
+    for (uint32_t i = 1; i < count; ++*visited) {
+        const struct token_node *node = &nodes[i];
+        if (!(node->kinds & wanted)) {
+            i = node->end;
+            continue;
+        }
         if (node->deepest <= known) {
             if (!copy_roots(like, i, node->end, s))
                 return STATUS_NO_MEMORY;
@@ -229,7 +216,7 @@ static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
             return st;
         bool escaped = k->escaped[node->depth - 1];
         if (set == GRAMMAR_SET_DEAD) {
-            if (escaped && !push_root(s, i))
+            if (escaped && !push_root(s, few ? node->parent : i))
                 return STATUS_NO_MEMORY;
             if (known > 0)
                 deny(t, i, node->end, s->mask);
@@ -245,67 +232,100 @@ static enum status walk_open(struct grammar_machine *m, struct grammar_masks *k,
     return STATUS_OK;
 }
 
-/* ---- likeness ---- */
+/* ---- plain tokens ---- */
 
-/* False: it was there, or there is no room (then *full). */
-static bool push_pair(struct grammar_masks *k, size_t *count, uint32_t one, uint32_t other,
-                      bool *full)
+/* What is known of the plain tokens from a set on, as bits PLAIN_: of those made of kinds in `live`
+ * the ones of up to `chars` characters may come; one with a character of `dead` may not, unless it
+ * has one of `mixed` too, of which nothing is told. */
+struct plain_reach {
+    unsigned live, dead, mixed;
+    int chars;
+    uint32_t rise;
+};
+
+/* One character more. *to: where the live ones lead; GRAMMAR_SET_DEAD: nowhere. escaped: the
+ * surroundings decide about what is dead now. */
+static void reach_next(const struct grammar_plain *p, bool first, bool escaped,
+                       struct plain_reach *r, uint32_t *to)
 {
-    uint32_t hash = (one * 0x9E3779B1u) ^ (other * 0x85EBCA77u);
-    size_t at = (hash ^ hash >> 15) % AGREE_SLOTS;
-    for (; k->pair_table[at] != 0; at = (at + 1) % AGREE_SLOTS) {
-        const struct pair *p = &k->pairs[k->pair_table[at] - 1];
-        if (p->one == one && p->other == other)
-            return false;
+    unsigned ends = 0;
+    *to = GRAMMAR_SET_DEAD;
+    for (int k = 0; k < PLAIN_KINDS; k++) {
+        const unsigned bit = 1u << k;
+        const uint32_t next = p->next[k];
+        if (r->mixed & bit)
+            continue;
+        if (next == GRAMMAR_SET_DEAD && (first || (r->dead & bit)) && !escaped) {
+            r->dead |= bit;
+            r->live &= ~bit;
+        } else if (next == GRAMMAR_SET_DEAD && (r->live & bit)) {
+            ends |= bit;
+        } else if ((r->live & bit) && next != GRAMMAR_PLAIN_MIXED &&
+                   (*to == GRAMMAR_SET_DEAD || *to == next)) {
+            *to = next;
+        } else {
+            r->mixed |= bit;
+            r->live &= ~bit;
+            r->dead &= ~bit;
+        }
     }
-    if (*count == AGREE_PAIRS) {
-        *full = true;
-        return false;
+    /* Kinds that end together end the reach; one that ends before the others is not alike. */
+    if (*to != GRAMMAR_SET_DEAD || escaped) {
+        r->mixed |= ends;
+        r->live &= ~ends;
     }
-    k->pairs[*count] = (struct pair){one, other};
-    k->pair_table[at] = (uint16_t)++ * count;
-    return true;
 }
 
-/* Every byte behind one pair: *same stays true while both sides live, escape or die together. */
-static enum status compare(struct grammar_machine *m, struct grammar_masks *k, struct pair p,
-                           size_t *count, uint32_t *rise, bool *same)
+static enum status find_reach(struct grammar_machine *m, const struct token_trie *t, uint32_t start,
+                              struct plain_reach *r)
 {
-    for (int c = 0; *same && c < m->g->class_count; c++) {
-        uint32_t one, other;
-        bool full = false;
-        enum status st = grammar_machine_step(m, p.one, c, &one);
-        if (st == STATUS_OK)
-            st = grammar_machine_step(m, p.other, c, &other);
+    uint32_t set = start;
+    bool escaped = false;
+    *r = (struct plain_reach){.live = PLAIN_ALL, .rise = m->sets[start].rise};
+    while (r->chars < t->plain.chars_max && r->live != 0) {
+        uint32_t at;
+        enum status st = grammar_plain_of(m, set, &at);
         if (st != STATUS_OK)
             return st;
-        if (one == other)
-            continue;
-        const struct grammar_set *a = &m->sets[one], *b = &m->sets[other];
-        *same = one != GRAMMAR_SET_DEAD && other != GRAMMAR_SET_DEAD && a->escapes == b->escapes;
-        if (*same && push_pair(k, count, one, other, &full))
-            *rise = a->rise > *rise ? a->rise : *rise;
-        *same = *same && !full;
+        const struct grammar_plain *p = &m->plains[at];
+        reach_next(p, r->chars == 0, escaped, r, &set);
+        r->rise = p->rise > r->rise ? p->rise : r->rise;
+        if (set == GRAMMAR_SET_DEAD)
+            break;
+        escaped = escaped || m->sets[set].escapes;
+        r->rise = m->sets[set].rise > r->rise ? m->sets[set].rise : r->rise;
+        r->chars++;
     }
     return STATUS_OK;
 }
 
-/* How many bytes two sets agree on, whatever the bytes are; at most AGREE_BYTES. */
-static enum status agree(struct grammar_machine *m, struct grammar_masks *k, uint32_t one,
-                         uint32_t other, int *bytes, uint32_t *rise)
+/* Allows what is known to be, where that spares most of a walk; *wanted: the kinds that are left to
+ * it. */
+static enum status tell_plain(struct grammar_machine *m, const struct token_trie *t, uint32_t start,
+                              struct shape *s, unsigned *wanted)
 {
-    size_t count = 0, at = 0;
-    bool same = true, full = false;
-    memset(k->pair_table, 0, sizeof k->pair_table);
-    push_pair(k, &count, one, other, &full);
-    *rise = 0;
-    for (*bytes = 0; *bytes < AGREE_BYTES; ++*bytes) {
-        for (size_t end = count; at < end; at++) {
-            enum status st = compare(m, k, k->pairs[at], &count, rise, &same);
-            if (st != STATUS_OK || !same)
-                return st;
-        }
+    const struct token_plain *p = &t->plain;
+    struct plain_reach r;
+    uint32_t told = 0;
+    *wanted = PLAIN_ALL | PLAIN_NOT;
+    enum status st = find_reach(m, t, start, &r);
+    if (st != STATUS_OK)
+        return st;
+    for (unsigned k = 1; k <= PLAIN_ALL; k++)
+        if (!(k & r.mixed))
+            told += p->begin[k][TOKEN_PLAIN_CHARS + 1] - p->begin[k][0];
+    if (told < p->count / 2 || r.live == 0)
+        return STATUS_OK;
+    *wanted = r.mixed | PLAIN_NOT;
+    s->rise = r.rise;
+    if (r.live == PLAIN_ALL) {
+        memcpy(s->mask, p->masks + (size_t)r.chars * t->mask_words,
+               t->mask_words * sizeof *s->mask);
+        return STATUS_OK;
     }
+    for (unsigned k = 1; k <= PLAIN_ALL; k++)
+        for (uint32_t i = p->begin[k][0]; !(k & ~r.live) && i < p->begin[k][r.chars + 1]; i++)
+            s->mask[p->ids[i] / 32] |= 1u << (p->ids[i] % 32);
     return STATUS_OK;
 }
 
@@ -378,39 +398,67 @@ static enum status open_set(struct grammar_machine *m, const struct shape *s, ui
     return st;
 }
 
-/* The one of the shapes walked lately that agrees on most bytes. Characters of a string of limited
- * length are such: what may follow them differs for long tokens only. */
-static enum status find_likeness(struct grammar_machine *m, struct grammar_masks *k, uint32_t start,
-                                 struct likeness *out)
+/* Bytes of a token for which two counts of a repetition make no difference: each time takes one at
+ * least, and they part where one of them reaches a bound first. */
+static uint32_t agreed_bytes(const struct code_count *n, uint32_t one, uint32_t other)
 {
-    uint64_t work_end = m->work_end;
-    enum status st = STATUS_OK;
-    *out = (struct likeness){.bytes = AGREE_LEAST - 1};
-    for (uint32_t i = 0; i < RECENT && out->bytes < AGREE_ENOUGH; i++) {
-        uint32_t set, rise = 0, number = k->recent[(k->recent_at - 1 - i) % RECENT];
-        int bytes = 0;
-        if (number == 0)
-            continue;
-        const struct shape *other = k->shapes[number - 1];
-        st = open_set(m, other, &set);
-        if (st != STATUS_OK)
-            return st;
-        m->work_end = m->work + AGREE_WORK < work_end ? m->work + AGREE_WORK : work_end;
-        st = agree(m, k, start, set, &bytes, &rise);
-        m->work_end = work_end;
-        if (st == STATUS_NO_MEMORY)
-            return st;
-        if (st == STATUS_OK && bytes > out->bytes)
-            *out = (struct likeness){.shape = other, .bytes = bytes, .rise = rise};
+    uint32_t low = one < other ? one : other, high = one < other ? other : one;
+    uint32_t times = n->max - high;
+    if (low < n->min)
+        times = n->min <= high ? 0 : n->min - high < times ? n->min - high : times;
+    return times;
+}
+
+/* The one of the shapes walked lately that agrees on most bytes: the same but for counts. */
+static struct likeness find_likeness(const struct grammar_machine *m, const struct grammar_masks *k,
+                                     const struct shape *s)
+{
+    struct likeness best = {.bytes = AGREE_LEAST - 1};
+    for (uint32_t i = 0; i < RECENT && k->recent[i] != 0; i++) {
+        const struct shape *other = k->shapes[k->recent[i] - 1];
+        uint32_t bytes = other->spot_count == s->spot_count ? UINT32_MAX : 0;
+        for (size_t n = 0; n < s->spot_count && bytes > best.bytes; n++) {
+            const struct spot *a = &s->spots[n], *b = &other->spots[n];
+            uint32_t agreed = a->at != b->at ? 0 : UINT32_MAX;
+            if (a->at == b->at && a->count != b->count)
+                agreed = agreed_bytes(&m->g->counts[m->g->code[a->at].arg], a->count, b->count);
+            bytes = agreed < bytes ? agreed : bytes;
+        }
+        if (bytes > best.bytes)
+            best = (struct likeness){.shape = other, .bytes = bytes};
     }
-    return STATUS_OK;
+    return best;
+}
+
+static enum status fill_mask(struct grammar_machine *m, struct grammar_masks *k,
+                             const struct token_trie *t, uint32_t start, struct shape *s)
+{
+    struct likeness like = {.shape = NULL};
+    uint32_t visited = 0;
+    unsigned wanted;
+    s->rise = m->sets[start].rise;
+    enum status st = tell_plain(m, t, start, s, &wanted);
+    if (st != STATUS_OK)
+        return st;
+    bool all = (wanted & PLAIN_ALL) == PLAIN_ALL;
+    if (all)
+        like = find_likeness(m, k, s);
+    if (like.shape) {
+        memcpy(s->mask, like.shape->mask, t->mask_words * sizeof *s->mask);
+        s->rise = like.shape->rise > s->rise ? like.shape->rise : s->rise;
+    }
+    enter_root(m, k, start);
+    k->escaped[0] = false; /* what may follow without a byte is in the shape */
+    st = walk_open(m, k, t, wanted, &like, s, &visited);
+    if (st == STATUS_OK && all && (visited > t->node_count / 8 || like.shape))
+        k->recent[k->recent_at++ % RECENT] = (uint32_t)k->shape_count + 1;
+    return st;
 }
 
 static enum status shape_fill(struct grammar_machine *m, struct grammar_masks *k,
                               const struct token_trie *t, struct shape *s)
 {
-    uint32_t start = GRAMMAR_SET_DEAD, visited = 0;
-    struct likeness like;
+    uint32_t start = GRAMMAR_SET_DEAD;
     s->mask = mem_calloc(t->mask_words + 1, sizeof *s->mask);
     s->spots = mem_alloc(k->spot_count + 1, sizeof *s->spots);
     if (!s->mask || !s->spots)
@@ -418,14 +466,7 @@ static enum status shape_fill(struct grammar_machine *m, struct grammar_masks *k
     s->spot_count = k->spot_count;
     memcpy(s->spots, k->spots, s->spot_count * sizeof *s->spots);
     enum status st = open_set(m, s, &start);
-    if (st != STATUS_OK || start == GRAMMAR_SET_DEAD)
-        return st;
-    st = find_likeness(m, k, start, &like);
-    if (st == STATUS_OK)
-        st = walk_open(m, k, t, start, &like, s, &visited);
-    if (st == STATUS_OK && (visited > t->node_count / 8 || like.shape))
-        k->recent[k->recent_at++ % RECENT] = (uint32_t)k->shape_count + 1;
-    return st;
+    return st == STATUS_OK && start != GRAMMAR_SET_DEAD ? fill_mask(m, k, t, start, s) : st;
 }
 
 static size_t shape_bytes(const struct token_trie *t, const struct shape *s)

@@ -97,6 +97,8 @@ enum status token_trie_create(int vocab, const struct token_source *from, struct
         qsort(words, count, sizeof *words, by_bytes);
         st = add_words(t, words, count);
     }
+    if (st == STATUS_OK)
+        st = token_plain_init(&t->plain, t);
     mem_free(words);
     if (st != STATUS_OK) {
         token_trie_destroy(t);
@@ -110,6 +112,7 @@ void token_trie_destroy(struct token_trie *t)
 {
     if (!t)
         return;
+    token_plain_deinit(&t->plain);
     mem_free(t->nodes);
     mem_free(t->same);
     mem_free(t->node_of);

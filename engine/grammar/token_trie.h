@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/grammar/token_plain.h"
 
 #define TOKEN_TRIE_DEPTH 255
 
@@ -20,9 +21,10 @@ struct token_node {
     uint32_t parent; /* index; of the root 0 */
     int32_t token;   /* that ends here, -1: none; same[token] is the next one with these bytes */
     uint8_t byte;
-    uint8_t depth;   /* bytes from the root */
-    uint8_t more;    /* bool: same[token] is another token */
-    uint8_t deepest; /* depth of the deepest descendant */
+    uint8_t depth;     /* bytes from the root */
+    uint8_t more : 1;  /* bool: same[token] is another token */
+    uint8_t kinds : 7; /* PLAIN_ of the tokens here and beneath, all together */
+    uint8_t deepest;   /* depth of the deepest descendant */
 };
 
 struct token_trie {
@@ -33,6 +35,7 @@ struct token_trie {
     int vocab;         /* ids are 0 .. vocab - 1 */
     size_t mask_words; /* 32-bit words of a mask: ceil(vocab / 32) */
     int depth_max;
+    struct token_plain plain;
 };
 
 /* Where the bytes come from: those of token `id`, NULL or *n 0: leave it out. */

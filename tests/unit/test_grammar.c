@@ -377,7 +377,7 @@ static void test_grammar_equals_a_slow_recogniser(void **state)
 enum { VOCAB = 300 };
 
 struct words {
-    char text[VOCAB][32];
+    char text[VOCAB][64];
 };
 
 static const char *word_bytes(const void *ctx, int32_t id, size_t *n)
@@ -543,6 +543,102 @@ static void test_mask_of_counts(void **state)
     print_message("%d masks\n", made);
     assert_true(made > 500);
     token_trie_destroy(t);
+}
+
+/* Words of all kinds of characters, whole ones and parts, short and long. */
+static void random_plain_words(struct words *w)
+{
+    static const char *const pieces[] = {
+        "a",
+        "b",
+        "z",
+        "Q",
+        "7",
+        "0",
+        " ",
+        ".",
+        "_",
+        "!",
+        "\"",
+        "\\",
+        "\n",
+        "\xC3",
+        "\xA9",
+        "\xE2",
+        "\x82",
+        "\xAC",
+        "\xF0",
+        "\x9F",
+        "\x98",
+        "\x80",
+        "\xED",
+        "\xC2",
+        "\xC3\xA9",
+        "\xE2\x82\xAC",
+        "\xF0\x9F\x98\x80",
+    };
+    enum { PIECES = sizeof pieces / sizeof pieces[0], LETTERS_FIRST = 9 };
+    for (int id = 0; id < VOCAB; id++) {
+        uint32_t n = id < PIECES ? 1 : id % 16 == 0 ? 24 + draw(16) : 1 + draw(7);
+        uint32_t kinds = draw(3) ? 2 + draw(PIECES - 1) : 1 + draw(LETTERS_FIRST);
+        size_t len = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t k = id < PIECES ? (uint32_t)id
+                         : id % 3    ? draw(id % 3 == 1 ? 3 : 5)
+                         : draw(5)   ? draw(kinds < LETTERS_FIRST ? kinds : LETTERS_FIRST)
+                                     : draw(kinds);
+            size_t bytes = strlen(pieces[k]);
+            if (len + bytes >= sizeof w->text[id])
+                break;
+            memcpy(w->text[id] + len, pieces[k], bytes);
+            len += bytes;
+        }
+        w->text[id][len] = '\0';
+    }
+}
+
+/* Tokens that are nothing but text are decided by the kinds of their characters. */
+static void test_mask_of_plain_tokens(void **state)
+{
+    (void)state;
+    static const char *const texts_plain[] = {
+        "root ::= \"\\\"\" [^\"\\\\\\n]{0,40} \"\\\"\"",
+        "root ::= \"\\\"\" ([^\"\\\\\\n] | \"\\\\\" [\"\\\\n])* \"\\\"\"",
+        "root ::= [^\"\\\\\\n]{30,34} [a-z]*",
+        "root ::= [a-zA-Z ]{3,30} \".\" [0-9]{0,9}",
+        "root ::= (line \"\\n\")+\nline ::= [^\\n]*",
+        "root ::= (line \"\\n\")+\nline ::= [a-z ]*",
+        "root ::= word (\" \" word)*\nword ::= [a-z]+ | [0-9]{1,4}",
+        "root ::= word (\" \" word)*\nword ::= [^ \"]{1,6}",
+        "root ::= [a-z0-9\\u00e9\\u20ac]{2,20} \"!\"",
+        "root ::= ([^\"]{1,5} \"\\\"\"){1,8}",
+        "root ::= name (\"!\" name)*\nname ::= [a-zA-Z_] [a-zA-Z0-9_]{0,12}",
+        "root ::= ([a-z]{1,3} | [a-zA-Z]{2,5} \" \")*",
+        "root ::= (word [0-9]{1,3})+\nword ::= [a-z ]+",
+        "root ::= (word num)+\nword ::= [a-z] [a-z] [a-z]+\nnum ::= [0-9]{2,3}",
+        "root ::= ([a-zA-Z] [a-z]* \"!\")+",
+        "root ::= [a-zA-Z] [a-z]* [a-z0-9 ]*",
+        "root ::= [^\\x00-\\x1F\"]{2,3} root | [a-z]{5}",
+        "root ::= quoted*\nquoted ::= \"\\\"\" text \"\\\"\"\ntext ::= [a-zA-Z0-9 ._!]*",
+    };
+    struct words words;
+    int made = 0;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct token_trie *t = NULL;
+        seed_now = 100 + seed;
+        random_plain_words(&words);
+        assert_int_equal(words_trie(&words, &t), STATUS_OK);
+        assert_true(t->plain.count > VOCAB / 4 && t->plain.chars_max > 20);
+        for (size_t i = 0; i < sizeof texts_plain / sizeof texts_plain[0]; i++) {
+            struct grammar *g = compiled(texts_plain[i]);
+            for (int k = 0; k < 4; k++)
+                made += walk_masks(g, t, &words, 40, 100 * seed + i);
+            grammar_unref(g);
+        }
+        token_trie_destroy(t);
+    }
+    print_message("%d masks\n", made);
+    assert_true(made > 3000);
 }
 
 static void test_counts_are_exact(void **state)
@@ -865,6 +961,7 @@ int main(void)
         cmocka_unit_test(test_mask_equals_trying_every_token),
         cmocka_unit_test(test_mask_of_json),
         cmocka_unit_test(test_mask_of_counts),
+        cmocka_unit_test(test_mask_of_plain_tokens),
         cmocka_unit_test(test_counts_are_exact),
         cmocka_unit_test(test_mask_at_the_greatest_depth),
         cmocka_unit_test(test_forms_behind_a_thought),
