@@ -71,16 +71,15 @@ enum status api_fields_bad(struct err *e, const char *list, int i, const char *f
     return err_set(e, STATUS_INVALID, param, "'%s' %s", param, why);
 }
 
-static enum status add_tool(const cJSON *tool, int i, const char *type, const char *schema,
-                            cJSON *list, struct err *e)
+static enum status add_tool(const cJSON *tool, int i, const char *type, bool type_may_lack,
+                            const char *schema, cJSON *list, struct err *e)
 {
     if (!cJSON_IsObject(tool))
         return api_fields_bad(e, "tools", i, "", "must be an object");
     const cJSON *kind = json_member(tool, "type");
     const cJSON *parameters = json_member(tool, schema);
-    if (kind && (!cJSON_IsString(kind) || strcmp(kind->valuestring, type) != 0))
-        return api_fields_bad(e, "tools", i, "type",
-                              "names a tool that this server does not have: the client's own only");
+    if ((kind || !type_may_lack) && (!cJSON_IsString(kind) || strcmp(kind->valuestring, type) != 0))
+        return api_fields_bad(e, "tools", i, "type", "must be that of a tool of the client's own");
     if (parameters && !cJSON_IsObject(parameters))
         return api_fields_bad(e, "tools", i, schema, "must be a JSON schema");
     cJSON *to = cJSON_CreateObject();
@@ -106,8 +105,8 @@ static enum status add_tool(const cJSON *tool, int i, const char *type, const ch
     return st;
 }
 
-enum status api_fields_tools(const cJSON *tools, const char *type, const char *schema, cJSON *chat,
-                             struct err *e)
+enum status api_fields_tools(const cJSON *tools, const char *type, bool type_may_lack,
+                             const char *schema, cJSON *chat, struct err *e)
 {
     if (!tools)
         return STATUS_OK;
@@ -117,7 +116,7 @@ enum status api_fields_tools(const cJSON *tools, const char *type, const char *s
     enum status st = list ? STATUS_OK : out_of_memory(e);
     int i = 0;
     for (const cJSON *t = tools->child; t && st == STATUS_OK; t = t->next)
-        st = add_tool(t, i++, type, schema, list, e);
+        st = add_tool(t, i++, type, type_may_lack, schema, list, e);
     return st;
 }
 

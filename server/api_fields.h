@@ -3,6 +3,8 @@
 #ifndef CHORUS_SERVER_API_FIELDS_H
 #define CHORUS_SERVER_API_FIELDS_H
 
+#include <stdbool.h>
+
 #include <cjson/cJSON.h>
 
 #include "engine/base/status.h"
@@ -18,9 +20,9 @@ WARN_UNUSED enum status api_fields_copy(cJSON *chat, const char *key, const cJSO
 WARN_UNUSED enum status api_fields_bad(struct err *e, const char *list, int i, const char *field,
                                        const char *why);
 /* Tools as a chat has them: each {"type": "function", "function": {...}}, its schema being the
- * member `schema` of what was given. `type`: what theirs says, if anything. */
-WARN_UNUSED enum status api_fields_tools(const cJSON *tools, const char *type, const char *schema,
-                                         cJSON *chat, struct err *e);
+ * member `schema` of what was given. `type`: what theirs must say. */
+WARN_UNUSED enum status api_fields_tools(const cJSON *tools, const char *type, bool type_may_lack,
+                                         const char *schema, cJSON *chat, struct err *e);
 
 /* A chat's name for a field and the client's. A name that begins with '.' is an end or a middle. */
 struct api_field_name {

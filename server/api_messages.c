@@ -238,7 +238,7 @@ static enum status read_tools(const cJSON *root, cJSON *chat, struct err *e)
         if (cJSON_IsObject(t) && own && !json_member(t, "input_schema"))
             return api_fields_bad(e, "tools", i, "input_schema", "is missing");
     }
-    enum status st = api_fields_tools(tools, "custom", "input_schema", chat, e);
+    enum status st = api_fields_tools(tools, "custom", true, "input_schema", chat, e);
     return st == STATUS_OK ? read_choice(root, chat, e) : st;
 }
 

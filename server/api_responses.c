@@ -357,7 +357,7 @@ enum status api_responses_to_chat(cJSON *root, cJSON **chat, char **repeated, st
     if (st == STATUS_OK)
         st = read_reasoning(root, to, e);
     if (st == STATUS_OK)
-        st = api_fields_tools(json_member(root, "tools"), "function", "parameters", to, e);
+        st = api_fields_tools(json_member(root, "tools"), "function", false, "parameters", to, e);
     for (size_t k = 0; k < sizeof same / sizeof same[0] && st == STATUS_OK; k++)
         st = api_fields_copy(to, same[k], json_member(root, same[k]), e);
     if (st == STATUS_OK)

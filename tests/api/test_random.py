@@ -37,7 +37,7 @@ def test_random_requests(small, tmp_path):
     seen = json.loads(counts.read_text())
     answered = lambda what: sum(n for key, n in seen.items() if key.startswith(what))
     shares = {path: answered(f"positive POST {path} 200") / answered(f"positive POST {path} ")
-              for path in ("/v1/chat/completions", "/v1/completions", "/tokenize", "/v1/adapters")}
+              for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize", "/v1/adapters")}
     print(f"figure: random: {sum(seen.values())} requests, {answered('negative')} of them invalid, valid ones answered:",
           ", ".join(f"{path} {share:.2f}" for path, share in shares.items()))
     assert min(shares.values()) > 0.4, shares  # valid requests come through, so the checks of answers have something to look at

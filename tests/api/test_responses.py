@@ -276,12 +276,12 @@ def test_thoughts_come_back(tagged):
             {"type": "function_call", "call_id": "c2", "name": "get_time", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "noon"}]},
             {"type": "function_call_output", "call_id": "c2", "output": "noon"}]
-    answer = ask(tagged, {"input": [{"role": "user", "content": "x"}, *turn], "tools": [TIME], "max_output_tokens": 4})
+    answer = ask(tagged, {"input": [{"role": "user", "content": "x"}, *turn], "tools": [TOOL, TIME], "max_output_tokens": 4})
     call = {"type": "function", "function": {"name": "get_time", "arguments": "{}"}}
     chat = {"messages": [{"role": "user", "content": "x"},
                          {"role": "assistant", "reasoning_content": "hm", "content": "Let me look.", "tool_calls": [{**call, "id": "c1"}, {**call, "id": "c2"}]},
                          {"role": "tool", "tool_call_id": "c1", "content": "noon"}, {"role": "tool", "tool_call_id": "c2", "content": "noon"}],
-            "tools": [{"type": "function", "function": {k: v for k, v in TIME.items() if k != "type"}}], "max_tokens": 4}
+            "tools": [{"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}} for tool in (TOOL, TIME)], "max_tokens": 4}
     usage = tagged.post("/v1/chat/completions", chat)[1]["usage"]
     assert answer["usage"]["input_tokens"] == usage["prompt_tokens"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == (usage["prompt_tokens"] - 1) // 16 * 16  # the same token by token

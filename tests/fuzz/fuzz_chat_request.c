@@ -1,6 +1,7 @@
-/* fuzz_chat_request: any bytes as the body of a chat or text completion. What is accepted obeys the
- * ranges that the engine is promised; what is refused has a status, a sentence and a form. Input: a
- * byte that picks the route, then the body. */
+/* fuzz_chat_request: any bytes as the body of a request that generates, in any of its forms. What
+ * is accepted obeys the ranges that the engine is promised; what is refused has a status, a
+ * sentence and a form. Input: a byte that picks the route and who speaks by default, then the body.
+ */
 #include "tests/api/fake_engine.h"
 
 #include <math.h>
@@ -35,11 +36,17 @@ static void check_refusal(enum status st, const struct err *e)
     CHECK(k->http >= 400 && k->http < 500);
     struct strbuf b;
     strbuf_init(&b, 1 << 16);
-    api_error_write(&b, k, e);
-    cJSON *v = NULL;
-    struct err why;
-    CHECK(json_parse(b.data, b.len, &json_default_limits, &v, &why) == STATUS_OK);
-    cJSON_Delete(v);
+    for (int i = 0; i < 2; i++) {
+        cJSON *v = NULL;
+        struct err why;
+        strbuf_clear(&b);
+        if (i)
+            api_error_write_message(&b, k, e, "req_1");
+        else
+            api_error_write(&b, k, e);
+        CHECK(json_parse(b.data, b.len, &json_default_limits, &v, &why) == STATUS_OK);
+        cJSON_Delete(v);
+    }
     strbuf_deinit(&b);
 }
 
@@ -55,6 +62,21 @@ static void check_sampling(const struct sample_params *p)
     for (int i = 0; i < p->bias_count; i++)
         CHECK(p->bias[i].token >= 0 && p->bias[i].token < FAKE_VOCAB &&
               fabsf(p->bias[i].bias) <= 100);
+}
+
+/* Members of an object. */
+static void check_repeated(const char *members)
+{
+    struct strbuf b;
+    cJSON *v = NULL;
+    struct json_limits limits = json_default_limits;
+    limits.members_max *= 2; /* what was left out is said */
+    strbuf_init(&b, 1 << 26);
+    strbuf_printf(&b, "{%s}", members);
+    CHECK(json_parse(b.data, b.len, &limits, &v, NULL) == STATUS_OK);
+    CHECK(cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(v, "tools")));
+    cJSON_Delete(v);
+    strbuf_deinit(&b);
 }
 
 static void check_accepted(struct api_request *r)
@@ -73,6 +95,8 @@ static void check_accepted(struct api_request *r)
         CHECK(q->stop[i].len >= 1 && q->stop[i].len <= LIMIT_STOP_BYTES);
     for (int i = 0; i < q->stop_token_count; i++)
         CHECK(q->stop_tokens[i] >= 0 && q->stop_tokens[i] < FAKE_VOCAB);
+    if (r->kind == API_RESPONSES)
+        check_repeated(r->repeated);
     struct engine_text text = {{0}};
     struct err e = {0};
     enum status st = api_request_tokenise(r, &text, &e);
@@ -105,8 +129,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(body, data + 1, size - 1);
     struct api_request r;
     struct err e = {0};
-    enum status st =
-        api_request_parse(data[0] & 1 ? API_CHAT : API_COMPLETION, &ctx, body, size - 1, &r, &e);
+    static const enum api_kind kinds[] = {API_COMPLETION, API_CHAT, API_RESPONSES, API_MESSAGES};
+    enum api_kind kind = kinds[(data[0] & 1) | ((data[0] >> 1) & 2)];
+    enum status st = api_request_parse(kind, &ctx, body, size - 1, &r, &e);
     mem_free(body);
     if (st != STATUS_OK) {
         check_refusal(st, &e);
