@@ -19,6 +19,7 @@ THOUGHT = {"messages": [{"role": "user", "content": "<think>why</think>so"}], "m
 # What we say and OpenAI does not, by the SDK type it is found on.
 OURS = {"ChatCompletion": {"adapter", "timings"}, "ChatCompletionChunk": {"adapter", "timings"}, "Completion": {"adapter", "timings"},
         "ChatCompletionMessage": {"reasoning_content"}, "ChoiceDelta": {"reasoning_content"},
+        "CreateEmbeddingResponse": {"adapter"},
         "Model": {"root", "parent", "max_model_len", "adapter_generation"}}
 CHATS = [
     ("plain", {}), ("named", {"model": "villain", "adapter": {"name": "villain", "weight": 0.5}}), ("several", {"n": 3}),
@@ -123,6 +124,53 @@ def test_completion(server, fields):
             check_sdk_text(chunk)
 
 
+# The other endpoints that let the model run. Their tests hold the answers against the SDKs' types; here it is the description's turn.
+RESPONSE, MESSAGE = "/v1/responses", "/v1/messages"
+FLAT = [{"type": "function", "name": "weather", "parameters": WEATHER}]
+FORM = {"type": "json_schema", "name": "x", "schema": WEATHER}
+ASKED = {RESPONSE: {"input": "Tell me a story.", "max_output_tokens": 6, "seed": 1}, MESSAGE: {"messages": ASK["messages"], "max_tokens": 6, "seed": 1}}
+OTHERS = [
+    (RESPONSE, {}), (RESPONSE, {"instructions": "Be brief.", "metadata": {"a": "b"}, "top_logprobs": 2, "adapter": "villain"}),
+    (RESPONSE, {"tools": FLAT, "tool_choice": "required", "max_output_tokens": 60}), (RESPONSE, {"text": {"format": FORM}, "max_output_tokens": 60}),
+    (MESSAGE, {}), (MESSAGE, {"system": "Be brief.", "adapter": "villain", "stop_sequences": ["e"]}),
+    (MESSAGE, {"tools": [{"name": "weather", "input_schema": WEATHER}], "tool_choice": {"type": "any"}, "max_tokens": 60}),
+]
+
+
+@pytest.mark.parametrize("path,fields", OTHERS)
+def test_other_forms(server, path, fields):
+    body = {**ASKED[path], **fields}
+    status, answer = server.post(path, body)
+    wrong = problem(answer_validator(ROOT, path), answer)
+    assert status == 200 and wrong is None, (wrong, answer)
+    status, _, text = server.request("POST", path, {**body, "stream": True})
+    validator, seen = event_validator(ROOT, path), 0
+    for block in text.decode().rstrip("\n").split("\n\n"):
+        data = block.partition("data: ")[2]
+        wrong = problem(validator, json.loads(data))
+        assert wrong is None, (wrong, data)
+        seen += 1
+    assert status == 200 and seen > 4
+
+
+@pytest.mark.parametrize("path", [RESPONSE, MESSAGE])
+def test_thoughts_in_other_forms(plain, path):
+    body = {"max_tokens": 60, "messages": THOUGHT["messages"]} if path == MESSAGE else {"input": THOUGHT["messages"]}
+    status, answer = plain.post(path, body)
+    wrong = problem(answer_validator(ROOT, path), answer)
+    assert status == 200 and wrong is None, (wrong, answer)
+    assert {item["type"] for item in answer.get("output") or answer["content"]} & {"reasoning", "thinking"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"input": ["a", [5, 6]]}, {"encoding_format": "base64"}, {"dimensions": 8, "adapter": "villain"}])
+def test_embeddings(server, fields):
+    status, answer = server.post("/v1/embeddings", {"input": "a lantern", **fields})
+    wrong = problem(answer_validator(ROOT, "/v1/embeddings"), answer)
+    assert status == 200 and wrong is None, (wrong, answer)
+    if fields.get("encoding_format") != "base64":
+        check_sdk(openai.types.CreateEmbeddingResponse, answer)
+
+
 GETS = ["/v1/models", "/v1/models/{id}", "/v1/adapters", "/v1/adapters/{name}", "/lora-adapters", "/props", "/slots", "/version", "/health"]
 POSTS = [
     ("/tokenize", {"prompt": "a lantern"}), ("/tokenize", {"content": "é😀", "with_pieces": True}), ("/tokenize", {"prompt": "a", "return_token_strs": True}),
@@ -171,6 +219,13 @@ def test_error(server, method, path, body, status):
     validator = answer_validator(ROOT, CHAT, "post", 400)
     assert got == status and problem(validator, json.loads(text)) is None, text
     assert headers["content-type"] == "application/json" and headers["x-request-id"] and headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("body,status", [({}, 400), (b"{", 400), ({**ASKED["/v1/messages"], "model": "nobody"}, 404)])
+def test_error_of_a_message(server, body, status):
+    got, answer = server.post("/v1/messages", body)
+    wrong = problem(answer_validator(ROOT, "/v1/messages", "post", "4XX"), answer)
+    assert got == status and wrong is None, (wrong, answer)
 
 
 def test_error_within_a_stream(plain):
