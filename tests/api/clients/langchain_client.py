@@ -83,6 +83,21 @@ def test_tools(chat):
     assert [c["name"] for c in named.tool_calls] == ["weather"]
 
 
+def test_responses(chat):
+    """The same through /v1/responses, which LangChain takes where it is told to."""
+    model = chat(use_responses_api=True, seed=None, extra_body={"seed": 1})
+    answer = model.invoke(ASK, max_tokens=20)
+    assert answer.text and answer.usage_metadata["output_tokens"] <= 20
+    whole = None
+    for chunk in model.stream(ASK, max_tokens=20):
+        whole = chunk if whole is None else whole + chunk
+    assert whole.text == answer.text
+    assert isinstance(model.with_structured_output(Scene, method="json_schema").invoke(ASK), Scene)
+    first = model.bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke(ASK)
+    [call] = first.tool_calls
+    assert model.bind_tools([weather]).invoke([*ASK, first, weather.invoke(call)], max_tokens=20).text
+
+
 def test_embeddings(tagged):  # noqa: F811
     made = OpenAIEmbeddings(model="storyteller", base_url=tagged.url + "/v1", api_key="none", check_embedding_ctx_length=False)
     one, two = made.embed_documents(["a lantern", "a fox"])

@@ -97,6 +97,32 @@ def test_completions_and_models(client):
     assert {"storyteller", "villain"} <= {m.id for m in client.models.list()} and client.models.retrieve("villain").id == "villain"
 
 
+def test_responses(client):
+    ask = dict(model=MODEL, input=ASK[0]["content"], max_output_tokens=200, temperature=1)
+    whole = client.responses.create(**ask | {"max_output_tokens": 16}, extra_body={"seed": 1})
+    assert whole.output_text and whole.usage.output_tokens <= 16
+    deltas = [e.delta for e in client.responses.create(**ask | {"max_output_tokens": 16}, extra_body={"seed": 1}, stream=True) if e.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text
+    assert isinstance(client.responses.parse(**ask, text_format=Scene).output_parsed, Scene)
+    with client.responses.stream(**ask, text_format=Scene) as stream:
+        assert any(e.type == "response.output_text.delta" for e in stream)
+        assert isinstance(stream.get_final_response().output_parsed, Scene)
+    tool = {"type": "function", "name": "weather", "parameters": Weather.model_json_schema() | {"additionalProperties": False}, "strict": True}
+    called = client.responses.create(**ask, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+    [call] = [item for item in called.output if item.type == "function_call"]
+    assert Weather.model_validate_json(call.arguments)
+    after = [{"role": "user", "content": ask["input"]}, *called.output, {"type": "function_call_output", "call_id": call.call_id, "output": "clear"}]
+    assert client.responses.create(model=MODEL, input=after, max_output_tokens=16).output_text
+
+
+def test_embeddings(client):
+    """The SDK asks for base64 by itself and makes numbers of it."""
+    made = client.embeddings.create(model=MODEL, input=["a lantern", "a fox"])
+    plain = client.embeddings.create(model=MODEL, input=["a lantern", "a fox"], encoding_format="float")
+    assert [v.embedding == pytest.approx(w.embedding, abs=1e-6) for v, w in zip(made.data, plain.data)] == [True, True]
+    assert made.data[0].embedding != made.data[1].embedding and made.usage.prompt_tokens > 2
+
+
 def test_request_ids(client):
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=1, extra_headers={"x-request-id": "mine-1"})
     assert raw.headers["x-request-id"] == "mine-1" and raw.parse()._request_id == "mine-1"
