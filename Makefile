@@ -249,6 +249,9 @@ mutants: test-deps ## plant each fault of tests/mutants in a copy: its test must
 bench: all ## load on the demo model over HTTP: one stream, then 16 over its voices
 	@scripts/bench-demo.sh
 
+bench-grammar: $(BUILD)/tests/bench_grammar ## time of masks for grammars, one core: fails when a 99th percentile is above 1 ms (TOKENIZER=DIR)
+	@$(BUILD)/tests/bench_grammar --most 1000 $(TOKENIZER)
+
 emu: $(EMU_BIN) $(EMU_GPU) $(if $(EMU_LIB),$(BUILD)/emu/chorus) ## the server and the tests of the card on an emulated one, in build/emu
 	@python3 scripts/run_tests.py --only emu $(ARGS)
 
@@ -301,5 +304,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench lint fmt golden clean help
+.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)
