@@ -16,8 +16,10 @@ static __device__ __forceinline__ int int8_place(int i)
     return (i & ~3) | (i & 1) << 1 | (i >> 1 & 1);
 }
 
-/* Of page i of a slot. k, v as load_k and load_v; the scales of tokens 2t, 2t + 1 and 2t + 8,
- * 2t + 9 of keys and of values. */
+/* Of page i of a slot. k, v as load_k and load_v, but that tokens nobody sees repeat one that is
+ * seen, and columns behind the head repeat its last: their weights are 0, q' is 0 there, and what
+ * comes of them in V is not stored. The scales of tokens 2t, 2t + 1 and 2t + 8, 2t + 9 of keys and
+ * of values, 0 of those that nobody sees. */
 template <int NB> struct int8_page {
     uint2 k[2][NB], v[(NB + 1) / 2][4];
     uint32_t scale[2][2];
@@ -36,18 +38,20 @@ static __device__ __forceinline__ void load_int8(const struct attend_call &c,
     int begin = token_begin(w, i), end = stored_end(w, i);
     const uint8_t *k = int8_at(c, w.page[i], 0, w.kv_head);
     const uint8_t *v = int8_at(c, w.page[i], 1, w.kv_head);
-    const uint2 none = make_uint2(0, 0);
+    bool any = begin < end;
 #pragma unroll
     for (int n = 0; n < 2 * NB; n++) {
-        int token = n / NB * 8 + g, column = n % NB * 32 + 8 * t;
-        bool ok = token >= begin && token < end && column < row;
-        r.k[n / NB][n % NB] = ok ? __ldcg((const uint2 *)(k + token * row + column)) : none;
+        int token = max(min(n / NB * 8 + g, end - 1), begin);
+        int column = min(n % NB * 32 + 8 * t, row - 8);
+        r.k[n / NB][n % NB] =
+            any ? __ldcg((const uint2 *)(k + (unsigned)(token * row + column))) : make_uint2(0, 0);
     }
 #pragma unroll
     for (int n = 0; n < (NB + 1) / 2 * 4; n++) {
-        int token = v_token(n % 4, t), column = n / 4 * 64 + 8 * g;
-        bool ok = token >= begin && token < end && column < row;
-        r.v[n / 4][n % 4] = ok ? __ldcg((const uint2 *)(v + token * row + column)) : none;
+        int token = max(min(v_token(n % 4, t), end - 1), begin);
+        int column = min(n / 4 * 64 + 8 * g, row - 8);
+        r.v[n / 4][n % 4] =
+            any ? __ldcg((const uint2 *)(v + (unsigned)(token * row + column))) : make_uint2(0, 0);
     }
 #pragma unroll
     for (int n = 0; n < 4; n++) {
