@@ -8,329 +8,25 @@
  */
 #include "server/http.h"
 
-#include <errno.h>
-#include <linux/tcp.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/types.h>
 #include <unistd.h>
-
-#include <microhttpd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
-#include "server/http_head.h"
+#include "server/http_conn.h"
 
-#define NS_PER_MS        1000000
-#define POOL_SLACK_BYTES (32u << 10) /* of a connection's memory, beside its request head */
-#define SOCKET_SEND_BYTES                                                                          \
-    (64 << 10) /* the kernel doubles it; bounds what waits out of our sight                        \
-                */
+#define POOL_SLACK_BYTES   (32u << 10) /* of a connection's memory, beside its request head */
 #define STREAM_BLOCK_BYTES (16u << 10)
 #define WHOLE_MAX_BYTES    (64u << 10) /* larger answers go through the reader: progress is seen */
 #define DISCARD_MAX_BYTES                                                                          \
-    (64u << 10) /* a refused body up to this is read, so that the connection lives */
-#define RESERVED_HEADER_MS 1000
-#define LINGER_MS          2000
-#define LINGER_MAX         64
-#define CONNECTION_SLACK   64 /* accepted to be judged, beyond the limit */
-#define TICK_MIN_MS        20
-#define TICK_MAX_MS        250
-
-enum phase { PHASE_HEADERS, PHASE_BODY, PHASE_WORK, PHASE_SEND, PHASE_IDLE };
-
-enum exchange_state {
-    EXCHANGE_NEW,    /* request line seen */
-    EXCHANGE_BODY,   /* headers accepted */
-    EXCHANGE_WORK,   /* the whole request is with the handler */
-    EXCHANGE_QUEUED, /* the answer is with libmicrohttpd */
-};
-
-struct conn {
-    struct http_server *h;
-    struct conn *prev;
-    struct conn *next;
-    struct MHD_Connection *mhd;
-    struct http_exchange *x; /* NULL between requests */
-    int fd;                  /* libmicrohttpd's; valid until NOTIFY_CLOSED */
-    struct sockaddr_storage peer;
-    enum phase phase;
-    int64_t phase_ns;  /* when the phase began */
-    uint64_t rx_bytes; /* received when it became idle */
-    bool reserved;
-    bool cut;
-};
-
-struct answer_header {
-    char *name;  /* owned */
-    char *value; /* owned */
-};
-
-struct http_exchange {
-    struct conn *conn;
-    struct http_exchange *next_room;
-    enum exchange_state state;
-    char *target; /* owned */
-    char *path;   /* owned */
-    const char *method;
-    struct strbuf body;
-    size_t body_counted; /* in h->bodies_bytes */
-    struct http_framing framing;
-    void *user;
-    struct loop_watch *hangup;
-    struct strbuf out; /* the answer: whole, or what a stream has not sent */
-    size_t out_begin;
-    size_t sent_bytes;
-    int64_t progress_ns;
-    int status;
-    const char *content_type; /* static */
-    struct answer_header headers[HTTP_ANSWER_HEADERS];
-    int header_count;
-    bool announced; /* the handler knows of it */
-    bool discards;  /* answered before the body ended: the rest is dropped */
-    bool closes;    /* the connection ends with this exchange */
-    bool lingers;
-    bool answered;
-    bool streams;
-    bool ended; /* nothing more is added to out */
-    bool suspended;
-    bool gone;
-    bool wants_room;
-    bool sent_raw; /* the whole answer went past libmicrohttpd */
-};
-
-/* A socket whose request body was not read: closing it at once would reset the connection and the
- * client would lose the answer. So the read side stays open for a moment. */
-struct lingerer {
-    struct http_server *h;
-    struct loop_watch *watch;
-    int fd; /* owned duplicate */
-    int64_t until_ns;
-};
-
-struct http_server {
-    struct loop *loop;
-    struct http_limits limits;
-    struct http_handlers to;
-    struct MHD_Daemon *mhd;
-    struct loop_watch *watch;
-    struct loop_timer *again; /* libmicrohttpd has work left */
-    struct loop_timer *tick;  /* deadlines */
-    struct conn *conns;
-    int conn_count;
-    int exchange_count;
-    size_t bodies_bytes;
-    struct http_exchange *room; /* streams that have room again */
-    struct lingerer *lingering[LINGER_MAX];
-    bool strict_sum; /* this libmicrohttpd reports head lengths as http_head.h wants them */
-    bool resumed;    /* a connection waits to be taken up again */
-    bool draining;
-    bool stopping;
-};
-
-/* ---- connections ---- */
-
-static uint64_t bytes_received(int fd)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return 0;
-    return info.tcpi_bytes_received;
-}
-
-static void set_phase(struct conn *c, enum phase phase)
-{
-    c->phase = phase;
-    c->phase_ns = clock_now_ns();
-    if (phase == PHASE_IDLE)
-        c->rx_bytes = bytes_received(c->fd);
-}
-
-static void resume(struct http_exchange *x)
-{
-    if (!x->suspended)
-        return;
-    x->suspended = false;
-    MHD_resume_connection(x->conn->mhd);
-    /* With an external loop nothing wakes the library's descriptor: it must be run. */
-    x->conn->h->resumed = true;
-    loop_timer_start(x->conn->h->again, 0, 0);
-}
-
-static void cut(struct conn *c, bool tell)
-{
-    if (c->cut)
-        return;
-    c->cut = true;
-    shutdown(c->fd, SHUT_RDWR);
-    struct http_exchange *x = c->x;
-    if (!x)
-        return;
-    bool first = !x->gone;
-    x->gone = true;
-    resume(x);
-    if (tell && first && x->announced)
-        c->h->to.on_gone(c->h->to.ctx, x);
-}
-
-static bool same_peer(const struct conn *a, const struct conn *b)
-{
-    if (a->peer.ss_family != b->peer.ss_family)
-        return false;
-    if (a->peer.ss_family == AF_INET)
-        return ((const struct sockaddr_in *)&a->peer)->sin_addr.s_addr ==
-               ((const struct sockaddr_in *)&b->peer)->sin_addr.s_addr;
-    if (a->peer.ss_family == AF_INET6)
-        return memcmp(&((const struct sockaddr_in6 *)&a->peer)->sin6_addr,
-                      &((const struct sockaddr_in6 *)&b->peer)->sin6_addr,
-                      sizeof(struct in6_addr)) == 0;
-    return true;
-}
-
-/* Over a limit the connection that waited longest without a request makes room: a crowd of silent
- * or dripping clients drives out its own, not those that ask. `of` NULL: of any peer. */
-static bool evict(struct http_server *h, const struct conn *newest, const struct conn *of)
-{
-    struct conn *victim = NULL;
-    for (struct conn *c = h->conns; c; c = c->next) {
-        if (c == newest || c->cut || (of && !same_peer(c, of)))
-            continue;
-        if (c->phase != PHASE_IDLE && c->phase != PHASE_HEADERS)
-            continue;
-        if (!victim || c->phase_ns < victim->phase_ns)
-            victim = c;
-    }
-    if (victim)
-        cut(victim, false);
-    return victim != NULL;
-}
-
-static void admit(struct http_server *h, struct conn *c)
-{
-    int total = 0;
-    int peers = 0;
-    for (const struct conn *o = h->conns; o; o = o->next) {
-        total += !o->cut;
-        peers += !o->cut && same_peer(o, c);
-    }
-    if (peers > h->limits.connections_peer && !evict(h, c, c)) {
-        cut(c, false);
-        return;
-    }
-    if (total <= h->limits.connections - h->limits.reserved || evict(h, c, NULL))
-        return;
-    if (total > h->limits.connections)
-        cut(c, false);
-    else
-        c->reserved = true;
-}
-
-static void add_conn(struct http_server *h, struct MHD_Connection *mhd, void **socket_context)
-{
-    int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    struct conn *c = mem_calloc(1, sizeof *c);
-    *socket_context = c;
-    if (!c) {
-        shutdown(fd, SHUT_RDWR);
-        return;
-    }
-    c->h = h;
-    c->mhd = mhd;
-    c->fd = fd;
-    socklen_t len = sizeof c->peer;
-    if (getpeername(fd, (struct sockaddr *)&c->peer, &len) != 0)
-        c->peer.ss_family = AF_UNSPEC;
-    int bytes = SOCKET_SEND_BYTES;
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    set_phase(c, PHASE_HEADERS);
-    c->next = h->conns;
-    if (h->conns)
-        h->conns->prev = c;
-    h->conns = c;
-    h->conn_count++;
-    admit(h, c);
-}
-
-static void remove_conn(struct conn *c)
-{
-    struct http_server *h = c->h;
-    if (c->prev)
-        c->prev->next = c->next;
-    else
-        h->conns = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-    h->conn_count--;
-    mem_free(c);
-}
-
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                          enum MHD_ConnectionNotificationCode code)
-{
-    if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        add_conn(cls, mhd, socket_context);
-    else if (*socket_context)
-        remove_conn(*socket_context);
-}
-
-static struct conn *conn_of(struct MHD_Connection *mhd)
-{
-    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-}
-
-/* ---- lingering sockets ---- */
-
-static void linger_end(struct lingerer *g)
-{
-    for (int i = 0; i < LINGER_MAX; i++) {
-        if (g->h->lingering[i] == g)
-            g->h->lingering[i] = NULL;
-    }
-    loop_watch_destroy(g->watch);
-    close(g->fd);
-    mem_free(g);
-}
-
-static void on_linger_readable(void *ctx)
-{
-    struct lingerer *g = ctx;
-    char sink[16384];
-    ssize_t n = recv(g->fd, sink, sizeof sink, MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        linger_end(g);
-}
-
-static void linger_begin(struct http_server *h, int fd)
-{
-    int slot = 0;
-    while (slot < LINGER_MAX && h->lingering[slot])
-        slot++;
-    if (slot == LINGER_MAX || h->stopping)
-        return;
-    struct lingerer *g = mem_calloc(1, sizeof *g);
-    if (!g)
-        return;
-    g->h = h;
-    g->fd = dup(fd);
-    g->until_ns = clock_now_ns() + (int64_t)LINGER_MS * NS_PER_MS;
-    if (g->fd >= 0)
-        g->watch = loop_watch_create(h->loop, g->fd, LOOP_READABLE, on_linger_readable, g);
-    if (!g->watch) {
-        if (g->fd >= 0)
-            close(g->fd);
-        mem_free(g);
-        return;
-    }
-    h->lingering[slot] = g;
-}
+    (64u << 10)             /* a refused body up to this is read, so that the connection lives */
+#define CONNECTION_SLACK 64 /* accepted to be judged, beyond the limit */
+#define TICK_MIN_MS      20
+#define TICK_MAX_MS      250
 
 /* ---- the request ---- */
 
@@ -351,7 +47,7 @@ static void free_exchange(struct http_exchange *x)
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
     struct http_server *h = cls;
-    struct conn *c = conn_of(mhd);
+    struct http_conn *c = http_conn_of(mhd);
     struct http_exchange *x = c ? mem_calloc(1, sizeof *x) : NULL;
     if (!x)
         return NULL;
@@ -364,8 +60,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
         free_exchange(x);
         return NULL;
     }
-    if (c->phase != PHASE_HEADERS)
-        set_phase(c, PHASE_HEADERS);
+    if (c->phase != HTTP_PHASE_HEADERS)
+        http_conn_set_phase(c, HTTP_PHASE_HEADERS);
     c->x = x;
     h->exchange_count++;
     return x;
@@ -449,7 +145,7 @@ static enum MHD_Result take_head(struct http_exchange *x, const char *method, co
 {
     struct http_server *h = x->conn->h;
     x->method = method;
-    x->state = EXCHANGE_BODY;
+    x->state = HTTP_EXCHANGE_BODY;
     judge_head(x, method, version);
     if (!x->answered) {
         /* What follows an ambiguous body must never be read as a request. */
@@ -458,13 +154,13 @@ static enum MHD_Result take_head(struct http_exchange *x, const char *method, co
         h->to.on_headers(h->to.ctx, x);
     }
     if (!x->answered) {
-        set_phase(x->conn, has_body(x) ? PHASE_BODY : PHASE_WORK);
+        http_conn_set_phase(x->conn, has_body(x) ? HTTP_PHASE_BODY : HTTP_PHASE_WORK);
         return MHD_YES;
     }
     bool small = !x->framing.chunked && x->framing.content_length <= DISCARD_MAX_BYTES;
     if (!x->lingers && (!has_body(x) || (small && !x->framing.expect_continue))) {
         x->discards = true;
-        set_phase(x->conn, PHASE_BODY);
+        http_conn_set_phase(x->conn, HTTP_PHASE_BODY);
         return MHD_YES;
     }
     x->closes = x->lingers = true;
@@ -503,7 +199,7 @@ static void take_body(struct http_exchange *x, const char *data, size_t n)
 static void on_hangup(void *ctx)
 {
     struct http_exchange *x = ctx;
-    cut(x->conn, true);
+    http_conn_cut(x->conn, true);
 }
 
 /* The whole request is here. Either the answer is there when the handler returns, or the connection
@@ -511,8 +207,8 @@ static void on_hangup(void *ctx)
 static enum MHD_Result dispatch(struct http_exchange *x)
 {
     struct http_server *h = x->conn->h;
-    x->state = EXCHANGE_WORK;
-    set_phase(x->conn, PHASE_WORK);
+    x->state = HTTP_EXCHANGE_WORK;
+    http_conn_set_phase(x->conn, HTTP_PHASE_WORK);
     if (!x->answered)
         h->to.on_request(h->to.ctx, x);
     if (x->gone)
@@ -521,7 +217,7 @@ static enum MHD_Result dispatch(struct http_exchange *x)
         return queue_answer(x);
     x->hangup = loop_watch_create(h->loop, x->conn->fd, LOOP_HANGUP, on_hangup, x);
     if (!x->hangup) {
-        cut(x->conn, true); /* unwatched work could not be stopped */
+        http_conn_cut(x->conn, true); /* unwatched work could not be stopped */
         return MHD_NO;
     }
     if (x->answered)
@@ -542,18 +238,18 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
     if (!x || x->gone)
         return MHD_NO;
     switch (x->state) {
-    case EXCHANGE_NEW:
+    case HTTP_EXCHANGE_NEW:
         return take_head(x, method, version);
-    case EXCHANGE_BODY:
+    case HTTP_EXCHANGE_BODY:
         if (*n > 0) {
             take_body(x, data, *n);
             *n = 0;
             return MHD_YES;
         }
         return dispatch(x);
-    case EXCHANGE_WORK:
+    case HTTP_EXCHANGE_WORK:
         return x->answered ? queue_answer(x) : MHD_NO;
-    case EXCHANGE_QUEUED:
+    case HTTP_EXCHANGE_QUEUED:
         break;
     }
     return MHD_NO;
@@ -615,9 +311,9 @@ static struct MHD_Response *make_response(struct http_exchange *x)
 static enum MHD_Result queue_answer(struct http_exchange *x)
 {
     struct http_server *h = x->conn->h;
-    x->state = EXCHANGE_QUEUED;
+    x->state = HTTP_EXCHANGE_QUEUED;
     x->progress_ns = clock_now_ns();
-    set_phase(x->conn, PHASE_SEND);
+    http_conn_set_phase(x->conn, HTTP_PHASE_SEND);
     struct MHD_Response *r = make_response(x);
     if (!r)
         return MHD_NO;
@@ -653,18 +349,18 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **handle,
     loop_watch_destroy(x->hangup);
     forget_room(h, x);
     struct http_end end = {
-        .status = x->state == EXCHANGE_QUEUED ? x->status : 0,
+        .status = x->state == HTTP_EXCHANGE_QUEUED ? x->status : 0,
         .sent_bytes = x->sent_bytes,
         .complete = x->sent_raw || (code == MHD_REQUEST_TERMINATED_COMPLETED_OK && !x->gone),
-        .before_answer = x->state != EXCHANGE_QUEUED,
+        .before_answer = x->state != HTTP_EXCHANGE_QUEUED,
     };
     h->bodies_bytes -= x->body_counted;
     h->exchange_count--;
     h->to.on_end(h->to.ctx, x, &end);
     if ((x->lingers && end.complete) || x->sent_raw)
-        linger_begin(h, x->conn->fd);
+        http_conn_linger(h, x->conn->fd);
     x->conn->x = NULL;
-    set_phase(x->conn, PHASE_IDLE);
+    http_conn_set_phase(x->conn, HTTP_PHASE_IDLE);
     free_exchange(x);
 }
 
@@ -681,7 +377,7 @@ static void send_raw(struct http_exchange *x)
     strbuf_append(&b, strbuf_str(&x->out), x->out.len);
     ssize_t want = (ssize_t)b.len;
     x->sent_raw = !b.failed && send(x->conn->fd, b.data, b.len, MSG_NOSIGNAL) == want;
-    x->state = EXCHANGE_QUEUED;
+    x->state = HTTP_EXCHANGE_QUEUED;
     strbuf_deinit(&b);
 }
 
@@ -708,44 +404,17 @@ static void pump(void *ctx)
         loop_timer_stop(h->again);
 }
 
-static bool is_late(struct conn *c, int64_t now)
-{
-    const struct http_limits *l = &c->h->limits;
-    int64_t age_ms = (now - c->phase_ns) / NS_PER_MS;
-    switch (c->phase) {
-    case PHASE_HEADERS:
-        return age_ms > (c->reserved && l->header_ms > RESERVED_HEADER_MS ? RESERVED_HEADER_MS
-                                                                          : l->header_ms);
-    case PHASE_BODY:
-        return age_ms > l->body_ms;
-    case PHASE_IDLE:
-        if (bytes_received(c->fd) > c->rx_bytes) {
-            set_phase(c, PHASE_HEADERS); /* the next request began to arrive */
-            return false;
-        }
-        return age_ms > l->idle_ms || c->h->draining;
-    case PHASE_SEND: {
-        const struct http_exchange *x = c->x;
-        bool waits_for_us = x && x->streams && !x->ended && http_stream_unsent(x) == 0;
-        return x && !waits_for_us && (now - x->progress_ns) / NS_PER_MS > l->stall_ms;
-    }
-    case PHASE_WORK:
-        break;
-    }
-    return false;
-}
-
 static void on_tick(void *ctx)
 {
     struct http_server *h = ctx;
     int64_t now = clock_now_ns();
-    for (struct conn *c = h->conns; c; c = c->next) {
-        if (!c->cut && is_late(c, now))
-            cut(c, true);
+    for (struct http_conn *c = h->conns; c; c = c->next) {
+        if (!c->cut && http_conn_is_late(c, now))
+            http_conn_cut(c, true);
     }
-    for (int i = 0; i < LINGER_MAX; i++) {
+    for (int i = 0; i < HTTP_LINGER_MAX; i++) {
         if (h->lingering[i] && now > h->lingering[i]->until_ns)
-            linger_end(h->lingering[i]);
+            http_conn_linger_end(h->lingering[i]);
     }
 }
 
@@ -763,16 +432,16 @@ static int tick_ms(const struct http_limits *l)
  * So the log is where we get in before it: our answer, then the socket is shut. */
 static void answer_bad_lengths(struct http_server *h)
 {
-    for (struct conn *c = h->conns; c; c = c->next) {
+    for (struct http_conn *c = h->conns; c; c = c->next) {
         struct http_exchange *x = c->x;
-        if (!x || x->state != EXCHANGE_NEW || c->cut)
+        if (!x || x->state != HTTP_EXCHANGE_NEW || c->cut)
             continue;
         const char *length = MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, "Content-Length");
         if (!length || http_head_is_length(length))
             continue;
         struct err e;
         err_set(&e, STATUS_INVALID, NULL, "Content-Length is not a decimal number");
-        x->state = EXCHANGE_BODY;
+        x->state = HTTP_EXCHANGE_BODY;
         answer_error(x, 400, &e);
         send_raw(x);
         /* The library's own writes must fail, but the read side lingers. */
@@ -790,6 +459,15 @@ static void log_mhd(void *cls, const char *fmt, va_list ap)
     LOG_DEBUG(LOG_WHAT("http library"), LOG_STR("text", line));
     if (strstr(line, "Content-Length"))
         answer_bad_lengths(h);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    if (code == MHD_CONNECTION_NOTIFY_STARTED)
+        http_conn_add(cls, mhd, socket_context);
+    else if (*socket_context)
+        http_conn_remove(*socket_context);
 }
 
 static struct MHD_Daemon *start_daemon(struct http_server *h, int fd)
@@ -860,14 +538,14 @@ void http_stop(struct http_server *h)
         return;
     h->stopping = true;
     http_drain(h);
-    for (struct conn *c = h->conns; c; c = c->next)
-        cut(c, true);
+    for (struct http_conn *c = h->conns; c; c = c->next)
+        http_conn_cut(c, true);
     MHD_run(h->mhd); /* takes the resumes in: stopping with a sleeper would abort */
     loop_watch_destroy(h->watch);
     MHD_stop_daemon(h->mhd);
-    for (int i = 0; i < LINGER_MAX; i++) {
+    for (int i = 0; i < HTTP_LINGER_MAX; i++) {
         if (h->lingering[i])
-            linger_end(h->lingering[i]);
+            http_conn_linger_end(h->lingering[i]);
     }
     loop_timer_destroy(h->again);
     loop_timer_destroy(h->tick);
@@ -882,169 +560,4 @@ int http_connection_count(const struct http_server *h)
 int http_exchange_count(const struct http_server *h)
 {
     return h->exchange_count;
-}
-
-/* ---- what handlers see ---- */
-
-const char *http_method(const struct http_exchange *x)
-{
-    return x->method ? x->method : "";
-}
-
-const char *http_path(const struct http_exchange *x)
-{
-    return x->path;
-}
-
-const char *http_header(const struct http_exchange *x, const char *name)
-{
-    return MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, name);
-}
-
-struct name_count {
-    const char *name;
-    int count;
-};
-
-static enum MHD_Result count_field(void *cls, enum MHD_ValueKind kind, const char *name,
-                                   const char *value)
-{
-    (void)kind;
-    (void)value;
-    struct name_count *nc = cls;
-    nc->count += strcasecmp(name, nc->name) == 0;
-    return MHD_YES;
-}
-
-int http_header_count(const struct http_exchange *x, const char *name)
-{
-    struct name_count nc = {.name = name};
-    MHD_get_connection_values(x->conn->mhd, MHD_HEADER_KIND, count_field, &nc);
-    return nc.count;
-}
-
-const char *http_body(const struct http_exchange *x, size_t *n)
-{
-    *n = x->body.len;
-    return strbuf_str(&x->body);
-}
-
-void http_take_body(struct http_exchange *x, struct strbuf *out)
-{
-    *out = x->body;
-    strbuf_init(&x->body, 0);
-}
-
-bool http_is_reserved(const struct http_exchange *x)
-{
-    return x->conn->reserved;
-}
-
-void http_peer(const struct http_exchange *x, char out[64])
-{
-    const struct sockaddr *a = (const struct sockaddr *)&x->conn->peer;
-    if (getnameinfo(a, sizeof x->conn->peer, out, 64, NULL, 0, NI_NUMERICHOST) != 0)
-        snprintf(out, 64, "-");
-}
-
-void http_set_user(struct http_exchange *x, void *user)
-{
-    x->user = user;
-}
-
-void *http_user(const struct http_exchange *x)
-{
-    return x->user;
-}
-
-void http_add_header(struct http_exchange *x, const char *name, const char *value)
-{
-    if (x->header_count == HTTP_ANSWER_HEADERS)
-        return;
-    struct answer_header *hd = &x->headers[x->header_count];
-    hd->name = mem_strdup(name);
-    hd->value = mem_strdup(value);
-    if (hd->name && hd->value) {
-        x->header_count++;
-        return;
-    }
-    mem_free(hd->name);
-    mem_free(hd->value);
-    *hd = (struct answer_header){0};
-}
-
-void http_answer(struct http_exchange *x, int status, const char *content_type, struct strbuf *body)
-{
-    CHECK(!x->answered);
-    if (body->failed) {
-        strbuf_deinit(body);
-        http_cut(x);
-        return;
-    }
-    x->status = status;
-    x->content_type = content_type;
-    x->out = *body;
-    *body = (struct strbuf){.max = body->max};
-    x->answered = true;
-    x->ended = true;
-    resume(x);
-}
-
-bool http_is_answered(const struct http_exchange *x)
-{
-    return x->answered;
-}
-
-void http_stream_begin(struct http_exchange *x, int status, const char *content_type)
-{
-    CHECK(!x->answered);
-    x->status = status;
-    x->content_type = content_type;
-    x->answered = true;
-    x->streams = true;
-    resume(x);
-}
-
-bool http_stream_write(struct http_exchange *x, const char *s, size_t n)
-{
-    if (x->gone)
-        return true;
-    if (x->out_begin > 0 && x->out_begin >= x->out.len / 2) {
-        memmove(x->out.data, x->out.data + x->out_begin, x->out.len - x->out_begin);
-        x->out.len -= x->out_begin;
-        x->out_begin = 0;
-    }
-    if (x->out.len == 0)
-        x->progress_ns = clock_now_ns(); /* the client's time starts with something to send */
-    strbuf_append(&x->out, s, n);
-    if (x->out.failed) {
-        http_cut(x);
-        return false;
-    }
-    resume(x);
-    return true;
-}
-
-size_t http_stream_unsent(const struct http_exchange *x)
-{
-    return x->out.len - x->out_begin;
-}
-
-bool http_stream_is_full(struct http_exchange *x)
-{
-    bool full = http_stream_unsent(x) >= x->conn->h->limits.unsent_bytes;
-    if (full)
-        x->wants_room = true;
-    return full;
-}
-
-void http_stream_end(struct http_exchange *x)
-{
-    x->ended = true;
-    resume(x);
-}
-
-void http_cut(struct http_exchange *x)
-{
-    cut(x->conn, false);
 }

@@ -92,11 +92,13 @@ struct job {
     enum api_kind kind;
     const struct form *form;
     bool in_pool;
-    bool parsed;        /* request is to be freed */
-    bool streams;       /* the stream's head is on its way */
-    bool over;          /* answered or given up: events are only read away */
-    enum status status; /* of the preparation */
+    bool streams; /* the stream's head is on its way */
+    bool over;    /* answered or given up: events are only read away */
+    /* Of the preparation; while in_pool a thread of the pool writes these and `request`. Not beside
+     * the flags above: a word that holds both would be read by the loop meanwhile. */
+    enum status status;
     struct err err;
+    bool parsed; /* request is to be freed */
     char id[IDENT_BYTES];
     uint64_t seed; /* of its choices */
     int64_t created;
