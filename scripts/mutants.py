@@ -69,8 +69,8 @@ def red_cmocka(text, name):
     return name in failed or (bool(begun) and begun[-1] == name and name not in ended)
 
 
-def run_test(test):
-    """-> (red, output)"""
+def run_test(test, alone=False):
+    """-> (red, output). alone: the program's other tests may be left out; those of kernels/ take minutes."""
     if is_pytest(test):
         venv = ROOT / "build/venv/bin/python"
         python = str(venv) if venv.exists() else sys.executable
@@ -78,6 +78,8 @@ def run_test(test):
     else:
         command = [program_of(test)]
     env = {k: v for k, v in os.environ.items() if k != "CHORUS_BUILD"}
+    if alone and test.startswith("kernels/"):
+        env["CHORUS_TEST_ONLY"] = test.partition(":")[2]
     try:
         done = subprocess.run(command, cwd=COPY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, env=env)
         text, code = done.stdout.decode("utf-8", "replace"), done.returncode
@@ -95,7 +97,7 @@ def check_green(tests):
     for test in tests:
         by_program.setdefault(test if is_pytest(test) else test.partition(":")[0], []).append(test)
     for program, named in sorted(by_program.items()):
-        red, text = run_test(named[0])
+        red, text = run_test(named[0], alone=len(set(named)) == 1)
         for test in named:
             name = test.partition(":")[2]
             ok = not red if is_pytest(test) else re.search(rf"^\[ {{7}}OK \] {name}$", text, re.M)
@@ -117,7 +119,7 @@ def plant(fault):
         ok, text = build(targets_of(test))
         if not ok:
             return "does not build:\n" + text[-2000:]
-        red, text = run_test(test)
+        red, text = run_test(test, alone=True)
         return "" if red else f"survived: {test} stays green\n{text[-600:]}"
     finally:
         source.write_text(clean)

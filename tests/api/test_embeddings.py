@@ -13,6 +13,7 @@ import pytest
 from conftest import DEMO, ROOT, VOICES, start_real
 from strict import answer_validator, description, problem
 from test_cancel import request
+from test_fields import HOSTILE, check_hostile
 
 GOLDEN = json.loads((ROOT / "tests/api/embeddings.json").read_text())
 TEXTS, IDS = GOLDEN["texts"], GOLDEN["ids"]
@@ -219,6 +220,17 @@ def test_what_cannot_be_is_refused_by_name(server, body, http, param, code):
     assert status == http, answer
     error = answer["error"]
     assert set(error) == {"message", "type", "param", "code"} and (error["param"], error["code"]) == (param, code), error
+
+
+EMBED_FIELDS = ["input", "model", "adapter", "lora", "encoding_format", "dimensions", "cache_prompt", "cache_salt", "priority", "user"]
+
+
+@pytest.mark.parametrize("field", EMBED_FIELDS)
+def test_hostile_values(plain, field):
+    refused = sum(check_hostile(plain, "/v1/embeddings", {"input": "hi"}, field, v) for v in HOSTILE)
+    assert refused == 0 if field == "user" else refused >= 4, f"{field}: {refused}"
+    if field != "input":
+        assert one(plain, input="hi", **{field: None}) == one(plain, input="hi")
 
 
 def test_the_context_is_exact_and_told_with_both_numbers(server):

@@ -193,6 +193,9 @@ FAULTS = [
      "\"/version\", false, false", "\"/versions\", false, false",
      "unit/test_openapi:test_openapi_every_route_is_described"),
 
+    ("a priority that nobody looks at", "server/fair.c",
+     "while (before && before->priority > item->priority)", "while (before && before->priority > 2147483646)",
+     "unit/test_fair:test_fair_priorities"),
     ("the texts of one request speak with several generations", "server/api_generate.c",
      "same &= !j->uses_known || uses[i].generation == j->uses[i].generation;", "same &= true;",
      "api/test_embeddings.py::test_all_texts_of_a_request_speak_with_one_generation"),
