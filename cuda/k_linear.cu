@@ -4,14 +4,17 @@
  * 32, 64 rows by the bucket; more are worked off in row blocks of 64, one after the other.
  *
  * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) /
- * grid) with all of K, its warps the 8 slices of K. A step with adapters has k_shrink in front.
+ * grid) with all of K, its warps the 8 slices of K. A step with adapters has k_shrink or
+ * k_shrink_few in front (lora_shrink.cuh).
  *
  * A warp asks for its first weights, waits for the node in front, asks for x, and multiplies
  * through a ring of its own in shared memory (linear_few.cuh, linear_many.cuh), a pass of some
- * tiles at a time; the block adds the warps' sums up, expands, writes.
+ * tiles at a time; the block adds the warps' sums up, expands, writes. With few rows a node is
+ * latency more than bytes: everything its end needs is asked for right behind the wait and read
+ * where it is used, and code is kept short, because each node fetches it anew.
  *
- * Shared memory: a ring a warp, sums [tile][slice][row], block_state; at most 227 KB, few rows
- * about 110 KB.
+ * Shared memory: a ring a warp, sums [tile][slice][row], with adapters sums of their own (few rows)
+ * or slots of the warps' sums (many); block_state; at most 227 KB, few rows 110 to 155 KB.
  *
  * Bytes: W and the adapters' A and B once (W once a row block of 64), x once a block and pass.
  * 2 T N K flops.
@@ -28,80 +31,19 @@
 #include "cuda/linear_many.cuh"
 #include "cuda/linear_out.cuh"
 #include "cuda/lora_expand.cuh"
+#include "cuda/lora_shrink.cuh"
 
 /* The eight slices' total of one element; slot: its place in slice 0. */
 template <int NT> PTX_INLINE float slices_total(const float *slot)
 {
-    float v[4];
+    float v[LINEAR_SLICES];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        v[i] = __fadd_rn(slot[2 * i * NT * 128], slot[(2 * i + 1) * NT * 128]);
-    return __fadd_rn(__fadd_rn(v[0], v[1]), __fadd_rn(v[2], v[3]));
+    for (int i = 0; i < LINEAR_SLICES; i++)
+        v[i] = slot[i * NT * 128];
+    return slices_tree(v);
 }
 
 /* ---- adapters ---- */
-
-/* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
-PTX_INLINE int shrink_unit(bool fine, int units, int item, int *slice, const struct place *at)
-{
-    int i = fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * LINEAR_WARPS)
-                 : (int)blockIdx.x + (int)gridDim.x * item;
-    *slice = fine ? i % LINEAR_SLICES : at->warp;
-    i = fine ? i / LINEAR_SLICES : i;
-    return i < units ? i : -1;
-}
-
-/* u of all pieces: see lora_device.cuh. Shared memory: [slice][lane][4] floats. */
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             2) void k_shrink(const __grid_constant__ struct linear_dev p)
-{
-    ptx_pdl_trigger();
-    DYN_SMEM(smem);
-    float *red = (float *)smem;
-    const struct place at = place_here();
-    const int count = p.head->pieces[p.view].count;
-    struct unit_scan scan;
-    struct shrink_work w;
-    struct shrink_half loaded[2];
-    int slice, unit = -1, units = 0;
-    if (count > 0) {
-        units = scan_init(&scan, &p, count, at.lane);
-        unit = shrink_unit(shrink_fine(&p, units, count), units, 0, &slice, &at);
-    }
-    const bool fine = shrink_fine(&p, units, count);
-    if (unit >= 0) {
-        w = shrink_find(&scan, &p, count, unit, slice, &at);
-        shrink_begin(&w, loaded, at.lane);
-    }
-    ptx_pdl_wait();
-    for (int item = 1; unit >= 0; item++) {
-        float c[4];
-        shrink_slice(c, &w, loaded);
-        const struct shrink_work done = w;
-        unit = shrink_unit(fine, units, item, &slice, &at);
-        if (unit >= 0) {
-            w = shrink_find(&scan, &p, count, unit, slice, &at);
-            shrink_begin(&w, loaded, at.lane);
-        }
-        if (fine) {
-            shrink_put((float *)(p.u + (size_t)done.unit * 4096 + done.slice * 512), c, &at);
-            continue;
-        }
-        shrink_put(red + at.warp * 128, c, &at);
-        __syncthreads(); /* the slices' sums, before they are added */
-        if (threadIdx.x < 64) {
-            float v[2] = {0, 0};
-#pragma unroll
-            for (int i = 0; i < LINEAR_SLICES; i++) {
-                v[0] = __fadd_rn(v[0], red[i * 128 + threadIdx.x * 2]);
-                v[1] = __fadd_rn(v[1], red[i * 128 + threadIdx.x * 2 + 1]);
-            }
-            *(uint32_t *)(p.u + ((size_t)done.piece * RANK_TILES_MAX + done.rank_tile) * 256 +
-                          threadIdx.x * 4) = pack_bf16(v[0], v[1]);
-        }
-        __syncthreads(); /* the sums, before the next unit's */
-    }
-}
 
 /* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass, row t. */
 struct item {
@@ -133,67 +75,55 @@ PTX_INLINE float2 item_total(const float *red, const struct item *e, const struc
     return v;
 }
 
-/* What a block needs to add adapters. */
-struct lora_use {
-    struct lora_state *state;
-    uint8_t *ring;           /* this warp's, for B */
-    struct expand_feed feed; /* blend < 0: nothing of this pass is under way */
-};
-
-/* Totals with all adapters, left in slot 0: base * (1 + gains) + expands. */
-template <int NT, int FRAGS>
-LINEAR_CALL void lora_totals(float *red, const struct linear_dev *p, struct lora_use use, int tile,
-                             int tiles, int first, int rows)
+/* Totals into slot 0, zeros into slot 1: slots 2 to 7 are then the adapters' ring for B. */
+template <int NT>
+PTX_INLINE void totals_make_room(float *red, const struct linear_dev *p, int tile, int tiles)
 {
-    const struct place at = place_here();
-    struct lora_state *const l = use.state;
-    const struct expand_range range = {p, l, tile, tiles, first, rows};
-    const int floats = NT * 128, tile_floats = LINEAR_SLICES * floats;
-    const int items = tiles * NT * 64;
-    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
-        struct item e = item_of<NT>(i, tile, tile_floats);
+    const int floats = NT * 128;
+    for (int i = threadIdx.x; i < tiles * NT * 64; i += LINEAR_THREADS) {
+        struct item e = item_of<NT>(i, tile, LINEAR_SLICES * floats);
         float2 v = item_total<NT>(red, &e, p);
         red[e.at] = v.x;
         red[e.at + 64] = v.y;
         red[e.at + floats] = red[e.at + floats + 64] = 0;
     }
     __syncthreads(); /* the totals and zeros above */
-    if (use.feed.blend < 0)
-        expand_begin<FRAGS>(&use.feed, &range, use.ring, &at);
-    expand_all<FRAGS>(red + floats, tile_floats, &use.feed, &range, use.ring, &at);
-    const bool any_gain = p->head->pieces[p->view].any_gain != 0;
-    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
-        struct item e = item_of<NT>(i, tile, tile_floats);
-        float lo = red[e.at], hi = red[e.at + 64];
-        if (any_gain && e.t < rows) {
-            lo *= e.n < p->n ? row_gain(p, l->count, first + e.t, e.n) : 1;
-            hi *= e.n + 8 < p->n ? row_gain(p, l->count, first + e.t, e.n + 8) : 1;
-        }
-        red[e.at] = __fadd_rn(lo, red[e.at + floats]);
-        red[e.at + 64] = __fadd_rn(hi, red[e.at + floats + 64]);
-    }
 }
 
-/* ---- the kernel ---- */
+/* Where a pass's expands are, [tile][row tile][4][lane] floats; at NULL: there are none. */
+struct added {
+    float *at;
+    int tile_floats;
+};
 
-/* All tiles of a pass, all rows of a row block: totals, adapters, epilogue. ahead: NULL or of the
- * pass's first item. */
+/* All tiles of a pass, all rows of a row block: totals (done: they lie in slot 0), adapters,
+ * epilogue. Leaves `more` at zero. ahead: of the pass's first item. */
 template <int NT>
-PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p, bool lora,
-                         const struct residual_ahead *ahead, int tile, int tiles, int first,
-                         int rows)
+PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p,
+                         const struct lora_state *l, struct added more, bool done,
+                         struct residual_ahead ahead, int tile, int tiles, int first, int rows)
 {
     const int floats = NT * 128, tile_floats = LINEAR_SLICES * floats;
     const int items = tiles * NT * 64;
     for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
         struct item e = item_of<NT>(i, tile, tile_floats);
         float2 v = {red[e.at], red[e.at + 64]};
-        if (!lora)
+        if (!done)
             v = item_total<NT>(red, &e, p);
-        bool on = e.t < rows;
-        float scale = on ? rinv[e.t] : 0;
-        finish(p, tile + e.k, e.r, first + e.t, on, v.x * scale, v.y * scale,
-               i < LINEAR_THREADS ? ahead : NULL);
+        const bool on = e.t < rows;
+        if (more.at) {
+            float *add = more.at + e.k * more.tile_floats + (e.at - e.k * tile_floats);
+            if (l->any_gain && on) {
+                v.x *= e.n < p->n ? row_gain(p, l->count, first + e.t, e.n) : 1;
+                v.y *= e.n + 8 < p->n ? row_gain(p, l->count, first + e.t, e.n + 8) : 1;
+            }
+            v.x = __fadd_rn(v.x, add[0]);
+            v.y = __fadd_rn(v.y, add[64]);
+            add[0] = add[64] = 0;
+        }
+        const float scale = on ? rinv[e.t] : 0;
+        finish(p, tile + e.k, e.r, first + e.t, on, v.x * scale, v.y * scale, ahead);
+        ahead.here = false;
     }
     __syncthreads(); /* the sums were read, the next pass may write them */
 }
@@ -201,7 +131,6 @@ PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev 
 /* What a block keeps beside its large arrays. */
 template <int NT> struct block_state {
     float rinv[NT * 8];
-    struct residual_ahead ahead[NT == 1 ? LINEAR_THREADS : 1]; /* of the first pass */
     struct lora_state lora;
 };
 
@@ -211,51 +140,47 @@ PTX_INLINE int tile_begin(const struct linear_dev *p, int block)
     return (int)((int64_t)p->tiles * block / gridDim.x);
 }
 
-template <int NT, int FRAGS>
-PTX_INLINE void block_end(float *red, struct block_state<NT> *state, const struct linear_dev *p,
-                          int pieces, const struct lora_use *use,
-                          const struct residual_ahead *ahead, int tile, int tiles, int first,
-                          int rows)
-{
-    __syncthreads(); /* the warps' sums, before others add them up */
-    if (pieces > 0)
-        lora_totals<NT, FRAGS>(red, p, *use, tile, tiles, first, rows);
-    pass_end<NT>(red, state->rinv, p, pieces > 0, ahead, tile, tiles, first, rows);
-}
-
 /* At most 8 rows. */
 template <int FORMAT, bool SMALL, bool LORA>
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             1) void k_linear_few(const __grid_constant__ struct linear_dev p)
+__global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_linear_few(
+    const __grid_constant__ struct linear_dev p)
 {
-    using shape = few_shape<FORMAT, SMALL>;
+    using shape = few_shape<FORMAT, SMALL, LORA>;
     ptx_pdl_trigger();
     DYN_SMEM(smem);
     const struct place at = place_here();
     uint8_t *ring = smem + at.warp * shape::stages * shape::stage_bytes;
     float *red = (float *)(smem + shape::ring_bytes);
+    const struct added more = {red + p.pass_tiles * LINEAR_SLICES * 128, 128};
     struct block_state<1> *state =
-        (struct block_state<1> *)(red + p.pass_tiles * LINEAR_SLICES * 128);
+        (struct block_state<1> *)(more.at + (LORA ? p.pass_tiles * 128 : 0));
     const int tile0 = tile_begin(&p, blockIdx.x);
     const struct few_range r = {tile_begin(&p, blockIdx.x + 1), p.pass_tiles,
-                                slice_begin(p.groups, at.warp), slice_begin(p.groups, at.warp + 1)};
-    struct few_cursor cur = {tile0, tile0, r.group, 0};
+                                slice_begin(p.groups, at.warp), slice_begin(p.groups, at.warp + 1),
+                                (size_t)p.groups * shape::tile_bytes};
+    struct few_cursor cur = few_begin<shape>(ring, &p, &r, tile0, at.lane);
     const int rows = p.head->rows[p.view];
     int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    struct lora_use use = {&state->lora, NULL, {}};
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < shape::stages - 1; i++)
-        few_issue<FORMAT, SMALL>(&cur, ring, &p, &r, at.lane);
+        few_issue<shape>(&cur, &p, &r, at.lane);
+    struct expand_range range = {&p, &state->lora, tile0, min(p.pass_tiles, r.tile_end - tile0),
+                                 0,  rows};
+    struct expand_feed feed;
+    struct gather_ahead gather;
+    uint8_t *expand_ring = NULL;
     if (pieces > 0) {
         const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
-        use.ring = room.at + shape::lora_bytes - shape::expand_bytes +
-                   at.warp * shape::expand_frags * RANK_TILE_BYTES;
-        lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
-        pieces = use.state->count;
-        const struct expand_range range = {
-            &p, use.state, tile0, min(p.pass_tiles, r.tile_end - tile0), 0, rows};
-        if (pieces > 0)
-            expand_begin<shape::expand_frags>(&use.feed, &range, use.ring, &at);
+        expand_ring = room.at + shape::lora_bytes - shape::expand_bytes +
+                      at.warp * shape::expand_frags * RANK_TILE_BYTES;
+        for (int i = threadIdx.x; i < p.pass_tiles * 128; i += LINEAR_THREADS)
+            more.at[i] = 0;
+        lora_find(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        pieces = state->lora.count;
+        if (pieces > 0) {
+            expand_begin<shape::expand_frags>(&feed, &range, 0, 0, expand_ring, &at);
+            gather_find(&gather, &state->lora, &p);
+        }
     }
     ptx_pdl_wait();
     if (rows == 0) {
@@ -268,24 +193,35 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const uint8_t *x_at = p.x + (size_t)row * p.x_stride * 2 + (size_t)r.group * 256 + at.t * 16;
     uint4 x[shape::window * 4];
     few_x<shape::window>(x, x_at, r.group_end - r.group);
-    const bool early = p.out == LINEAR_RESIDUAL;
-    if (early) {
+    struct rms_ahead rms;
+    rms_ask(&rms, &p, rows, &at);
+    struct residual_ahead residual = {};
+    if (p.out == LINEAR_RESIDUAL) {
         struct item e = item_of<1>(threadIdx.x, tile0, 0);
-        residual_load(&state->ahead[threadIdx.x], &p, e.n, e.t,
-                      e.t < rows && tile0 + e.k < r.tile_end);
+        residual_load(&residual, &p, e.n, e.t, e.t < rows && tile0 + e.k < r.tile_end);
     }
-    rms_rows<1>(state->rinv, &p, 0, rows, &at);
     if (pieces > 0)
-        lora_gather(use.state, &p);
-    int stage = 0;
+        gather_ask(&gather, &state->lora);
+    const uint8_t *stage = ring + at.lane * 16;
     for (int tile = tile0; tile < r.tile_end; tile += p.pass_tiles) {
         const int tiles = min(p.pass_tiles, r.tile_end - tile);
-        few_pass<FORMAT, SMALL>(red + at.warp * 128 + at.lane, x, ring, &cur, &stage, &p, &r, tiles,
-                                x_at, &at);
-        block_end<1, shape::expand_frags>(
-            red, state, &p, pieces, &use,
-            early && tile == tile0 ? &state->ahead[threadIdx.x] : NULL, tile, tiles, 0, rows);
-        use.feed.blend = -1;
+        few_pass<shape>(red + at.warp * 128 + at.lane, x, &stage, &cur, &p, &r, tiles, x_at, &at);
+        if (tile == tile0)
+            rms_finish(state->rinv, &rms, &p, rows, &at);
+        if (pieces > 0 && tile == tile0) {
+            gather_put(&gather, &state->lora);
+            lora_gather(&state->lora, &p, gather_items(&state->lora));
+        }
+        __syncthreads(); /* the warps' sums, before others add them up; u */
+        if (pieces > 0) {
+            range.tile = tile;
+            range.tiles = tiles;
+            expand_all<shape::expand_frags, false>(more.at, more.tile_floats, &feed, tile == tile0,
+                                                   &range, expand_ring, &at);
+        }
+        pass_end<1>(red, state->rinv, &p, &state->lora, pieces > 0 ? more : (struct added){NULL, 0},
+                    false, residual, tile, tiles, 0, rows);
+        residual.here = false;
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }
@@ -307,43 +243,47 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     struct block_state<NT> *state =
         (struct block_state<NT> *)(smem + shape::ring_bytes + shape::red_bytes);
     const int tile0 = tile_begin(&p, blockIdx.x), rows_all = p.head->rows[p.view];
-    const struct many_range r = {tile_begin(&p, blockIdx.x + 1), (rows_all + NT * 8 - 1) / (NT * 8),
-                                 rows_all, slice_begin(p.groups, at.warp),
-                                 slice_begin(p.groups, at.warp + 1)};
-    struct many_cursor cur = {tile0, 0, r.group, 0, 0};
+    const struct many_range r = {tile_begin(&p, blockIdx.x + 1),
+                                 (rows_all + NT * 8 - 1) / (NT * 8),
+                                 rows_all,
+                                 slice_begin(p.groups, at.warp),
+                                 slice_begin(p.groups, at.warp + 1),
+                                 (size_t)p.groups * format_traits<FORMAT>::tile_bytes};
+    struct many_cursor cur = {tile0, 0, r.group, 0, 0}, cur_x = cur;
+    struct many_from<NT> from;
+    many_seek_w<FORMAT, NT>(&from, &cur, &p, &r, at.lane);
 #pragma unroll
     for (int i = 0; i < shape::stages - 1; i++)
         if (many_more<FORMAT, NT, SMALL>(&cur, &r)) {
-            many_weights<FORMAT, NT, SMALL>(&cur, ring, &p, &r, at.lane);
-            many_next<FORMAT, NT, SMALL>(&cur, &r);
+            many_weights<FORMAT, NT, SMALL>(&from, &cur, ring, &r, at.lane);
+            many_next<FORMAT, NT, SMALL, true, false>(&from, &cur, &p, &r, &at);
         }
     int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    struct lora_use use = {&state->lora, NULL, {}};
-    use.feed.blend = -1;
+    uint8_t *expand_ring = NULL;
     if (pieces > 0) {
         const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
-        use.ring = SMALL ? room.at + shape::lora_bytes - shape::expand_bytes +
-                               at.warp * shape::expand_frags * RANK_TILE_BYTES
-                         : (uint8_t *)red + shape::expand_at(at.warp);
-        lora_find(use.state, room, &p, pieces, tile0, r.tile_end, &at);
-        pieces = use.state->count;
+        expand_ring = SMALL ? room.at + shape::lora_bytes - shape::expand_bytes +
+                                  at.warp * shape::expand_frags * RANK_TILE_BYTES
+                            : (uint8_t *)red + shape::expand_at(at.warp);
+        lora_find(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        pieces = state->lora.count;
     }
     ptx_pdl_wait();
     if (rows_all == 0) {
         ptx_cp_async_wait<0>();
         return;
     }
-    cur = {tile0, 0, r.group, 0, 0};
+    many_seek_x<NT>(&from, &cur_x, &p, &r, &at);
 #pragma unroll
     for (int i = 0; i < shape::stages - 1; i++) {
-        if (many_more<FORMAT, NT, SMALL>(&cur, &r)) {
-            many_x<FORMAT, NT, SMALL>(&cur, ring, &p, &r, &at);
-            many_next<FORMAT, NT, SMALL>(&cur, &r);
+        if (many_more<FORMAT, NT, SMALL>(&cur_x, &r)) {
+            many_x<FORMAT, NT, SMALL>(&from, &cur_x, ring, at.lane);
+            many_next<FORMAT, NT, SMALL, false, true>(&from, &cur_x, &p, &r, &at);
         }
         ptx_cp_async_commit();
     }
     if (pieces > 0)
-        lora_gather(use.state, &p);
+        lora_gather(&state->lora, &p, 0);
     int stage = 0;
     for (int tile = tile0; tile < r.tile_end; tile += TILES) {
         const int tiles = min(TILES, r.tile_end - tile);
@@ -352,14 +292,24 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             if (tile == tile0 || r.blocks > 1)
                 rms_rows<NT>(state->rinv, &p, first, rows, &at);
             float acc[TILES][NT][4];
-            many_pass<FORMAT, NT, SMALL, TILES>(acc, ring, &cur, &stage, &p, &r, tiles, &at);
+            many_pass<FORMAT, NT, SMALL, TILES>(acc, ring, &from, &cur, &stage, &p, &r, tiles, &at);
 #pragma unroll
             for (int i = 0; i < TILES * NT * 4; i++)
                 if (i / (NT * 4) < tiles)
                     red[(i / (NT * 4) * LINEAR_SLICES + at.warp) * FLOATS + i % (NT * 4) * 32 +
                         at.lane] = acc[i / (NT * 4)][i / 4 % NT][i % 4];
-            block_end<NT, shape::expand_frags>(red, state, &p, pieces, &use, NULL, tile, tiles,
-                                               first, rows);
+            __syncthreads(); /* the warps' sums, before others add them up */
+            struct added more = {NULL, LINEAR_SLICES * FLOATS};
+            if (pieces > 0) {
+                const struct expand_range range = {&p, &state->lora, tile, tiles, first, rows};
+                more.at = red + FLOATS;
+                totals_make_room<NT>(red, &p, tile, tiles);
+                struct expand_feed feed;
+                expand_all<shape::expand_frags, true>(more.at, more.tile_floats, &feed, false,
+                                                      &range, expand_ring, &at);
+            }
+            pass_end<NT>(red, state->rinv, &p, &state->lora, more, pieces > 0, {}, tile, tiles,
+                         first, rows);
         }
     }
     ptx_cp_async_wait<0>();
@@ -430,17 +380,17 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     d->u = (uint8_t *)a->u;
 }
 
-template <int FORMAT, bool SMALL>
+template <int FORMAT, bool SMALL, bool LORA>
 static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
 {
-    using shape = few_shape<FORMAT, SMALL>;
+    using shape = few_shape<FORMAT, SMALL, LORA>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
     const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
-                        sizeof(struct block_state<1>) + (d->table ? shape::lora_bytes : 0);
+                        sizeof(struct block_state<1>) +
+                        (LORA ? shape::lora_bytes + d->pass_tiles * 512 : 0);
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
-                  d->table ? k_linear_few<FORMAT, SMALL, true> : k_linear_few<FORMAT, SMALL, false>,
-                  *d);
+                  k_linear_few<FORMAT, SMALL, LORA>, *d);
 }
 
 template <int FORMAT, int NT, bool SMALL>
@@ -461,11 +411,14 @@ template <int FORMAT>
 static enum status launch_rows(struct linear_dev *d, int rows, int grid, bool dependent, bool small,
                                cudaStream_t s)
 {
+    if (small && rows <= 8)
+        return d->table ? launch_few<FORMAT, true, true>(d, grid, dependent, s)
+                        : launch_few<FORMAT, true, false>(d, grid, dependent, s);
     if (small)
-        return rows <= 8 ? launch_few<FORMAT, true>(d, grid, dependent, s)
-                         : launch_many<FORMAT, 2, true>(d, grid, dependent, s);
+        return launch_many<FORMAT, 2, true>(d, grid, dependent, s);
     if (rows <= 8)
-        return launch_few<FORMAT, false>(d, grid, dependent, s);
+        return d->table ? launch_few<FORMAT, false, true>(d, grid, dependent, s)
+                        : launch_few<FORMAT, false, false>(d, grid, dependent, s);
     if (rows <= 16)
         return launch_many<FORMAT, 2, false>(d, grid, dependent, s);
     if (rows <= 32)
@@ -496,9 +449,12 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
     dev_fill(&d, a);
     d.fine = a->rows_max <= 8;
     if (d.table) {
-        const int blocks = a->rows_max <= 8 ? a->sms : 2 * a->sms;
-        enum status st = launch(
-            {dim3(blocks), LINEAR_THREADS, LINEAR_SLICES * 512, a->dependent != 0}, s, k_shrink, d);
+        const bool dependent = a->dependent != 0;
+        enum status st =
+            d.fine ? launch({dim3(a->sms), SHRINK_FEW_WARPS * 32, SHRINK_FEW_BYTES, dependent}, s,
+                            k_shrink_few, d)
+                   : launch({dim3(2 * a->sms), LINEAR_THREADS, LINEAR_SLICES * 512, dependent}, s,
+                            k_shrink, d);
         if (st != STATUS_OK)
             return st;
     }

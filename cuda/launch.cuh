@@ -62,6 +62,9 @@ static inline cudaError_t launch_allow_smem(const void *kernel, size_t bytes)
         return cudaSuccess;
     cudaError_t code =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (code == cudaSuccess) /* so that nodes of a step can lie on an SM beside each other */
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared);
     if (code == cudaSuccess && i < LAUNCH_TOLD_MAX) {
         told[i].kernel = kernel;
         told[i].bytes = bytes;

@@ -71,6 +71,16 @@ PTX_INLINE int slice_begin(int groups, int i)
     return groups * i / LINEAR_SLICES;
 }
 
+/* The eight slices' total. */
+PTX_INLINE float slices_tree(const float v[LINEAR_SLICES])
+{
+    float s[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        s[i] = __fadd_rn(v[2 * i], v[2 * i + 1]);
+    return __fadd_rn(__fadd_rn(s[0], s[1]), __fadd_rn(s[2], s[3]));
+}
+
 /* ---- sums in shared memory: [tile of the pass][slice][row tile][4][lane] floats ---- */
 
 /* Where output (r, t) of a tile lies within a slot; r < 16, t the row within the row block. */

@@ -11,7 +11,7 @@
 
 #define SMEM_MAX       (227 << 10)
 #define SMEM_MAX_SMALL (99 << 10)
-#define STATE_MAX      1024 /* block_state */
+#define STATE_MAX      2048 /* block_state */
 
 /* As many stages as fit. SMALL: for cards with 99 KB of shared memory a block. */
 template <int FORMAT, int NT, bool SMALL> struct many_shape {
@@ -49,16 +49,51 @@ template <int FORMAT, int NT, bool SMALL> struct many_shape {
     }
 };
 
-/* What a warp fetches next: passes over tiles, row blocks, groups, halves. */
-struct many_cursor {
-    int tile, block, group, half;
-    int stage;
-};
-
 struct many_range {
     int tile_end, blocks, rows;
     int group, group_end;
+    size_t tile_step; /* bytes from a tile of W to the next */
 };
+
+/* What a warp fetches next: passes over tiles, row blocks, groups, halves. Two of them run over the
+ * same stages at first: weights need not wait for the node in front, x must. */
+struct many_cursor {
+    int tile, block, group, half;
+    int stage; /* byte of the ring */
+};
+
+/* This lane's bytes of what it fetches next. */
+template <int NT> struct many_from {
+    const uint8_t *w, *scales;
+    const uint8_t *x[NT];
+};
+
+/* At a pass's begin. */
+template <int FORMAT, int NT>
+PTX_INLINE void many_seek_w(struct many_from<NT> *f, const struct many_cursor *c,
+                            const struct linear_dev *p, const struct many_range *r, int lane)
+{
+    const uint8_t *from =
+        p->w + c->tile * r->tile_step + (size_t)r->group * format_traits<FORMAT>::tile_bytes;
+    f->w = from + lane * 16;
+    f->scales = from + lane / 2 * r->tile_step + 1024 + lane % 2 * 16;
+}
+
+/* At a row block's begin. Rows beyond the last one are the last one again; nobody reads what comes
+ * of them. */
+template <int NT>
+PTX_INLINE void many_seek_x(struct many_from<NT> *f, const struct many_cursor *c,
+                            const struct linear_dev *p, const struct many_range *r,
+                            const struct place *at)
+{
+#pragma unroll
+    for (int n = 0; n < NT; n++) {
+        int row = min(c->block * NT * 8 + n * 8 + at->g, r->rows - 1);
+        if (p->x_row)
+            row = __ldg(p->x_row + row);
+        f->x[n] = p->x + (size_t)row * p->x_stride * 2 + r->group * 256 + at->t * 16;
+    }
+}
 
 template <int FORMAT, int NT, bool SMALL>
 PTX_INLINE bool many_more(const struct many_cursor *c, const struct many_range *r)
@@ -66,83 +101,91 @@ PTX_INLINE bool many_more(const struct many_cursor *c, const struct many_range *
     return c->tile < r->tile_end && r->group < r->group_end;
 }
 
+/* Half a group of the pass's tiles; `to`: this lane's bytes of the stage. */
 template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_weights(const struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
+PTX_INLINE void many_weights(struct many_from<NT> *f, const struct many_cursor *c, uint8_t *ring,
                              const struct many_range *r, int lane)
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
     const int tile_bytes = format_traits<FORMAT>::tile_bytes;
-    const size_t step = (size_t)p->groups * tile_bytes;
-    const uint8_t *from = p->w + c->tile * step + (size_t)c->group * tile_bytes;
-    uint8_t *to = ring + c->stage * shape::stage_bytes;
+    uint8_t *to = ring + c->stage + lane * 16;
+    const uint8_t *from = f->w;
     const int tiles = min(shape::pass_tiles, r->tile_end - c->tile);
 #pragma unroll
     for (int i = 0; i < shape::pass_tiles; i++) {
         if (i >= tiles)
             break;
-        const uint8_t *f = from + i * step + lane * 16;
         if (FORMAT == WEIGHT_INT4) {
-            ptx_cp_async16(to + i * 512 + lane * 16, f + c->half * 512);
+            ptx_cp_async16(to + i * 512, from);
         } else if (FORMAT == WEIGHT_INT8) {
-            ptx_cp_async16(to + i * 1024 + lane * 16, f + c->half * 512);
-            ptx_cp_async16(to + i * 1024 + 512 + lane * 16, f + 1024 + c->half * 512);
+            ptx_cp_async16(to + i * 1024, from);
+            ptx_cp_async16(to + i * 1024 + 512, from + 1024);
         } else {
 #pragma unroll
             for (int s = 0; s < 4; s++)
-                ptx_cp_async16(to + i * 2048 + s * 512 + lane * 16, f + c->half * 2048 + s * 512);
+                ptx_cp_async16(to + i * 2048 + s * 512, from + s * 512);
         }
+        from += r->tile_step;
     }
-    if (FORMAT == WEIGHT_INT4 && c->half && lane < tiles * 2)
-        ptx_cp_async16(to + shape::pass_tiles * 512 + lane * 16,
-                       from + lane / 2 * step + 1024 + lane % 2 * 16);
+    const int half_bytes = FORMAT == WEIGHT_BF16 ? 2048 : 512;
+    f->w += c->half ? tile_bytes - half_bytes : half_bytes;
+    if (FORMAT == WEIGHT_INT4 && c->half) {
+        if (lane < tiles * 2)
+            ptx_cp_async16(to + shape::pass_tiles * 512, f->scales);
+        f->scales += tile_bytes;
+    }
 }
 
 /* [row tile][block of the half][lane] 16 bytes. */
 template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_x(const struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
-                       const struct many_range *r, const struct place *at)
+PTX_INLINE void many_x(struct many_from<NT> *f, const struct many_cursor *c, uint8_t *ring,
+                       int lane)
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
-    uint8_t *to = ring + c->stage * shape::stage_bytes + shape::pass_tiles * shape::half_bytes +
-                  at->lane * 16;
-    const uint8_t *x = p->x + c->group * 256 + c->half * 128 + at->t * 16;
-    const int first = c->block * NT * 8 + at->g;
+    uint8_t *to = ring + c->stage + shape::pass_tiles * shape::half_bytes + lane * 16;
 #pragma unroll
     for (int n = 0; n < NT; n++) {
-        const bool on = first + n * 8 < r->rows;
-        int row = on ? first + n * 8 : 0;
-        if (p->x_row)
-            row = __ldg(p->x_row + row);
-        const uint8_t *from = x + (size_t)row * p->x_stride * 2;
-        ptx_cp_async16_or_zero(to + n * 1024, from, on);
-        ptx_cp_async16_or_zero(to + n * 1024 + 512, from + 64, on);
+        ptx_cp_async16(to + n * 1024, f->x[n]);
+        ptx_cp_async16(to + n * 1024 + 512, f->x[n] + 64);
+        f->x[n] += 128;
     }
 }
 
-template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_next(struct many_cursor *c, const struct many_range *r)
+/* W, X: what `f` is used for. */
+template <int FORMAT, int NT, bool SMALL, bool W, bool X>
+PTX_INLINE void many_next(struct many_from<NT> *f, struct many_cursor *c,
+                          const struct linear_dev *p, const struct many_range *r,
+                          const struct place *at)
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
-    if (++c->stage == shape::stages)
+    c->stage += shape::stage_bytes;
+    if (c->stage == shape::stages * shape::stage_bytes)
         c->stage = 0;
     c->half ^= 1;
     if (c->half || ++c->group < r->group_end)
         return;
     c->group = r->group;
-    if (++c->block < r->blocks)
-        return;
-    c->block = 0;
-    c->tile += shape::pass_tiles;
+    if (++c->block == r->blocks) {
+        c->block = 0;
+        c->tile += shape::pass_tiles;
+        if (c->tile >= r->tile_end)
+            return;
+    }
+    if (W)
+        many_seek_w<FORMAT, NT>(f, c, p, r, at->lane);
+    if (X)
+        many_seek_x<NT>(f, c, p, r, at);
 }
 
 template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_issue(struct many_cursor *c, uint8_t *ring, const struct linear_dev *p,
-                           const struct many_range *r, const struct place *at)
+PTX_INLINE void many_issue(struct many_from<NT> *f, struct many_cursor *c, uint8_t *ring,
+                           const struct linear_dev *p, const struct many_range *r,
+                           const struct place *at)
 {
     if (many_more<FORMAT, NT, SMALL>(c, r)) {
-        many_weights<FORMAT, NT, SMALL>(c, ring, p, r, at->lane);
-        many_x<FORMAT, NT, SMALL>(c, ring, p, r, at);
-        many_next<FORMAT, NT, SMALL>(c, r);
+        many_weights<FORMAT, NT, SMALL>(f, c, ring, r, at->lane);
+        many_x<FORMAT, NT, SMALL>(f, c, ring, at->lane);
+        many_next<FORMAT, NT, SMALL, true, true>(f, c, p, r, at);
     }
     ptx_cp_async_commit();
 }
@@ -155,6 +198,16 @@ PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT][4], c
     using shape = many_shape<FORMAT, NT, SMALL>;
     const uint8_t *xs = stage + TILES * shape::half_bytes;
     const uint32_t w = format_traits<FORMAT>::centre;
+    uint4 low[TILES], high[FORMAT == WEIGHT_INT8 ? TILES : 1];
+#pragma unroll
+    for (int i = 0; i < TILES && FORMAT != WEIGHT_BF16; i++) {
+        if (i >= tiles)
+            break;
+        const uint8_t *from = stage + i * (FORMAT == WEIGHT_INT8 ? 1024 : 512);
+        low[i] = *(const uint4 *)from;
+        if (FORMAT == WEIGHT_INT8)
+            high[i] = *(const uint4 *)(from + 512);
+    }
 #pragma unroll
     for (int k = 0; k < 2; k++) {
         uint4 x[NT];
@@ -179,14 +232,11 @@ PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT][4], c
                     f[s][3] = q.w;
                 }
             } else {
-                const uint8_t *from = stage + i * (FORMAT == WEIGHT_INT8 ? 1024 : 512) + k * 8;
-                const uint2 low = *(const uint2 *)from;
-                nibbles(f[0], low.x, MAGIC_128);
-                nibbles(f[1], low.y, MAGIC_128);
+                nibbles(f[0], k ? low[i].z : low[i].x, MAGIC_128);
+                nibbles(f[1], k ? low[i].w : low[i].y, MAGIC_128);
                 if (FORMAT == WEIGHT_INT8) {
-                    const uint2 high = *(const uint2 *)(from + 512);
-                    nibbles(f[2], high.x, MAGIC_2048);
-                    nibbles(f[3], high.y, MAGIC_2048);
+                    nibbles(f[2], k ? high[i].z : high[i].x, MAGIC_2048);
+                    nibbles(f[3], k ? high[i].w : high[i].y, MAGIC_2048);
                 }
             }
 #pragma unroll
@@ -228,11 +278,12 @@ PTX_INLINE void many_add(float (&acc)[TILES][NT][4], const float (&part)[TILES][
     }
 }
 
-/* The tiles of a pass over the warp's groups, one row block: acc, from zero. */
+/* The tiles of a pass over the warp's groups, one row block: acc, from zero. `stage`: byte of the
+ * ring. */
 template <int FORMAT, int NT, bool SMALL, int TILES>
-PTX_INLINE void many_pass(float (&acc)[TILES][NT][4], uint8_t *ring, struct many_cursor *cur,
-                          int *stage, const struct linear_dev *p, const struct many_range *r,
-                          int tiles, const struct place *at)
+PTX_INLINE void many_pass(float (&acc)[TILES][NT][4], uint8_t *ring, struct many_from<NT> *f,
+                          struct many_cursor *cur, int *stage, const struct linear_dev *p,
+                          const struct many_range *r, int tiles, const struct place *at)
 {
     using shape = many_shape<FORMAT, NT, SMALL>;
     sums_clear(acc);
@@ -245,11 +296,12 @@ PTX_INLINE void many_pass(float (&acc)[TILES][NT][4], uint8_t *ring, struct many
         for (int h = 0; h < 2; h++) {
             ptx_cp_async_wait<shape::stages - 2>();
             __syncwarp(); /* all lanes' copies; and the stage before is read */
-            many_issue<FORMAT, NT, SMALL>(cur, ring, p, r, at);
-            from = ring + *stage * shape::stage_bytes;
+            many_issue<FORMAT, NT, SMALL>(f, cur, ring, p, r, at);
+            from = ring + *stage;
             many_half<FORMAT, NT, SMALL, TILES>(FORMAT == WEIGHT_BF16 ? acc : part, centre[0],
                                                 from + at->lane * 16, tiles);
-            if (++*stage == shape::stages)
+            *stage += shape::stage_bytes;
+            if (*stage == shape::stages * shape::stage_bytes)
                 *stage = 0;
         }
         if (FORMAT != WEIGHT_BF16)

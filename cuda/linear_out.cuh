@@ -55,27 +55,74 @@ LINEAR_CALL float row_gain(const struct linear_dev *p, int count, int t, int n)
     return v;
 }
 
+/* The same for at most 8 rows, a row a warp, in two parts: the loads are under way while the block
+ * multiplies. Sums as in rms_rows. */
+struct rms_ahead {
+    static constexpr int room = 8;
+    float v[room];
+};
+
+PTX_INLINE void rms_ask(struct rms_ahead *a, const struct linear_dev *p, int rows,
+                        const struct place *at)
+{
+    const bool on = p->ss && at->warp < rows;
+    const float *ss = p->ss;
+    if (on)
+        ss += (size_t)(p->x_row ? p->x_row[at->warp] : at->warp) * p->ss_tiles;
+#pragma unroll
+    for (int i = 0; i < rms_ahead::room; i++) {
+        a->v[i] = 0;
+        if (on && i * 32 + at->lane < p->ss_tiles)
+            a->v[i] = ptx_load_l2_f32(ss + i * 32 + at->lane);
+    }
+}
+
+PTX_INLINE void rms_finish(float *rinv, const struct rms_ahead *a, const struct linear_dev *p,
+                           int rows, const struct place *at)
+{
+    if (!p->ss) {
+        if (threadIdx.x < 8)
+            rinv[threadIdx.x] = 1;
+        return;
+    }
+    if (at->warp >= rows)
+        return;
+    const float *ss = p->ss + (size_t)(p->x_row ? p->x_row[at->warp] : at->warp) * p->ss_tiles;
+    float v = 0;
+#pragma unroll
+    for (int i = 0; i < rms_ahead::room; i++)
+        v = __fadd_rn(v, a->v[i]);
+    for (int i = rms_ahead::room * 32 + at->lane; i < p->ss_tiles; i += 32)
+        v = __fadd_rn(v, ptx_load_l2_f32(ss + i));
+#pragma unroll
+    for (int d = 16; d; d /= 2)
+        v = __fadd_rn(v, __shfl_xor_sync(~0u, v, d));
+    if (at->lane == 0)
+        rinv[at->warp] = rsqrtf(__fmaf_rn(v, p->k_inverse, p->eps));
+}
+
 /* What the epilogue of RESIDUAL reads for outputs (t, n) and (t, n + 8). */
 struct residual_ahead {
+    bool here; /* else it is read where it is used */
     float y[2], norm[2];
 };
 
 PTX_INLINE void residual_load(struct residual_ahead *a, const struct linear_dev *p, int n, int t,
                               bool on)
 {
+    a->here = true;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         bool there = on && n + 8 * i < p->n;
-        a->y[i] = there ? __ldcg(p->y + (size_t)t * p->y_stride + n + 8 * i) : 0;
-        a->norm[i] = there ? __ldg(p->norm + n + 8 * i) : 0;
+        a->y[i] = there ? ptx_load_l2_f32(p->y + (size_t)t * p->y_stride + n + 8 * i) : 0;
+        a->norm[i] = there ? ptx_load_l2_f32(p->norm + n + 8 * i) : 0;
     }
 }
 
 /* The epilogue of outputs (t, n0) and (t, n0 + 8) of a tile. Called by whole warps: lane / 4 is the
- * row r of the tile, so RESIDUAL can add the tile's squares up. ahead: in shared memory, or NULL.
- */
+ * row r of the tile, so RESIDUAL can add the tile's squares up. */
 PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool on, float lo,
-                       float hi, const struct residual_ahead *ahead)
+                       float hi, struct residual_ahead ahead)
 {
     const int n = tile * TILE_N + r;
     if (p->bias && on) {
@@ -97,21 +144,18 @@ PTX_INLINE void finish(const struct linear_dev *p, int tile, int r, int t, bool 
             y[8] = hi;
         return;
     }
-    struct residual_ahead now;
-    if (ahead)
-        now = *ahead;
-    else
-        residual_load(&now, p, n, t, on);
-    lo = low ? __fadd_rn(now.y[0], lo) : 0;
-    hi = high ? __fadd_rn(now.y[1], hi) : 0;
+    if (!ahead.here)
+        residual_load(&ahead, p, n, t, on);
+    lo = low ? __fadd_rn(ahead.y[0], lo) : 0;
+    hi = high ? __fadd_rn(ahead.y[1], hi) : 0;
     bf16 *xn = p->xn + (size_t)t * p->xn_stride + n;
     if (low) {
         y[0] = lo;
-        xn[0] = __float2bfloat16(lo * now.norm[0]);
+        xn[0] = __float2bfloat16(lo * ahead.norm[0]);
     }
     if (high) {
         y[8] = hi;
-        xn[8] = __float2bfloat16(hi * now.norm[1]);
+        xn[8] = __float2bfloat16(hi * ahead.norm[1]);
     }
     float ss = __fmaf_rn(lo, lo, __fmul_rn(hi, hi));
 #pragma unroll

@@ -2,11 +2,12 @@
  *
  * A round of pieces at a time: a warp takes whole pieces, or, where there are fewer pieces than
  * warps, every so many tiles of one. Pieces of a round never share a row, so each element of the
- * sums has one writer between two barriers. B goes through a ring of a warp's own in shared memory,
- * in chunks of a few rank tiles of a tile, each with a note of what it is: B of many adapters is
- * most of what such a step reads, and the loop over it must be short, or it is not its bytes that
- * take the time but its instructions, which are cold each time. u of all pieces lies in shared
- * memory where it has room.
+ * sums has one writer between two barriers. What a warp does of a piece and module is a run: some
+ * tiles, so many rank tiles of B each, which lie behind each other in memory. A warp lists its runs
+ * of a round, a lane each, and B goes through a ring of its own in shared memory, a chunk of a few
+ * rank tiles of a tile at a time, each lane copying the very bytes it reads. B of many adapters is
+ * most of what such a step reads; the loop over its chunks must be short, or it is not its bytes
+ * that take the time but its instructions. u of all pieces lies in shared memory where it has room.
  */
 #ifndef CHORUS_CUDA_LORA_EXPAND_CUH
 #define CHORUS_CUDA_LORA_EXPAND_CUH
@@ -19,7 +20,7 @@
 template <int FRAGS> struct expand_shape {
     static constexpr int chunk = FRAGS >= 8 ? 4 : 2; /* rank tiles */
     static constexpr int slots = FRAGS / chunk;
-    static_assert(slots >= 2 && slots <= EXPAND_SLOTS, "one to read and one to fill");
+    static_assert(slots == 2 || slots == 3, "one to read and one to fill; see expand_wait");
 };
 
 /* Pieces on the tiles of a pass. */
@@ -30,232 +31,315 @@ struct expand_range {
     int first, rows; /* row block */
 };
 
-/* What a warp fetches next: chunks of one piece and module until `k` reaches `k_end`, then
- * expand_seek finds the next. */
+/* What a warp fetches next. */
 struct expand_feed {
-    int blend, module;    /* blend: the round */
-    int q;                /* piece */
-    int k, k_end, k_step; /* tiles of the pass */
-    int c, count;         /* rank tiles */
-    int slot;
+    int run, runs;    /* next of the list, and its length; -1: no list yet */
+    int tiles, left;  /* tiles of the run to come, rank tiles of the first of them to come */
+    int count;        /* rank tiles a tile */
+    int skip;         /* bytes from the end of a tile to the next of this warp */
     const uint8_t *b; /* this lane's bytes of the next chunk */
-    size_t skip;      /* from the end of a tile to the next of this warp */
-    int u, u_up;      /* bytes of its u in lora_state.u */
-    int rows;
-    int ranks, ranks_up;
+    int slot;
+    int pending; /* chunks under way or not yet read */
 };
 
-/* The first piece from f->q on, or of the next modules and rounds, that has something on this
- * warp's tiles. round = LORA_ROUNDS: none. */
-LINEAR_CALL struct expand_feed expand_seek(struct expand_feed f, const struct expand_range *r)
+PTX_INLINE const struct piece_entry *piece_entry_at(struct piece_entry *far,
+                                                    const struct expand_range *r, int q)
+{
+    if (q < r->l->table)
+        return &r->l->pieces[q];
+    piece_entry_far(far, r->p, q);
+    return far;
+}
+
+/* This warp's runs of a round: pieces 8 batch .. of its own, at all modules. How many. */
+PTX_INLINE int expand_list(const struct expand_range *r, int round, int batch,
+                           const struct place *at)
 {
     const struct linear_dev *p = r->p;
     const struct lora_state *l = r->l;
-    const struct place at = place_here();
-    const int32_t *ends = p->head->pieces[p->view].round_end;
-    for (; f.blend < LORA_ROUNDS; f.blend++, f.module = 0, f.q = -1) {
-        const int begin = f.blend ? ends[f.blend - 1] : 0, end = ends[f.blend];
-        const int step = min(end - begin, LINEAR_WARPS); /* pieces at once */
-        if (step <= 0)
-            continue;
-        const int share = at.warp / step;
-        f.k_step = LINEAR_WARPS / step;
-        for (; f.module < (p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES); f.module++, f.q = -1) {
-            const int low = max(0, p->module_tile[f.module] - r->tile);
-            f.k_end = min(r->tiles, module_end(p, f.module) - r->tile);
-            f.k = low + share;
-            if (share >= f.k_step || f.k >= f.k_end)
-                continue;
-            f.q = f.q < 0 ? begin + at.warp % step : f.q + step;
-            for (; f.q < end; f.q += step) {
-                struct piece_entry far;
-                const struct piece_entry *e = &l->pieces[f.q];
-                if (f.q >= l->table) {
-                    piece_entry_far(&far, p, f.q);
-                    e = &far;
-                }
-                f.count = expand_count(p, e, f.module);
-                if (f.count == 0 || e->row - r->first >= r->rows || e->row + e->rows <= r->first)
-                    continue;
-                const int first = e->module_tile[f.module];
-                f.c = 0;
-                f.rows = e->rows;
-                f.ranks = e->module_tile[f.module + 1] - first;
-                f.ranks_up = p->out == LINEAR_SWIGLU ? e->module_tile[2] - e->module_tile[1] : 0;
-                f.u = (e->u_at + (first - e->module_tile[l->low]) * e->rows) * 32;
-                f.u_up = (e->u_at + (e->module_tile[1] - e->module_tile[l->low]) * e->rows) * 32;
-                f.b =
-                    e->b[f.module] +
-                    (size_t)(r->tile + f.k - p->module_tile[f.module]) * f.count * RANK_TILE_BYTES +
-                    at.lane * 16;
-                f.skip = (size_t)(f.k_step - 1) * f.count * RANK_TILE_BYTES;
-                return f;
-            }
-        }
+    const int begin = round ? l->round_end[round - 1] : 0, end = l->round_end[round];
+    const int step = max(1, min(end - begin, LINEAR_WARPS)); /* pieces at once */
+    const int share = at->warp / step, k_step = LINEAR_WARPS / step;
+    const int m = at->lane / 8, q = begin + at->warp % step + (batch * 8 + at->lane % 8) * step;
+    bool on = share < k_step && m < (p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES) && q < end;
+    struct expand_run run = {};
+    if (on) {
+        const int k = max(0, p->module_tile[m] - r->tile) + share;
+        const int k_end = min(r->tiles, module_end(p, m) - r->tile);
+        struct piece_entry far;
+        const struct piece_entry *e = piece_entry_at(&far, r, q);
+        const int count = expand_count(p, e, m);
+        on = k < k_end && count > 0 && e->row - r->first < r->rows && e->row + e->rows > r->first;
+        run.k = (uint8_t)k;
+        run.k_step = (uint8_t)k_step;
+        run.tiles = (uint8_t)((k_end - k + k_step - 1) / k_step);
+        run.count = (uint8_t)count;
+        run.q = (int16_t)q;
+        run.module = (int16_t)m;
     }
-    return f;
+    const unsigned mask = __ballot_sync(~0u, on);
+    if (on)
+        r->l->run[at->warp][__popc(mask & ((1u << at->lane) - 1))] = run;
+    __syncwarp(); /* the list */
+    return __popc(mask);
 }
 
-/* What a chunk is, in four words:
- * x: tile | rank tiles << 8 | those with u << 12 | those with u_up << 16 | rows << 20 | last << 24
- * y, z: u and u_up in bytes, of row 0; w: piece | module << 16 | round << 20. */
-struct expand_note {
-    int tile, n, ranks, ranks_up, rows, last;
-    int u, u_up;
-    int q, module, blend;
-};
-
-PTX_INLINE struct expand_note expand_note_of(int4 v)
+/* The next run of the list. */
+PTX_INLINE void feed_run(struct expand_feed *f, const struct expand_range *r,
+                         const struct place *at)
 {
-    return {v.x & 255, v.x >> 8 & 15, v.x >> 12 & 15, v.x >> 16 & 15, v.x >> 20 & 15, v.x >> 24,
-            v.y,       v.z,           v.w & 0xffff,   v.w >> 16 & 15, v.w >> 20};
+    const struct expand_run run = r->l->run[at->warp][f->run++];
+    struct piece_entry far;
+    const struct piece_entry *e = piece_entry_at(&far, r, run.q);
+    const int tile = r->tile + run.k - r->p->module_tile[run.module];
+    f->count = f->left = run.count;
+    f->tiles = run.tiles;
+    f->skip = (run.k_step - 1) * run.count * RANK_TILE_BYTES;
+    f->b = e->b[run.module] + (size_t)tile * run.count * RANK_TILE_BYTES + at->lane * 16;
 }
 
-/* One chunk into the ring, and its note. Always commits a group. */
+/* One chunk into the ring. */
 template <int FRAGS>
 PTX_INLINE void expand_issue(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
                              const struct place *at)
 {
     constexpr int chunk = expand_shape<FRAGS>::chunk;
-    if (f->k >= f->k_end && f->blend < LORA_ROUNDS)
-        *f = expand_seek(*f, r);
-    int4 note = make_int4(0, 0, 0, f->blend << 20);
-    if (f->blend < LORA_ROUNDS) {
-        const int n = min(chunk, f->count - f->c), last = f->c + n == f->count;
-        const int ranks = max(0, min(n, f->ranks - f->c));
-        const int ranks_up = max(0, min(n, f->ranks_up - f->c));
-        uint8_t *to = ring + f->slot * chunk * RANK_TILE_BYTES + at->lane * 16;
-#pragma unroll
-        for (int i = 0; i < chunk; i++)
-            if (i < n)
-                ptx_cp_async16(to + i * RANK_TILE_BYTES, f->b + i * RANK_TILE_BYTES);
-        note = make_int4(f->k | n << 8 | ranks << 12 | ranks_up << 16 | f->rows << 20 | last << 24,
-                         f->u + f->c * f->rows * 32, f->u_up + f->c * f->rows * 32,
-                         f->q | f->module << 16 | f->blend << 20);
-        f->b += n * RANK_TILE_BYTES;
-        f->c += n;
-        if (last) {
-            f->c = 0;
-            f->k += f->k_step;
-            f->b += f->skip;
-        }
+    if (f->tiles == 0) {
+        if (f->run >= f->runs)
+            return;
+        feed_run(f, r, at);
     }
-    if (at->lane == 0)
-        r->l->note[at->warp][f->slot] = note;
-    if (++f->slot == expand_shape<FRAGS>::slots)
-        f->slot = 0;
+    const int n = min(chunk, f->left);
+    uint8_t *to = ring + f->slot * (chunk * RANK_TILE_BYTES) + at->lane * 16;
+#pragma unroll
+    for (int i = 0; i < chunk; i++)
+        if (i < n)
+            ptx_cp_async16(to + i * RANK_TILE_BYTES, f->b + i * RANK_TILE_BYTES);
     ptx_cp_async_commit();
+    f->b += n * RANK_TILE_BYTES;
+    f->left -= n;
+    if (f->left == 0) {
+        f->left = f->count;
+        f->tiles--;
+        f->b += f->skip;
+    }
+    f->slot = f->slot + 1 == expand_shape<FRAGS>::slots ? 0 : f->slot + 1;
+    f->pending++;
 }
 
-/* The first chunks of a pass. */
+/* The list of a round and its first chunks. */
 template <int FRAGS>
-PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r, uint8_t *ring,
-                             const struct place *at)
+PTX_INLINE void expand_begin(struct expand_feed *f, const struct expand_range *r, int round,
+                             int batch, uint8_t *ring, const struct place *at)
 {
     *f = {};
-    f->q = -1;
+    f->runs = expand_list(r, round, batch, at);
 #pragma unroll 1
     for (int i = 0; i < expand_shape<FRAGS>::slots; i++)
         expand_issue<FRAGS>(f, r, ring, at);
 }
 
-/* c += a chunk's products; at a tile's end sum[row (r, t)] += weight scale c. c0: the first rank
- * tile, for u that is not here. */
-template <int CHUNK, bool HERE>
-PTX_INLINE void expand_chunk(float c[4], float *sums, int tile_floats, const uint8_t *from,
-                             const struct expand_note *n, int c0, const struct expand_range *r,
-                             const struct place *at)
+/* Until the oldest chunk has come. */
+template <int FRAGS> PTX_INLINE void expand_wait(const struct expand_feed *f)
 {
-    const struct linear_dev *p = r->p;
-    const struct lora_state *l = r->l;
-    const bool pair = p->out == LINEAR_SWIGLU;
-    const int row = min(at->g, n->rows - 1), stride = n->rows * 32;
-    const uint8_t *u = l->u + n->u + row * 32 + at->t * 8;
-    const uint8_t *u_up = l->u + n->u_up + row * 32 + at->t * 8;
-    struct piece_entry far;
-    const struct piece_entry *e = &l->pieces[n->q];
-    if (!HERE && n->q >= l->table) {
-        piece_entry_far(&far, p, n->q);
-        e = &far;
-    }
-#pragma unroll
-    for (int i = 0; i < CHUNK; i++) {
-        if (i >= n->n)
-            break;
-        const uint4 b = *(const uint4 *)(from + i * RANK_TILE_BYTES);
-        uint2 v = make_uint2(0, 0), up = v;
-        if (i < n->ranks)
-            v = HERE ? *(const uint2 *)(u + i * stride)
-                     : u_load(p, l, n->q, e->module_tile[n->module] + c0 + i, row, at->t);
-        if (pair) {
-            if (i < n->ranks_up)
-                up = HERE ? *(const uint2 *)(u_up + i * stride)
-                          : u_load(p, l, n->q, e->module_tile[1] + c0 + i, row, at->t);
-            ptx_mma_bf16(c, b.x, 0, b.z, 0, v.x, v.y);
-            ptx_mma_bf16(c, 0, b.y, 0, b.w, up.x, up.y);
-        } else {
-            ptx_mma_bf16(c, b.x, b.y, b.z, b.w, v.x, v.y);
-        }
-    }
-    if (!n->last)
-        return;
-    const float low = e->scale[n->module], high = pair ? e->scale[1] : low;
-    float *to = sums + n->tile * tile_floats;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int j = at->t * 2 + i, t = e->row + j - r->first;
-        if (j < n->rows && t >= 0 && t < r->rows) {
-            float *sum = to + slot_at(at->g, t);
-            sum[0] = __fmaf_rn(low, c[i], sum[0]);
-            sum[64] = __fmaf_rn(high, c[i + 2], sum[64]);
-        }
-    }
-    c[0] = c[1] = c[2] = c[3] = 0;
+    if (f->pending == 3)
+        ptx_cp_async_wait<2>();
+    else if (f->pending == 2)
+        ptx_cp_async_wait<1>();
+    else
+        ptx_cp_async_wait<0>();
 }
 
-/* The chunks of a round. HERE: the whole table and u are in shared memory. */
+/* A run as who multiplies needs it. */
+struct expand_use {
+    int q, row, rows; /* piece; its rows in the row block */
+    int rank_tile, rank_tile_up, ranks, ranks_up;
+    int u, u_up; /* bytes of row 0 in lora_state.u */
+    float low, high;
+};
+
+PTX_INLINE struct expand_use expand_use_of(const struct expand_run *run,
+                                           const struct expand_range *r)
+{
+    const bool pair = r->p->out == LINEAR_SWIGLU;
+    struct piece_entry far;
+    const struct piece_entry *e = piece_entry_at(&far, r, run->q);
+    const int m = run->module, low = e->module_tile[r->l->low];
+    struct expand_use v;
+    v.q = run->q;
+    v.row = e->row - r->first;
+    v.rows = e->rows;
+    v.rank_tile = e->module_tile[m];
+    v.ranks = e->module_tile[m + 1] - v.rank_tile;
+    v.rank_tile_up = e->module_tile[1];
+    v.ranks_up = e->module_tile[2] - v.rank_tile_up;
+    v.u = (e->u_at + (v.rank_tile - low) * e->rows) * 32;
+    v.u_up = (e->u_at + (v.rank_tile_up - low) * e->rows) * 32;
+    v.low = e->scale[m];
+    v.high = pair ? e->scale[1] : v.low;
+    return v;
+}
+
+/* Rank tile c of u of a run: this lane's row and ranks; zero from `ranks` on. */
+template <bool HERE>
+PTX_INLINE uint2 expand_u(const struct expand_range *r, const struct expand_use *n, int u_at,
+                          int rank_tile, int ranks, int c, const struct place *at)
+{
+    const int row = min(at->g, n->rows - 1);
+    if (c >= ranks)
+        return make_uint2(0, 0);
+    return HERE ? *(const uint2 *)(r->l->u + u_at + (c * n->rows + row) * 32 + at->t * 8)
+                : u_load(r->p, r->l, n->q, rank_tile + c, row, at->t);
+}
+
+/* c += a rank tile of gate and up: rows g with v, rows g + 8 with up. */
+PTX_INLINE void expand_pair(float c[4], const uint4 b, const uint2 v, const uint2 up)
+{
+    ptx_mma_bf16(c, b.x, 0, b.z, 0, v.x, v.y);
+    ptx_mma_bf16(c, 0, b.y, 0, b.w, up.x, up.y);
+}
+
+/* c += rank tiles [c0, end) of a tile, at `from` in the ring once it has come. Few rows run through
+ * this a few times a node: the shorter code is the faster. */
 template <int FRAGS, bool HERE>
-PTX_INLINE void expand_round(int round, float *sums, int tile_floats, struct expand_feed *f,
-                             int *slot, const struct expand_range *r, uint8_t *ring,
-                             const struct place *at)
+PTX_INLINE void expand_chunk_few(float c[4], const uint8_t *from, int c0, int end,
+                                 const struct expand_range *r, const struct expand_use *n,
+                                 const struct expand_feed *f, const struct place *at)
+{
+    const bool pair = r->p->out == LINEAR_SWIGLU;
+    expand_wait<FRAGS>(f);
+#pragma unroll 1
+    for (int k = c0; k < end; k++, from += RANK_TILE_BYTES) {
+        const uint4 b = *(const uint4 *)from;
+        const uint2 v = expand_u<HERE>(r, n, n->u, n->rank_tile, n->ranks, k, at);
+        if (pair)
+            expand_pair(c, b, v,
+                        expand_u<HERE>(r, n, n->u_up, n->rank_tile_up, n->ranks_up, k, at));
+        else
+            ptx_mma_bf16(c, b.x, b.y, b.z, b.w, v.x, v.y);
+    }
+}
+
+/* The same with all reads under way at once. */
+template <int FRAGS, bool HERE>
+PTX_INLINE void expand_chunk_many(float c[4], const uint8_t *from, int c0, int end,
+                                  const struct expand_range *r, const struct expand_use *n,
+                                  const struct expand_feed *f, const struct place *at)
 {
     constexpr int chunk = expand_shape<FRAGS>::chunk;
-    float c[4] = {0, 0, 0, 0};
-    int c0 = 0;
-#pragma unroll 1
-    for (;;) {
-        ptx_cp_async_wait<expand_shape<FRAGS>::slots - 1>();
-        __syncwarp(); /* all lanes' copies, and the note */
-        const struct expand_note note = expand_note_of(r->l->note[at->warp][*slot]);
-        if (note.blend != round)
-            break;
-        const uint8_t *from = ring + *slot * chunk * RANK_TILE_BYTES + at->lane * 16;
-        expand_chunk<chunk, HERE>(c, sums, tile_floats, from, &note, c0, r, at);
-        c0 = note.last ? 0 : c0 + note.n;
-        __syncwarp(); /* the chunk is read */
-        expand_issue<FRAGS>(f, r, ring, at);
-        if (++*slot == expand_shape<FRAGS>::slots)
-            *slot = 0;
+    uint4 b[chunk];
+    uint2 v[chunk], up[chunk];
+#pragma unroll
+    for (int k = 0; k < chunk; k++)
+        v[k] = expand_u<HERE>(r, n, n->u, n->rank_tile, n->ranks, c0 + k, at);
+    expand_wait<FRAGS>(f);
+#pragma unroll
+    for (int k = 0; k < chunk; k++)
+        if (c0 + k < end)
+            b[k] = *(const uint4 *)(from + k * RANK_TILE_BYTES);
+    if (r->p->out != LINEAR_SWIGLU) {
+#pragma unroll
+        for (int k = 0; k < chunk; k++)
+            if (c0 + k < end)
+                ptx_mma_bf16(c, b[k].x, b[k].y, b[k].z, b[k].w, v[k].x, v[k].y);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < chunk; k++)
+        up[k] = expand_u<HERE>(r, n, n->u_up, n->rank_tile_up, n->ranks_up, c0 + k, at);
+#pragma unroll
+    for (int k = 0; k < chunk; k++)
+        if (c0 + k < end)
+            expand_pair(c, b[k], v[k], up[k]);
+}
+
+/* sums of a tile += scale c, where lane (g, t) has rows 2t and 2t + 1 of the piece. */
+PTX_INLINE void expand_add(float *to, const float c[4], const struct expand_use *n, int rows,
+                           const struct place *at)
+{
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int j = at->t * 2 + i, t = n->row + j;
+        if (j < n->rows && t >= 0 && t < rows) {
+            float *sum = to + slot_at(at->g, t);
+            sum[0] = __fmaf_rn(n->low, c[i], sum[0]);
+            sum[64] = __fmaf_rn(n->high, c[i + 2], sum[64]);
+        }
     }
 }
 
-/* Adds all pieces to `sums`, slot of the pass's first tile. f: from expand_begin. */
+/* The runs of a list. HERE: u is in shared memory. */
+template <int FRAGS, bool HERE, bool MANY>
+PTX_INLINE void expand_runs(float *sums, int tile_floats, struct expand_feed *f,
+                            const struct expand_range *r, uint8_t *ring, const struct place *at)
+{
+    constexpr int chunk = expand_shape<FRAGS>::chunk;
+    int slot = 0;
+#pragma unroll 1
+    for (int i = 0; i < f->runs; i++) {
+        const struct expand_run run = r->l->run[at->warp][i];
+        const struct expand_use n = expand_use_of(&run, r);
+        float *to = sums + run.k * tile_floats;
+        float c[4] = {0, 0, 0, 0};
+        int c0 = 0;
+#pragma unroll 1
+        for (int tiles = run.tiles; tiles > 0;) {
+            const uint8_t *from = ring + slot * (chunk * RANK_TILE_BYTES) + at->lane * 16;
+            slot = slot + 1 == expand_shape<FRAGS>::slots ? 0 : slot + 1;
+            const int end = min(c0 + chunk, (int)run.count);
+            if (MANY)
+                expand_chunk_many<FRAGS, HERE>(c, from, c0, end, r, &n, f, at);
+            else
+                expand_chunk_few<FRAGS, HERE>(c, from, c0, end, r, &n, f, at);
+            f->pending--;
+            expand_issue<FRAGS>(f, r, ring, at);
+            c0 += chunk;
+            if (c0 >= run.count) {
+                expand_add(to, c, &n, r->rows, at);
+                c[0] = c[1] = c[2] = c[3] = 0;
+                c0 = 0;
+                tiles--;
+                to += run.k_step * tile_floats;
+            }
+        }
+    }
+}
+
+/* Rare: more pieces or rows of u than there is room for. */
 template <int FRAGS>
-PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f,
+LINEAR_CALL void expand_runs_far(float *sums, int tile_floats, struct expand_feed *f,
+                                 const struct expand_range *r, uint8_t *ring)
+{
+    const struct place at = place_here();
+    expand_runs<FRAGS, false, false>(sums, tile_floats, f, r, ring, &at);
+}
+
+/* Adds all pieces to `sums`, slot of the pass's first tile. begun: the first list of the first
+ * round is under way. Ends with a barrier. */
+template <int FRAGS, bool MANY>
+PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f, bool begun,
                            const struct expand_range *r, uint8_t *ring, const struct place *at)
 {
-    const struct linear_dev *p = r->p;
-    int slot = f->slot; /* all are full: the oldest */
+    const struct lora_state *l = r->l;
     int begin = 0;
+#pragma unroll 1
     for (int round = 0; round < LORA_ROUNDS; round++) {
-        const int end = p->head->pieces[p->view].round_end[round];
+        const int end = l->round_end[round];
         if (end <= begin)
             continue;
+#pragma unroll 1
+        for (int batch = 0; batch * 8 * LINEAR_WARPS < end - begin || batch == 0; batch++) {
+            if (!begun || round > 0 || batch > 0)
+                expand_begin<FRAGS>(f, r, round, batch, ring, at);
+            if (l->u_rows >= 0) {
+                expand_runs<FRAGS, true, MANY>(sums, tile_floats, f, r, ring, at);
+            } else {
+                struct expand_feed far = *f;
+                expand_runs_far<FRAGS>(sums, tile_floats, &far, r, ring);
+            }
+            __syncwarp(); /* the list is read */
+        }
         begin = end;
-        if (r->l->u_rows >= 0)
-            expand_round<FRAGS, true>(round, sums, tile_floats, f, &slot, r, ring, at);
-        else
-            expand_round<FRAGS, false>(round, sums, tile_floats, f, &slot, r, ring, at);
         __syncthreads(); /* a round's sums before the next round adds to them, or all are read */
     }
 }

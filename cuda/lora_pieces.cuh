@@ -7,7 +7,7 @@
 
 #include "cuda/lora_device.cuh"
 
-#define EXPAND_SLOTS 4 /* chunks of a ring of lora_expand.cuh at most */
+#define EXPAND_RUNS (8 * STACK_MODULES) /* of a warp at once */
 
 /* One piece at this linear. All zero: it has nothing here. */
 struct alignas(16) piece_entry {
@@ -20,17 +20,26 @@ struct alignas(16) piece_entry {
 
 static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
 
+/* What a warp does of a piece at a module, see lora_expand.cuh. */
+struct alignas(8) expand_run {
+    uint8_t k, k_step, tiles; /* tiles of the pass: k, k + k_step, ... */
+    uint8_t count;            /* rank tiles a tile */
+    int16_t q, module;
+};
+
 /* In shared memory, the same for all warps. */
 struct lora_state {
-    int count;               /* pieces; 0: none of them has anything here */
-    int fine;                /* u comes as slices, see lora_device.cuh */
-    int low, high;           /* rank tiles of modules [low, high] are in u */
-    int u_rows;              /* -1: u is not here */
-    int table;               /* entries in `pieces` at most */
+    int count;     /* pieces; 0: none of them has anything here */
+    int fine;      /* u comes as slices, see lora_device.cuh */
+    int low, high; /* rank tiles of modules [low, high] are in u */
+    int u_rows;    /* -1: u is not here */
+    int table;     /* entries in `pieces` at most */
+    int any_gain;
+    int round_end[LORA_ROUNDS];
     int before[FINE_PIECES]; /* fine: units before each piece */
     uint8_t *u;              /* [piece][rank tile][row][t] 8 bytes */
     struct piece_entry *pieces;
-    int4 note[LINEAR_WARPS][EXPAND_SLOTS];
+    struct expand_run run[LINEAR_WARPS][EXPAND_RUNS];
 };
 
 /* Room beside it: entries of the table, bytes of u behind them. */
@@ -77,71 +86,86 @@ PTX_INLINE int expand_count(const struct linear_dev *p, const struct piece_entry
     return p->out == LINEAR_SWIGLU ? max(n, e->module_tile[2] - e->module_tile[1]) : n;
 }
 
-/* Before the wait for the node in front: the table of the pieces, and by warp 0 what of u will be
- * here, for tiles [tile, tile_end). Barriers inside. */
+PTX_INLINE int lanes_before(int v, int lane)
+{
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int left = __shfl_up_sync(~0u, v, d);
+        v += lane >= d ? left : 0;
+    }
+    return v;
+}
+
+/* By warp 0: what of u will be here and how it comes. */
+PTX_INLINE void lora_count(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
+                           int count, int tile, int tile_end, int lane)
+{
+    struct piece_entry *table = (struct piece_entry *)room.at;
+    const int here = min(count, room.table);
+    int low = 0, high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
+    while (tile >= module_end(p, low))
+        low++;
+    while (high > low && p->out != LINEAR_SWIGLU && tile_end <= p->module_tile[high])
+        high--;
+    int u_rows = 0, units = 0;
+    for (int first = 0; first < here; first += 32) {
+        const bool on = first + lane < here;
+        struct piece_entry *e = table + first + (on ? lane : 0);
+        const int own_u = on ? (e->module_tile[high + 1] - e->module_tile[low]) * e->rows : 0;
+        const int own_units = on ? e->module_tile[STACK_MODULES] : 0;
+        const int sum_u = lanes_before(own_u, lane), sum_units = lanes_before(own_units, lane);
+        if (on)
+            e->u_at = u_rows + sum_u - own_u;
+        if (first == 0)
+            l->before[lane] = sum_units - own_units;
+        u_rows += __shfl_sync(~0u, sum_u, 31);
+        units += __shfl_sync(~0u, sum_units, 31);
+    }
+    if (lane == 0) {
+        l->count = units > 0 || count > here ? count : 0;
+        l->fine = count == here && shrink_fine(p, units, count);
+        l->low = low;
+        l->high = high;
+        l->u_rows = count == here && u_rows * 32 <= room.u ? u_rows : -1;
+        l->table = room.table;
+        l->pieces = table;
+        l->u = room.at + room.table * sizeof *table;
+    }
+}
+
+/* Before the wait for the node in front: the table of the pieces, and what of u will be here, for
+ * tiles [tile, tile_end). Barriers inside. */
 PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
                           int count, int tile, int tile_end, const struct place *at)
 {
     struct piece_entry *table = (struct piece_entry *)room.at;
+    const struct lora_pieces *head = &p->head->pieces[p->view];
     if ((int)threadIdx.x < min(count, room.table))
         table[threadIdx.x] = piece_entry_of(p, threadIdx.x);
+    if (threadIdx.x >= LINEAR_THREADS - LORA_ROUNDS)
+        l->round_end[threadIdx.x % LORA_ROUNDS] = head->round_end[threadIdx.x % LORA_ROUNDS];
+    if (threadIdx.x == LINEAR_THREADS - LORA_ROUNDS - 1)
+        l->any_gain = head->any_gain;
     __syncthreads(); /* entries, before their u is counted */
-    if (at->warp == 0) {
-        int low = 0, high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
-        while (tile >= module_end(p, low))
-            low++;
-        while (high > low && p->out != LINEAR_SWIGLU && tile_end <= p->module_tile[high])
-            high--;
-        struct unit_scan scan;
-        const int units = scan_init(&scan, p, count, at->lane);
-        const int left = __shfl_up_sync(~0u, scan.incl, 1);
-        l->before[at->lane] = at->lane ? left : 0;
-        int u_rows = 0;
-        for (int q = at->lane; q - at->lane < min(count, room.table); q += 32) {
-            const int own =
-                q < min(count, room.table)
-                    ? (table[q].module_tile[high + 1] - table[q].module_tile[low]) * table[q].rows
-                    : 0;
-            int sum = own;
-#pragma unroll
-            for (int d = 1; d < 32; d *= 2) {
-                const int v = __shfl_up_sync(~0u, sum, d);
-                sum += at->lane >= d ? v : 0;
-            }
-            if (q < min(count, room.table))
-                table[q].u_at = u_rows + sum - own;
-            u_rows += __shfl_sync(~0u, sum, 31);
-        }
-        if (at->lane == 0) {
-            l->count = units > 0 ? count : 0;
-            l->fine = shrink_fine(p, units, count);
-            l->low = low;
-            l->high = high;
-            l->u_rows = count <= room.table && u_rows * 32 <= room.u ? u_rows : -1;
-            l->table = room.table;
-            l->pieces = table;
-            l->u = room.at + room.table * sizeof *table;
-        }
-    }
+    if (at->warp == 0)
+        lora_count(l, room, p, count, tile, tile_end, at->lane);
     __syncthreads(); /* the table */
 }
 
 /* The eight slices of a lane's four values of u in the fine form. */
 PTX_INLINE uint2 u_total(const uint8_t *from)
 {
-    float s[4] = {0, 0, 0, 0};
-    uint4 v[LINEAR_SLICES];
-#pragma unroll
-    for (int i = 0; i < LINEAR_SLICES; i++)
-        v[i] = ptx_load_l2(from + i * 512);
+    float v[4][LINEAR_SLICES];
 #pragma unroll
     for (int i = 0; i < LINEAR_SLICES; i++) {
-        s[0] = __fadd_rn(s[0], __uint_as_float(v[i].x));
-        s[1] = __fadd_rn(s[1], __uint_as_float(v[i].y));
-        s[2] = __fadd_rn(s[2], __uint_as_float(v[i].z));
-        s[3] = __fadd_rn(s[3], __uint_as_float(v[i].w));
+        const uint4 s = ptx_load_l2(from + i * 512);
+        v[0][i] = __uint_as_float(s.x);
+        v[1][i] = __uint_as_float(s.y);
+        v[2][i] = __uint_as_float(s.z);
+        v[3][i] = __uint_as_float(s.w);
     }
-    return make_uint2(pack_bf16(s[0], s[1]), pack_bf16(s[2], s[3]));
+    return make_uint2(pack_bf16(slices_tree(v[0]), slices_tree(v[1])),
+                      pack_bf16(slices_tree(v[2]), slices_tree(v[3])));
 }
 
 /* Values of ranks 2t, 2t + 1, 2t + 8, 2t + 9 of a rank tile of u. */
@@ -154,20 +178,93 @@ PTX_INLINE uint2 u_load(const struct linear_dev *p, const struct lora_state *l, 
     return __ldcg((const uint2 *)(p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256) + lane);
 }
 
-/* Behind the wait: u into shared memory. A barrier follows before its use. */
-PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev *p)
+/* Item i of u in shared memory, 8 bytes each: where it comes from; fine: its slice 0. */
+PTX_INLINE const uint8_t *u_from(const struct lora_state *l, const struct linear_dev *p, int i)
 {
+    int q = 0;
+    for (int step = 32; step; step /= 2)
+        if (q + step < l->count && l->pieces[q + step].u_at <= i / 4)
+            q += step;
+    const struct piece_entry *e = &l->pieces[q];
+    const int at = i / 4 - e->u_at, lane = at % e->rows * 4 + i % 4;
+    const int rank_tile = e->module_tile[l->low] + at / e->rows;
+    return l->fine ? p->u + (size_t)(l->before[q] + rank_tile) * 4096 + lane * 16
+                   : p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256 + lane * 8;
+}
+
+/* Behind the wait: u into shared memory, from item `from` on. A barrier follows before its use. */
+PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev *p, int from)
+{
+    constexpr int batch = 4;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < l->u_rows * 4; i += LINEAR_THREADS) {
-        int q = 0;
-        for (int step = 32; step; step /= 2)
-            if (q + step < l->count && l->pieces[q + step].u_at <= i / 4)
-                q += step;
-        const struct piece_entry *e = &l->pieces[q];
-        const int at = i / 4 - e->u_at;
-        *(uint2 *)(l->u + i * 8) =
-            u_load(p, l, q, e->module_tile[l->low] + at / e->rows, at % e->rows, i % 4);
+    for (int i = from + threadIdx.x; i < l->u_rows * 4; i += batch * LINEAR_THREADS) {
+        uint2 v[batch];
+#pragma unroll
+        for (int k = 0; k < batch; k++)
+            if (i + k * LINEAR_THREADS < l->u_rows * 4) {
+                const uint8_t *at = u_from(l, p, i + k * LINEAR_THREADS);
+                v[k] = l->fine ? u_total(at) : __ldcg((const uint2 *)at);
+            }
+#pragma unroll
+        for (int k = 0; k < batch; k++)
+            if (i + k * LINEAR_THREADS < l->u_rows * 4)
+                *(uint2 *)(l->u + (i + k * LINEAR_THREADS) * 8) = v[k];
     }
+}
+
+/* The same for the first items in three parts, so that nobody waits: found before the wait, asked
+ * for behind it, put there when the block has multiplied. fine: 8 lanes have an item, a slice each.
+ */
+struct gather_ahead {
+    const uint8_t *from; /* NULL: this thread has none */
+    uint4 v;
+};
+
+PTX_INLINE int gather_items(const struct lora_state *l)
+{
+    return l->fine ? LINEAR_THREADS / LINEAR_SLICES : LINEAR_THREADS;
+}
+
+PTX_INLINE void gather_find(struct gather_ahead *a, const struct lora_state *l,
+                            const struct linear_dev *p)
+{
+    const int i = l->fine ? threadIdx.x / LINEAR_SLICES : threadIdx.x;
+    a->from = NULL;
+    if (i < l->u_rows * 4)
+        a->from = u_from(l, p, i) + (l->fine ? threadIdx.x % LINEAR_SLICES * 512 : 0);
+}
+
+PTX_INLINE void gather_ask(struct gather_ahead *a, const struct lora_state *l)
+{
+    a->v = make_uint4(0, 0, 0, 0);
+    if (!a->from)
+        return;
+    if (l->fine)
+        a->v = ptx_load_l2(a->from);
+    else
+        ptx_load_l2_8(&a->v.x, &a->v.y, a->from);
+}
+
+PTX_INLINE float slices_shuffled(uint32_t v)
+{
+    float sum = __uint_as_float(v);
+#pragma unroll
+    for (int d = 1; d < LINEAR_SLICES; d *= 2)
+        sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, d));
+    return sum;
+}
+
+PTX_INLINE void gather_put(const struct gather_ahead *a, const struct lora_state *l)
+{
+    if (l->u_rows < 0)
+        return;
+    uint2 v = make_uint2(a->v.x, a->v.y);
+    if (l->fine)
+        v = make_uint2(pack_bf16(slices_shuffled(a->v.x), slices_shuffled(a->v.y)),
+                       pack_bf16(slices_shuffled(a->v.z), slices_shuffled(a->v.w)));
+    const int i = l->fine ? threadIdx.x / LINEAR_SLICES : threadIdx.x;
+    if (a->from)
+        *(uint2 *)(l->u + i * 8) = v;
 }
 
 #endif

@@ -19,10 +19,11 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#define PTX_INLINE     static __device__ __forceinline__
+#define PTX_INLINE       static __device__ __forceinline__
+#define PTX_REGISTERS(n) __maxnreg__(n)
 
 /* The block's shared memory as `name`, 128-byte aligned; its size is launch_shape.smem. */
-#define DYN_SMEM(name) extern __shared__ __align__(128) uint8_t name[]
+#define DYN_SMEM(name)   extern __shared__ __align__(128) uint8_t name[]
 
 PTX_INLINE uint32_t ptx_smem(const void *p)
 {
@@ -112,6 +113,23 @@ PTX_INLINE uint4 ptx_load_l2(const void *gmem)
                  : "l"(gmem)
                  : "memory");
     return v;
+}
+
+/* The same for one float; it is asked for where it stands, not where it is used. */
+PTX_INLINE float ptx_load_l2_f32(const float *gmem)
+{
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(gmem) : "memory");
+    return v;
+}
+
+/* The same for 8 bytes. */
+PTX_INLINE void ptx_load_l2_8(uint32_t *low, uint32_t *high, const void *gmem)
+{
+    asm volatile("ld.global.cg.v2.u32 {%0,%1}, [%2];"
+                 : "=r"(*low), "=r"(*high)
+                 : "l"(gmem)
+                 : "memory");
 }
 
 /* ld.acquire.gpu: reads a flag of another block; what that block wrote before its release is seen.

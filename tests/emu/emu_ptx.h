@@ -3,6 +3,7 @@
 #define CHORUS_TESTS_EMU_PTX_H
 
 #define PTX_INLINE static inline __attribute__((unused))
+#define PTX_REGISTERS(n)
 
 /* The target is poisoned at once and filled at the wait. */
 void emu_cp_async16(void *smem, const void *gmem, bool valid, const char *file, int line);
@@ -73,6 +74,15 @@ PTX_INLINE uint4 ptx_load_l2(const void *gmem, EMU_SITE)
 {
     emu_check_16(gmem, file, line);
     return *(const uint4 *)gmem;
+}
+PTX_INLINE float ptx_load_l2_f32(const float *gmem)
+{
+    return *gmem;
+}
+PTX_INLINE void ptx_load_l2_8(uint32_t *low, uint32_t *high, const void *gmem)
+{
+    *low = ((const uint32_t *)gmem)[0];
+    *high = ((const uint32_t *)gmem)[1];
 }
 PTX_INLINE uint32_t ptx_load_acquire_u32(const uint32_t *flag)
 {
