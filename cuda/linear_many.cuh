@@ -66,6 +66,7 @@ struct many_cursor {
 template <int NT> struct many_from {
     const uint8_t *w, *scales;
     const uint8_t *x[NT];
+    unsigned rows; /* bit n: x[n] is a row of the step */
 };
 
 /* At a pass's begin. */
@@ -79,16 +80,19 @@ PTX_INLINE void many_seek_w(struct many_from<NT> *f, const struct many_cursor *c
     f->scales = from + lane / 2 * r->tile_step + 1024 + lane % 2 * 16;
 }
 
-/* At a row block's begin. Rows beyond the last one are the last one again; nobody reads what comes
- * of them. */
+/* At a row block's begin. Rows beyond the last one are zeros: reading one in their place would have
+ * every SM ask L2 for the same lines. */
 template <int NT>
 PTX_INLINE void many_seek_x(struct many_from<NT> *f, const struct many_cursor *c,
                             const struct linear_dev *p, const struct many_range *r,
                             const struct place *at)
 {
+    f->rows = 0;
 #pragma unroll
     for (int n = 0; n < NT; n++) {
-        int row = min(c->block * NT * 8 + n * 8 + at->g, r->rows - 1);
+        int row = c->block * NT * 8 + n * 8 + at->g;
+        f->rows |= (unsigned)(row < r->rows) << n;
+        row = min(row, r->rows - 1);
         if (p->x_row)
             row = __ldg(p->x_row + row);
         f->x[n] = p->x + (size_t)row * p->x_stride * 2 + r->group * 256 + at->t * 16;
@@ -145,8 +149,9 @@ PTX_INLINE void many_x(struct many_from<NT> *f, const struct many_cursor *c, uin
     uint8_t *to = ring + c->stage + shape::pass_tiles * shape::half_bytes + lane * 16;
 #pragma unroll
     for (int n = 0; n < NT; n++) {
-        ptx_cp_async16(to + n * 1024, f->x[n]);
-        ptx_cp_async16(to + n * 1024 + 512, f->x[n] + 64);
+        const bool on = f->rows >> n & 1;
+        ptx_cp_async16_or_zero(to + n * 1024, f->x[n], on);
+        ptx_cp_async16_or_zero(to + n * 1024 + 512, f->x[n] + 64, on);
         f->x[n] += 128;
     }
 }

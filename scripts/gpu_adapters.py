@@ -560,6 +560,7 @@ def arguments():
     p.add_argument("--model", required=True)
     p.add_argument("--backend", default="cuda")
     p.add_argument("--quant", choices=("none", "int8", "int4"))
+    p.add_argument("--kv", choices=("bf16", "int8"), default="bf16", help="keys and values")
     p.add_argument("--prompt", type=int, default=43)
     p.add_argument("--serve-args", default="", help="more options of chorus serve, separated by spaces")
     p.add_argument("--start-timeout", type=float, default=120)
