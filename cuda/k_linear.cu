@@ -31,7 +31,7 @@
 #include "cuda/linear_many.cuh"
 #include "cuda/linear_out.cuh"
 #include "cuda/lora_expand.cuh"
-#include "cuda/lora_shrink.cuh"
+#include "cuda/lora_shrink_few.cuh"
 
 /* The eight slices' total of one element; slot: its place in slice 0. */
 template <int NT> PTX_INLINE float slices_total(const float *slot)

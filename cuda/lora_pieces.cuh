@@ -1,6 +1,6 @@
 /* lora_pieces: what a block of a linear has at hand of the adapters' pieces: a table of them, and u
  * in shared memory where it has room. Made before and right behind the wait for the node in front,
- * used by lora_expand.cuh.
+ * used by lora_runs.cuh and lora_expand.cuh.
  */
 #ifndef CHORUS_CUDA_LORA_PIECES_CUH
 #define CHORUS_CUDA_LORA_PIECES_CUH
@@ -20,7 +20,7 @@ struct alignas(16) piece_entry {
 
 static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
 
-/* What a warp does of a piece at a module, see lora_expand.cuh. */
+/* What a warp does of a piece at a module, see lora_runs.cuh. */
 struct alignas(8) expand_run {
     uint8_t k, k_step, tiles; /* tiles of the pass: k, k + k_step, ... */
     uint8_t count;            /* rank tiles a tile */

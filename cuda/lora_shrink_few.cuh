@@ -1,0 +1,155 @@
+/* lora_shrink_few: the node in front of a linear for at most 8 rows, see lora_shrink.cuh.
+ *
+ * Such nodes are latency, not bytes. A block of 4 warps, small enough to lie beside the linear in
+ * front (few_shape), finds its work and asks for its A while that one multiplies, and the linear
+ * behind asks for its weights while it multiplies itself.
+ */
+#ifndef CHORUS_CUDA_LORA_SHRINK_FEW_CUH
+#define CHORUS_CUDA_LORA_SHRINK_FEW_CUH
+
+#include "cuda/lora_shrink.cuh"
+
+#define SHRINK_FEW_WARPS  4
+#define SHRINK_FEW_STAGES 4 /* groups of A under way a warp */
+#define SHRINK_FEW_RING   (SHRINK_FEW_STAGES * TILE_BYTES_BF16)
+#define SHRINK_FEW_BYTES  (SHRINK_FEW_WARPS * SHRINK_FEW_RING + LINEAR_SLICES * 512)
+#define SHRINK_FEW_X      3 /* groups of x in registers */
+
+/* What a warp asks for next: groups of the item it works on, then of the one behind that. */
+struct shrink_feed {
+    struct unit_scan scan;
+    struct shrink_work work; /* unit < 0: nothing left */
+    int item, group, slot;
+    int pending; /* groups of A under way or not yet read */
+    int units, count;
+    bool fine, ahead; /* ahead: at the item behind */
+};
+
+PTX_INLINE void feed_next(struct shrink_feed *f, const struct linear_dev *p, const struct place *at)
+{
+    int slice;
+    const int unit = shrink_unit<SHRINK_FEW_WARPS>(f->fine, f->units, ++f->item, &slice, at);
+    f->group = 0;
+    if (unit >= 0) {
+        f->work = shrink_find(&f->scan, p, f->count, unit, slice, at);
+    } else {
+        f->work.unit = -1;
+        f->work.groups = 0;
+    }
+}
+
+/* One group into the ring. Each lane copies the very bytes it reads. */
+PTX_INLINE void feed_issue(struct shrink_feed *f, uint8_t *ring, const struct linear_dev *p,
+                           const struct place *at)
+{
+    if (f->group == f->work.groups && !f->ahead && f->work.unit >= 0) {
+        feed_next(f, p, at);
+        f->ahead = true;
+    }
+    if (f->group == f->work.groups)
+        return;
+    uint8_t *to = ring + f->slot * TILE_BYTES_BF16;
+    const uint8_t *from = f->work.a + (size_t)f->group * TILE_BYTES_BF16;
+#pragma unroll
+    for (int i = 0; i < TILE_BYTES_BF16; i += 512)
+        ptx_cp_async16(to + i, from + i);
+    ptx_cp_async_commit();
+    f->group++;
+    f->slot = (f->slot + 1) % SHRINK_FEW_STAGES;
+    f->pending++;
+}
+
+/* As much as the ring holds. */
+PTX_INLINE void feed_fill(struct shrink_feed *f, uint8_t *ring, const struct linear_dev *p,
+                          const struct place *at)
+{
+#pragma unroll 1
+    for (int i = f->pending; i < SHRINK_FEW_STAGES; i++)
+        feed_issue(f, ring, p, at);
+}
+
+/* Until the oldest group has come. */
+PTX_INLINE void feed_wait(const struct shrink_feed *f)
+{
+    static_assert(SHRINK_FEW_STAGES == 4, "the waits below");
+    if (f->pending == 4)
+        ptx_cp_async_wait<3>();
+    else if (f->pending == 3)
+        ptx_cp_async_wait<2>();
+    else if (f->pending == 2)
+        ptx_cp_async_wait<1>();
+    else
+        ptx_cp_async_wait<0>();
+}
+
+/* Shared memory: a ring a warp, then [slice][lane][4] floats. */
+__global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
+                             5) void k_shrink_few(const __grid_constant__ struct linear_dev p)
+{
+    ptx_pdl_trigger();
+    DYN_SMEM(smem);
+    const struct place at = place_here();
+    uint8_t *ring = smem + at.warp * SHRINK_FEW_RING + at.lane * 16;
+    float *red = (float *)(smem + SHRINK_FEW_WARPS * SHRINK_FEW_RING);
+    struct shrink_feed feed = {};
+    feed.item = -1;
+    feed.count = p.head->pieces[p.view].count;
+    if (feed.count > 0)
+        feed.units = scan_init(&feed.scan, &p, feed.count, at.lane);
+    feed.fine = shrink_fine(&p, feed.units, feed.count);
+    feed_next(&feed, &p, &at);
+    struct shrink_work w = feed.work;
+    feed_fill(&feed, ring, &p, &at);
+    ptx_pdl_wait();
+    int slot = 0;
+#pragma unroll 1
+    while (w.unit >= 0) {
+        float c[2][4] = {};
+        uint4 x[SHRINK_FEW_X][4];
+#pragma unroll
+        for (int i = 0; i < SHRINK_FEW_X; i++)
+            if (i < w.groups)
+                shrink_x(x[i], w.x + (size_t)i * 256);
+#pragma unroll 1
+        for (int g = 0; g < w.groups; g += SHRINK_FEW_X) {
+#pragma unroll
+            for (int i = 0; i < SHRINK_FEW_X; i++) {
+                if (g + i >= w.groups)
+                    break;
+                feed_wait(&feed);
+                const uint8_t *from = ring + slot * TILE_BYTES_BF16;
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    uint4 a[4];
+#pragma unroll
+                    for (int k = 0; k < 4; k++)
+                        a[k] = *(const uint4 *)(from + h * 2048 + k * 512);
+                    shrink_half(c[h], a, x[i] + h * 2);
+                }
+                if (g + i + SHRINK_FEW_X < w.groups)
+                    shrink_x(x[i], w.x + (size_t)(g + i + SHRINK_FEW_X) * 256);
+                slot = (slot + 1) % SHRINK_FEW_STAGES;
+                feed.pending--;
+            }
+            feed_fill(&feed, ring, &p, &at);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            c[0][i] = __fadd_rn(c[0][i], c[1][i]);
+        if (feed.fine) {
+            shrink_put((float *)(p.u + (size_t)w.unit * 4096 + w.slice * 512), c[0], &at);
+        } else {
+            shrink_put(red + w.slice * 128, c[0], &at);
+            if (w.slice >= LINEAR_SLICES - SHRINK_FEW_WARPS)
+                shrink_sum(red, &p, &w);
+        }
+        if (!feed.ahead)
+            feed_next(&feed, &p, &at);
+        feed.ahead = false;
+        w = feed.work;
+        if (w.unit >= 0)
+            feed_fill(&feed, ring, &p, &at);
+    }
+}
+
+#endif
