@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 FILE_MAX, FUNCTION_MAX, HEADER_MAX = 1500, 150, 150
-INLINE_HEADER_MAX = 400  # .cuh: device code has nowhere else to be
+INLINE_HEADER_MAX = 300  # .cuh: device code has nowhere else to be
 BANNED = {
     "strcpy", "strcat", "sprintf", "vsprintf", "sscanf", "atoi", "atol", "atof", "strtok", "alloca", "gets",
 }
