@@ -23,7 +23,7 @@ static void copy_text(char *to, size_t cap, const char *from)
     snprintf(to, cap, "%s", cut.msg);
 }
 
-static void describe(const struct safetensors_tensor *t, const struct lora_config *config,
+static void describe(const struct safetensors_tensor *t, struct lora_config *config,
                      const struct model *base, struct engine_adapter_tensor *out)
 {
     struct err why;

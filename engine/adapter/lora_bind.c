@@ -46,7 +46,7 @@ struct slot {
 };
 
 struct binder {
-    const struct lora_config *config;
+    struct lora_config *config;
     const struct safetensors *file;
     const struct model *base; /* NULL: nothing to compare with */
     int layers;
@@ -435,7 +435,7 @@ static enum status build(struct binder *b, struct safetensors *file)
     return st == STATUS_OK ? keep_memory(b, file) : st;
 }
 
-enum status lora_bind(const struct lora_config *config, struct safetensors *file,
+enum status lora_bind(struct lora_config *config, struct safetensors *file,
                       const struct model *base, struct lora **out, struct err *e)
 {
     struct binder b = {.config = config,
@@ -491,7 +491,7 @@ static enum status look(const struct binder *b, const struct safetensors_tensor 
     return st == STATUS_OK ? look_at_shape(b, t, path, ending->role, site) : st;
 }
 
-enum status lora_bind_look(const struct lora_config *config, const struct safetensors_tensor *t,
+enum status lora_bind_look(struct lora_config *config, const struct safetensors_tensor *t,
                            const struct model *base, struct err *e)
 {
     struct binder b = {.config = config, .base = base, .layers = base->shape.layers, .e = e};

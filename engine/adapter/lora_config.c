@@ -361,7 +361,7 @@ enum status lora_config_parse(const char *text, size_t n, struct lora_config **o
     struct lora_config *c = mem_calloc(1, sizeof *c);
     if (!c)
         return err_set(e, STATUS_NO_MEMORY, FILE_NAME, FILE_NAME ": out of memory");
-    c->cpu_until_ns = clock_thread_cpu_ns() + LIMIT_ADAPTER_MATCH_MS * INT64_C(1000000);
+    int64_t begin = clock_thread_cpu_ns();
     enum status st = json_parse(text, n, &limits, &c->root, &why);
     if (st == STATUS_OK && !cJSON_IsObject(c->root))
         st = err_set(&why, STATUS_INVALID, NULL, "must be a JSON object");
@@ -374,6 +374,7 @@ enum status lora_config_parse(const char *text, size_t n, struct lora_config **o
         lora_config_free(c);
         return st;
     }
+    c->spent_ns = clock_thread_cpu_ns() - begin;
     *out = c;
     return STATUS_OK;
 }
@@ -403,10 +404,12 @@ void lora_config_free(struct lora_config *c)
 
 /* ---- questions ---- */
 
-static enum status check_time(const struct lora_config *c, struct err *e)
+/* Counts what was done since `begin`; st, or that it was too much. */
+static enum status spend(struct lora_config *c, int64_t begin, enum status st, struct err *e)
 {
-    if (clock_thread_cpu_ns() <= c->cpu_until_ns)
-        return STATUS_OK;
+    c->spent_ns += clock_thread_cpu_ns() - begin;
+    if (st != STATUS_OK || c->spent_ns <= LIMIT_ADAPTER_MATCH_MS * INT64_C(1000000))
+        return st;
     return err_set(e, STATUS_LIMIT, FILE_NAME,
                    FILE_NAME ": matching module names took more than %d ms",
                    LIMIT_ADAPTER_MATCH_MS);
@@ -480,13 +483,10 @@ static bool listed_whole(const struct lora_config *c, const char *name)
     return false;
 }
 
-enum status lora_config_targets(const struct lora_config *c, const char *name, bool *out,
-                                struct err *e)
+static enum status targets(const struct lora_config *c, const char *name, bool *out, struct err *e)
 {
     bool yes = false;
-    enum status st = check_time(c, e);
-    if (st == STATUS_OK)
-        st = names_match(&c->exclude, "exclude_modules", name, &yes, e);
+    enum status st = names_match(&c->exclude, "exclude_modules", name, &yes, e);
     if (st != STATUS_OK || yes) {
         *out = false;
         return st;
@@ -501,6 +501,12 @@ enum status lora_config_targets(const struct lora_config *c, const char *name, b
         st = layer_match(c, name, &yes, e);
     *out = yes;
     return st;
+}
+
+enum status lora_config_targets(struct lora_config *c, const char *name, bool *out, struct err *e)
+{
+    int64_t begin = clock_thread_cpu_ns();
+    return spend(c, begin, targets(c, name, out, e), e);
 }
 
 static enum status pattern_value(const struct lora_patterns *p, const char *name, double *value,
@@ -519,16 +525,16 @@ static enum status pattern_value(const struct lora_patterns *p, const char *name
     return STATUS_OK;
 }
 
-enum status lora_config_module(const struct lora_config *c, const char *name, double *rank,
-                               double *scale, struct err *e)
+enum status lora_config_module(struct lora_config *c, const char *name, double *rank, double *scale,
+                               struct err *e)
 {
+    int64_t begin = clock_thread_cpu_ns();
     double r = c->rank;
     double alpha = c->alpha;
-    enum status st = check_time(c, e);
-    if (st == STATUS_OK)
-        st = pattern_value(&c->ranks, name, &r, e);
+    enum status st = pattern_value(&c->ranks, name, &r, e);
     if (st == STATUS_OK)
         st = pattern_value(&c->alphas, name, &alpha, e);
+    st = spend(c, begin, st, e);
     if (st != STATUS_OK)
         return st;
     *rank = r;

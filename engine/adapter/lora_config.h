@@ -54,20 +54,22 @@ struct lora_config {
     struct lora_patterns alphas;
     int32_t *alora_tokens; /* owned; activated LoRA: it acts from the last of these sequences on */
     int alora_token_count; /* 0: it always acts */
-    int64_t cpu_until_ns;  /* thread time at which matching gives up */
+    int64_t spent_ns;      /* processor time of reading it and of its expressions so far */
 };
 
-/* STATUS_BAD_FILE / STATUS_UNSUPPORTED / STATUS_LIMIT with the field in e->param. The processor
- * time for matching starts to run here. Free with lora_config_free. */
+/* STATUS_BAD_FILE / STATUS_UNSUPPORTED / STATUS_LIMIT with the field in e->param. Free with
+ * lora_config_free. */
 WARN_UNUSED enum status lora_config_parse(const char *text, size_t n, struct lora_config **out,
                                           struct err *e);
 void lora_config_free(struct lora_config *c);
 
+/* Both count the processor time of the config's expressions and end in STATUS_LIMIT once it exceeds
+ * LIMIT_ADAPTER_MATCH_MS; what the caller does between them, as reading tensors, does not count. */
 /* Whether the config gives module `name` ("model.layers.0.self_attn.q_proj", "lm_head") a LoRA. */
-WARN_UNUSED enum status lora_config_targets(const struct lora_config *c, const char *name,
-                                            bool *out, struct err *e);
+WARN_UNUSED enum status lora_config_targets(struct lora_config *c, const char *name, bool *out,
+                                            struct err *e);
 /* Rank and effective scale of a module, after patterns. */
-WARN_UNUSED enum status lora_config_module(const struct lora_config *c, const char *name,
-                                           double *rank, double *scale, struct err *e);
+WARN_UNUSED enum status lora_config_module(struct lora_config *c, const char *name, double *rank,
+                                           double *scale, struct err *e);
 
 #endif

@@ -341,7 +341,7 @@ enum status lora_quantise(struct lora *l, enum engine_adapter_quant quant,
 {
     struct format f = format_of(quant);
     struct scratch s;
-    struct storage to = {NULL};
+    struct storage to = {0};
     struct lora_quant_report r = {.worst = 0};
     CHECK(quant != ENGINE_QUANT_DEFAULT);
     if (quant == ENGINE_QUANT_NONE)

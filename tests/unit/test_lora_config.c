@@ -392,6 +392,23 @@ static void test_lora_config_time_budget(void **state)
     strbuf_deinit(&text);
 }
 
+/* Reading a large adapter takes seconds of the same thread, which are not its expressions' doing.
+ */
+static void test_lora_config_time_of_others(void **state)
+{
+    (void)state;
+    struct lora_config *c = parse("{\"peft_type\":\"LORA\",\"target_modules\":\".*q_proj\"}");
+    struct err e = {0};
+    bool yes = false;
+    int64_t until = clock_thread_cpu_ns() + (LIMIT_ADAPTER_MATCH_MS + 50) * INT64_C(1000000);
+    while (clock_thread_cpu_ns() < until)
+        continue;
+    enum status st = lora_config_targets(c, "model.layers.0.self_attn.q_proj", &yes, &e);
+    if (st != STATUS_OK || !yes)
+        fail_msg("%s, targeted %d: %s", status_code(st), yes, e.msg);
+    lora_config_free(c);
+}
+
 static void test_lora_config_limits(void **state)
 {
     (void)state;
@@ -463,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_lora_config_invocation_tokens),
         cmocka_unit_test(test_lora_config_costly_patterns),
         cmocka_unit_test(test_lora_config_time_budget),
+        cmocka_unit_test(test_lora_config_time_of_others),
         cmocka_unit_test(test_lora_config_limits),
         cmocka_unit_test(test_lora_config_every_allocation_may_fail),
     };
