@@ -715,6 +715,9 @@ static void test_adapters(void **state)
         {LINEAR_STORE, 80, 128, 40, 3, 24, MIX_BLEND},
         {LINEAR_RESIDUAL, 48, 128, 70, 1, 15, MIX_BLEND},
         {LINEAR_STORE, 48, 128, 3, 3, 512, MIX_ONE},
+        /* more tiles a block than a pass takes */
+        {LINEAR_RESIDUAL, 448, 130, 3, 1, 20, MIX_DISTINCT},
+        {LINEAR_STORE, 448, 130, 4, 3, 20, MIX_BLEND},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         one_case((enum weight_format)(i % WEIGHT_FORMAT_COUNT), cases[i].out, cases[i].n,
