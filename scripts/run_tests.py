@@ -95,6 +95,8 @@ def pytest(totals, extra):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rsP",  # why some were skipped; the figures of those that passed
                            "-p", "no:cacheprovider", *folders, *extra], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text = done.stdout.decode("utf-8", "replace")
+    if done.returncode:  # what failed, not what those that passed have printed
+        text = re.sub(r"(?s)=+ PASSES =+.*?(?==+ short test summary info =+)", "", text)
     counts = {k: int(n) for n, k in re.findall(r"(\d+) (passed|failed|skipped|error)", text.strip().split("\n")[-1])}
     failed = counts.get("failed", 0) + counts.get("error", 0)
     if done.returncode not in (0, 5) and failed == 0:
