@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import DEMO, ROOT, SLOW, VOICES, events, figure, joined, start_real
+from live_folder import folder_looked, names, wait_for
 
 ADAPTERS = DEMO / "adapters"
 ASK = [{"role": "user", "content": "Tell me a story about a lantern."}]
@@ -20,17 +21,6 @@ GREEDY = {"messages": ASK, "max_tokens": 12, "temperature": 0}
 def delete(s, name, body=None):
     status, _, text = s.request("DELETE", f"/v1/adapters/{name}", body)
     return status, json.loads(text)
-
-
-def names(s):
-    return [a["name"] for a in s.get("/v1/adapters")[1]["data"] if not a["draining"]]
-
-
-def wait_for(what, timeout=10):
-    end = time.monotonic() + timeout * SLOW
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def say(s, **fields):
@@ -332,16 +322,6 @@ def test_folder(live):
     shutil.rmtree(target)
     wait_for(lambda: "piecemeal" not in names(live))
     shutil.rmtree(live.tmp / "old")
-
-
-def folder_looked(live):
-    """What lay in the folder before this call was looked at: an adapter that was put there after it came and went."""
-    live.marks = getattr(live, "marks", 0) + 1
-    mark = f"mark{live.marks}"
-    shutil.copytree(ADAPTERS / "marketing", live.folder / mark)
-    wait_for(lambda: mark in names(live))
-    shutil.rmtree(live.folder / mark)
-    wait_for(lambda: mark not in names(live))
 
 
 def test_folder_and_clients(live):

@@ -3,12 +3,12 @@ import json
 import os
 import shutil
 import struct
-import time
 
 import pytest
 
-from conftest import DEMO, SLOW, start_real
+from conftest import DEMO, start_real
 from gguf_files import convert
+from live_folder import folder_looked, names, wait_for
 
 ADAPTERS = DEMO / "adapters"
 ASK = {"messages": [{"role": "user", "content": "Tell me a story about a lantern."}], "max_tokens": 12, "temperature": 0, "logprobs": True, "top_logprobs": 3}
@@ -20,17 +20,6 @@ def said(s, voice):
     assert status == 200, answer
     choice = answer["choices"][0]
     return choice["message"]["content"], json.dumps(choice["logprobs"])
-
-
-def names(s):
-    return [a["name"] for a in s.get("/v1/adapters")[1]["data"] if not a["draining"]]
-
-
-def wait_for(what, timeout=10):
-    end = time.monotonic() + timeout * SLOW
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +90,7 @@ def test_live_folder(live):
         for i in range(4):
             f.write(whole[i * len(whole) // 4:(i + 1) * len(whole) // 4])
             f.flush()
-            time.sleep(0.4)
+            folder_looked(live)
             assert i == 3 or "slow" not in names(live)
     wait_for(lambda: "slow" in names(live))
     for name in ("new", "slow"):

@@ -2,7 +2,6 @@
 import json
 import math
 import threading
-import time
 
 import pytest
 
@@ -261,7 +260,7 @@ def test_priority_orders_a_clients_own_line(fake):
         for name, priority in (("a", 5), ("b", 0), ("c", -3), ("d", None), ("e", 5)):
             threads.append(threading.Thread(target=ask, args=(name, priority)))
             threads[-1].start()
-            time.sleep(0.15)
+            s.wait_metric("chorus_requests_waiting", len(threads))
     for t in threads:
         t.join()
     assert done == ["c", "b", "d", "a", "e"]
