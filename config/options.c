@@ -60,8 +60,8 @@ struct option_def {
 
 static const struct option_def table[] = {
     STR("config", ENGINE, config, "", "FILE", "read settings from this file first"),
-    STR("model", ENGINE | TEXT | OPTION_INSPECT, model, "", "DIR",
-        "model directory (Hugging Face layout)"),
+    STR("model", ENGINE | TEXT | OPTION_INSPECT, model, "", "DIR|ORG/NAME[:REVISION]",
+        "model directory (Hugging Face layout), or one in the cache that chorus pull fills"),
     LIST("adapters", ENGINE, adapters, "DIR",
          "serve every adapter in this directory, named after its sub-directory or .gguf file"),
     LIST("adapter-root", OPTION_SERVE, adapter_root, "DIR",

@@ -189,9 +189,8 @@ static int find_missing(const char *path, const struct lora *l, const struct mod
     return missing;
 }
 
-static const char *last_part(const char *path, size_t *n)
+static const char *last_part(const char *path, size_t end, size_t *n)
 {
-    size_t end = strlen(path);
     while (end > 1 && path[end - 1] == '/')
         end--;
     size_t begin = end;
@@ -205,8 +204,23 @@ static bool same_name(const char *path, const char *dir)
 {
     size_t n;
     size_t k;
-    const char *a = last_part(path, &n);
-    const char *b = last_part(dir, &k);
+    const char *a = last_part(path, strlen(path), &n);
+    const char *b = last_part(dir, strlen(dir), &k);
+    /* In the hub's cache: models--org--name/snapshots/commit. */
+    size_t above = (size_t)(b - dir);
+    const char *parent = last_part(dir, above, &k);
+    if (k == strlen("snapshots") && memcmp(parent, "snapshots", k) == 0) {
+        b = last_part(dir, (size_t)(parent - dir), &k);
+        for (size_t i = k; i > 1; i--) {
+            if (b[i - 1] != '-' || b[i - 2] != '-')
+                continue;
+            b += i;
+            k -= i;
+            break;
+        }
+    } else {
+        b = last_part(dir, strlen(dir), &k);
+    }
     return n == k && memcmp(a, b, n) == 0;
 }
 

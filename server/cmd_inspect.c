@@ -5,16 +5,19 @@
 
 #include "engine/engine_inspect.h"
 #include "server/cmd.h"
+#include "server/hub_cache.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
 
 static int usage(FILE *to, int code)
 {
-    fputs("usage: chorus inspect PATH [--model DIR] [--json]\n\n"
-          "  PATH         directory of a model or of an adapter, or an adapter in a .gguf file\n"
-          "  --model DIR  check the adapter against this base model\n"
-          "  --json       the report as one JSON object; \"ok\" says whether it would be served\n",
-          to);
+    fputs(
+        "usage: chorus inspect PATH [--model DIR] [--json]\n\n"
+        "  PATH         directory of a model or of an adapter, or an adapter in a .gguf file, or\n"
+        "               org/name[:revision] in the Hugging Face cache\n"
+        "  --model DIR  check the adapter against this base model\n"
+        "  --json       the report as one JSON object; \"ok\" says whether it would be served\n",
+        to);
     return code;
 }
 
@@ -43,9 +46,15 @@ int cmd_inspect(int argc, char **argv)
     struct err e = {0};
     struct strbuf report;
     strbuf_init(&report, REPORT_BYTES_MAX);
-    enum status st = engine_inspect_is_adapter(path)
-                         ? engine_inspect_adapter(path, model, form, &report, &e)
-                         : engine_inspect_model(path, form, &report, &e);
+    char place[HUB_PATH_BYTES];
+    char base[HUB_PATH_BYTES];
+    enum status st = hub_model_find(path, place, &e);
+    if (st == STATUS_OK && model)
+        st = hub_model_find(model, base, &e);
+    if (st == STATUS_OK)
+        st = engine_inspect_is_adapter(place)
+                 ? engine_inspect_adapter(place, model ? base : NULL, form, &report, &e)
+                 : engine_inspect_model(place, form, &report, &e);
     fputs(strbuf_str(&report), stdout);
     strbuf_deinit(&report);
     return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("inspect", &e);

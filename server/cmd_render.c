@@ -9,6 +9,7 @@
 #include "engine/base/mem.h"
 #include "engine/engine_template.h"
 #include "server/cmd.h"
+#include "server/hub_cache.h"
 
 static int usage(FILE *to, int code)
 {
@@ -99,8 +100,11 @@ int cmd_render(int argc, char **argv)
     if (read_vars(&vars, &e) != STATUS_OK)
         return cmd_fail("render", &e);
     strbuf_init(&out, LIMIT_TEMPLATE_OUTPUT_BYTES);
-    enum status st = file ? render_file(file, vars, open_end, &out, &e)
-                          : engine_template_render_model(model, vars, open_end, &out, &e);
+    char path[HUB_PATH_BYTES];
+    enum status st =
+        file ? render_file(file, vars, open_end, &out, &e) : hub_model_find(model, path, &e);
+    if (!file && st == STATUS_OK)
+        st = engine_template_render_model(path, vars, open_end, &out, &e);
     cJSON_Delete(vars);
     bool written = st == STATUS_OK && fwrite(strbuf_str(&out), 1, out.len, stdout) == out.len &&
                    fflush(stdout) == 0;

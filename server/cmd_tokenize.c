@@ -7,6 +7,7 @@
 #include "engine/base/strbuf.h"
 #include "engine/engine_text.h"
 #include "server/cmd.h"
+#include "server/hub_cache.h"
 
 struct options {
     const char *model;
@@ -178,7 +179,9 @@ int cmd_tokenize(int argc, char **argv)
         return usage(stderr, CMD_EXIT_USAGE);
     struct err e = {0};
     struct engine_text *t;
-    if (engine_text_open(o.model, &t, &e) != STATUS_OK)
+    char model[HUB_PATH_BYTES];
+    if (hub_model_find(o.model, model, &e) != STATUS_OK ||
+        engine_text_open(model, &t, &e) != STATUS_OK)
         return cmd_fail("tokenize", &e);
     struct strbuf in;
     struct strbuf scratch;

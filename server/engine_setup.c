@@ -12,6 +12,7 @@
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
+#include "server/hub_cache.h"
 
 #define PATH_BYTES 4096
 
@@ -123,7 +124,10 @@ static enum status add_named(struct engine *engine, const char *item, struct err
     char name[LIMIT_NAME_BYTES + 2];
     snprintf(name, sizeof name, "%.*s", (int)(eq - item), item);
     uint64_t generation;
-    enum status st = engine_adapter_add(engine, name, eq + 1, &generation, e);
+    char path[HUB_PATH_BYTES];
+    enum status st = hub_model_find(eq + 1, path, e);
+    if (st == STATUS_OK)
+        st = engine_adapter_add(engine, name, path, &generation, e);
     return st == STATUS_OK ? st : err_prefix(e, "adapter %s", name);
 }
 
@@ -158,10 +162,14 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
 {
     if (!*o->model)
         return err_set(e, STATUS_INVALID, "model", "--model DIR is needed");
+    char model[HUB_PATH_BYTES];
+    enum status st = hub_model_find(o->model, model, e);
+    if (st != STATUS_OK)
+        return st;
     int shown = -1;
     int seats = (int)o->max_seqs + engine_setup_reserve(o);
     struct engine_options opt = {
-        .model_dir = o->model,
+        .model_dir = model,
         .backend = o->backend,
         .isa = o->isa,
         .threads = (int)o->threads,
@@ -187,7 +195,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
         .progress = show_progress,
         .progress_ctx = &shown,
     };
-    enum status st = memory_of(o, &opt, e);
+    st = memory_of(o, &opt, e);
     if (st != STATUS_OK)
         return st;
     struct engine *engine;

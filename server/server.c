@@ -376,10 +376,23 @@ static enum status profile_of(void *ctx, const char *name, struct profile **out,
     return keeper_names_profile(keeper_names_of(s->keeper), name, out, generation);
 }
 
-/* The directory's name, and the one that was configured before it. */
+static void add_base_name(struct server *s, const char *name)
+{
+    for (int i = 0; i < s->api.base_count; i++) {
+        if (strcmp(s->base_names[i], name) == 0)
+            return;
+    }
+    s->base_names[s->api.base_count++] = name;
+}
+
+/* The directory's name, and the one that was configured before it. A directory of the hub's cache
+ * is named after a commit, so there the repository's names take its place. */
 static enum status name_base(struct server *s, struct err *e)
 {
+    char commit[HUB_HASH_BYTES];
     const char *dir = s->info.model_dir;
+    if (hub_snapshot_parse(dir, s->hub_name, commit))
+        dir = s->hub_name;
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/')
         n--;
@@ -389,14 +402,14 @@ static enum status name_base(struct server *s, struct err *e)
     s->base_name = mem_strndup(dir + begin, n - begin);
     if (!s->base_name)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    int count = 0;
     const char *served = s->opt->served_name;
-    if (served && *served)
-        s->base_names[count++] = served;
-    if (count == 0 || strcmp(served, s->base_name) != 0)
-        s->base_names[count++] = s->base_name;
-    s->api.base_count = count;
     s->api.base_names = s->base_names;
+    s->api.base_count = 0;
+    if (served && *served)
+        add_base_name(s, served);
+    if (*s->hub_name)
+        add_base_name(s, s->hub_name);
+    add_base_name(s, s->base_name);
     return STATUS_OK;
 }
 

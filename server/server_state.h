@@ -11,6 +11,7 @@
 #include "server/fair.h"
 #include "server/guard.h"
 #include "server/http.h"
+#include "server/hub_cache.h"
 #include "server/id_map.h"
 #include "server/ident.h"
 #include "server/keeper.h"
@@ -24,7 +25,7 @@ struct text_task;
 
 enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_ENDED };
 
-#define SERVER_BASE_NAMES 2
+#define SERVER_BASE_NAMES 3
 #define SERVER_EVENTS     8 /* read from the engine at once */
 
 struct server {
@@ -40,6 +41,7 @@ struct server {
     struct api_context api;
     char *base_name; /* owned */
     const char *base_names[SERVER_BASE_NAMES];
+    char hub_name[HUB_NAME_BYTES]; /* "org/name" of a model in the hub's cache; else "" */
     char fingerprint[IDENT_BYTES];
     int64_t started_unix_s;
     enum server_phase phase;
