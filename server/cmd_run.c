@@ -283,7 +283,7 @@ static int chat(const struct options *o)
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.woken, NULL);
     int code = CMD_EXIT_OK;
-    enum status st = engine_setup_open(o, on_notify, &c, &c.engine, &e);
+    enum status st = engine_setup_open(o, on_notify, &c, NULL, &c.engine, &e);
     if (st == STATUS_OK) {
         st = engine_setup_directories(o, c.engine, &e);
         if (st != STATUS_OK)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/options.h"
+#include "config/supervisor.h"
 #include "engine/base/limits.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
@@ -14,23 +15,31 @@
 
 #define ENGINE_STALL_MS 5000
 #define VOICES_SHOWN    12
+#define URL_BYTES       400
 
 struct serving {
     const struct options *options;
+    struct supervisor supervisor;
+    struct listener listeners[LIMIT_LISTENERS]; /* handed over; as many as supervisor says */
+    struct service_progress progress;
     char state_dir[OPTION_PATH_BYTES];
 };
 
 static enum status open_engine(void *ctx, void (*notify)(void *notify_ctx), void *notify_ctx,
                                struct engine **out, struct err *e)
 {
-    const struct serving *s = ctx;
-    return engine_setup_open(s->options, notify, notify_ctx, out, e);
+    struct serving *s = ctx;
+    return engine_setup_open(s->options, notify, notify_ctx, &s->progress, out, e);
 }
 
 static void on_listening(void *ctx, int port)
 {
     const struct serving *s = ctx;
-    LOG_INFO(LOG_WHAT("listening"), LOG_STR("host", s->options->host), LOG_INT("port", port));
+    for (int i = 0; i < s->supervisor.socket_count; i++)
+        LOG_INFO(LOG_WHAT("listening"), LOG_STR("socket", s->listeners[i].text),
+                 LOG_STR("name", s->supervisor.socket_names[i]));
+    if (s->supervisor.socket_count == 0)
+        LOG_INFO(LOG_WHAT("listening"), LOG_STR("host", s->options->host), LOG_INT("port", port));
 }
 
 /* Written beside and renamed, so that a reader never sees half a number. */
@@ -48,14 +57,32 @@ static enum status write_port_file(const char *path, int port, struct err *e)
     return STATUS_OK;
 }
 
-/* What to paste: the first voice, or the base when there is none. */
-static void print_ready(const char *host, int port, struct engine *engine, const char *model)
+/* How this machine reaches the server: arguments of curl up to the path. */
+static void write_url(const struct serving *s, int port, char url[URL_BYTES])
 {
+    static const char unix_prefix[] = "unix:";
+    const char *host = s->options->host;
+    if (s->supervisor.socket_count > 0) {
+        const char *text = s->listeners[0].text;
+        const char *path = text + sizeof unix_prefix - 1;
+        if (strncmp(text, unix_prefix, sizeof unix_prefix - 1) != 0)
+            snprintf(url, URL_BYTES, "http://%s", text);
+        else if (*path == '@')
+            snprintf(url, URL_BYTES, "--abstract-unix-socket '%s' http://localhost", path + 1);
+        else
+            snprintf(url, URL_BYTES, "--unix-socket '%s' http://localhost", path);
+        return;
+    }
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     const char *name = any ? "127.0.0.1" : host;
-    bool v6 = strchr(name, ':') != NULL;
-    char url[300];
-    snprintf(url, sizeof url, v6 ? "http://[%s]:%d" : "http://%s:%d", name, port);
+    snprintf(url, URL_BYTES, strchr(name, ':') ? "http://[%s]:%d" : "http://%s:%d", name, port);
+}
+
+/* What to paste: the first voice, or the base when there is none. */
+static void print_ready(const struct serving *s, int port, struct engine *engine, const char *model)
+{
+    char url[URL_BYTES];
+    write_url(s, port, url);
     int count = engine_adapters(engine, NULL, 0);
     struct engine_adapter_info *list = count ? mem_calloc((size_t)count, sizeof *list) : NULL;
     if (!list)
@@ -80,7 +107,7 @@ static enum status on_ready(void *ctx, int port, struct engine *engine, const ch
                             struct err *e)
 {
     const struct serving *s = ctx;
-    print_ready(s->options->host, port, engine, model);
+    print_ready(s, port, engine, model);
     LOG_INFO(LOG_WHAT("ready"), LOG_INT("port", port), LOG_STR("model", model));
     return *s->options->port_file ? write_port_file(s->options->port_file, port, e) : STATUS_OK;
 }
@@ -90,6 +117,10 @@ static struct server_options server_options_of(const struct options *o, struct s
     return (struct server_options){
         .host = o->host,
         .port = (int)o->port,
+        .listeners = serving->listeners,
+        .listener_count = serving->supervisor.socket_count,
+        .supervisor = &serving->supervisor,
+        .progress = &serving->progress,
         .http =
             {
                 .header_bytes = LIMIT_HTTP_HEADER_BYTES,
@@ -133,6 +164,16 @@ static struct server_options server_options_of(const struct options *o, struct s
     };
 }
 
+/* What the service manager gives: sockets that listen already. */
+static enum status take_over(struct serving *s, struct err *e)
+{
+    enum status st = supervisor_read(&s->supervisor, e);
+    for (int i = 0; st == STATUS_OK && i < s->supervisor.socket_count; i++)
+        st = listener_adopt(SUPERVISOR_FIRST_FD + i, s->supervisor.socket_names[i],
+                            &s->listeners[i], e);
+    return st;
+}
+
 static int print_text(struct strbuf *text)
 {
     fputs(strbuf_str(text), stdout);
@@ -165,6 +206,8 @@ static int serve(const struct options *o)
     engine_setup_log(o);
     struct serving serving = {.options = o};
     options_state_dir(o, serving.state_dir);
+    if (take_over(&serving, &e) != STATUS_OK)
+        return cmd_fail("serve", &e);
     struct server_options server = server_options_of(o, &serving);
     return server_run(&server, &e) == STATUS_OK ? CMD_EXIT_OK : cmd_fail("serve", &e);
 }

@@ -35,15 +35,22 @@ void engine_setup_log(const struct options *o)
     log_setup(level, strcmp(o->log_format, "json") == 0);
 }
 
+struct shown {
+    int tenth;
+    struct service_progress *progress; /* NULL: nobody else looks */
+};
+
 /* On a terminal one line that fills up; elsewhere nothing below a tenth is worth a line. */
 static void show_progress(void *ctx, const char *what, size_t done, size_t total)
 {
-    int *shown = ctx;
+    struct shown *s = ctx;
     int percent = total ? (int)((double)done / (double)total * 100) : 100;
+    if (s->progress)
+        service_progress_set(s->progress, what, percent);
     if (isatty(STDERR_FILENO)) {
         fprintf(stderr, "\r%s %3d %%%s", what, percent, percent == 100 ? "\n" : "");
-    } else if (percent / 10 != *shown) {
-        *shown = percent / 10;
+    } else if (percent / 10 != s->tenth) {
+        s->tenth = percent / 10;
         LOG_DEBUG(LOG_WHAT("loading"), LOG_STR("what", what), LOG_INT("percent", percent));
     }
 }
@@ -158,7 +165,7 @@ static enum engine_adapter_quant quant_named(const char *name)
 }
 
 enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx), void *notify_ctx,
-                              struct engine **out, struct err *e)
+                              struct service_progress *progress, struct engine **out, struct err *e)
 {
     if (!*o->model)
         return err_set(e, STATUS_INVALID, "model", "--model DIR is needed");
@@ -166,7 +173,7 @@ enum status engine_setup_open(const struct options *o, void (*notify)(void *ctx)
     enum status st = hub_model_find(o->model, model, e);
     if (st != STATUS_OK)
         return st;
-    int shown = -1;
+    struct shown shown = {.tenth = -1, .progress = progress};
     int seats = (int)o->max_seqs + engine_setup_reserve(o);
     struct engine_options opt = {
         .model_dir = model,

@@ -8,6 +8,7 @@
  */
 #include "server/http.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -23,7 +24,8 @@
 #define STREAM_BLOCK_BYTES (16u << 10)
 #define WHOLE_MAX_BYTES    (64u << 10) /* larger answers go through the reader: progress is seen */
 #define DISCARD_MAX_BYTES                                                                          \
-    (64u << 10)             /* a refused body up to this is read, so that the connection lives */
+    (64u << 10) /* a refused body up to this is read, so that the connection lives */
+#define ACCEPTS_A_TURN   32
 #define CONNECTION_SLACK 64 /* accepted to be judged, beyond the limit */
 #define TICK_MIN_MS      20
 #define TICK_MAX_MS      250
@@ -404,10 +406,21 @@ static void pump(void *ctx)
         loop_timer_stop(h->again);
 }
 
+static void on_knock(void *ctx);
+
+static bool watch_door(struct http_door *door)
+{
+    if (!door->watch)
+        door->watch = loop_watch_create(door->h->loop, door->fd, LOOP_READABLE, on_knock, door);
+    return door->watch != NULL;
+}
+
 static void on_tick(void *ctx)
 {
     struct http_server *h = ctx;
     int64_t now = clock_now_ns();
+    for (int i = 0; i < h->door_count; i++)
+        watch_door(&h->doors[i]);
     for (struct http_conn *c = h->conns; c; c = c->next) {
         if (!c->cut && http_conn_is_late(c, now))
             http_conn_cut(c, true);
@@ -484,7 +497,47 @@ static struct MHD_Daemon *start_daemon(struct http_server *h, int fd)
         on_connection, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_END);
 }
 
-enum status http_start(struct loop *l, const struct listener *listener,
+/* libmicrohttpd closes what it refuses. */
+static void on_knock(void *ctx)
+{
+    struct http_door *door = ctx;
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof from;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++, len = sizeof from) {
+        int fd = accept4(door->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+            loop_watch_destroy(door->watch);
+            door->watch = NULL; /* until the next tick: the socket stays readable */
+        }
+        if (fd < 0)
+            break;
+        MHD_add_connection(door->h->mhd, fd, (struct sockaddr *)&from, len);
+    }
+    pump(door->h);
+}
+
+static bool open_doors(struct http_server *h, const struct listener *listeners, int count)
+{
+    for (; h->door_count < count; h->door_count++) {
+        struct http_door *door = &h->doors[h->door_count];
+        *door = (struct http_door){.h = h, .fd = listeners[h->door_count].fd};
+        if (!watch_door(door))
+            return false;
+    }
+    return true;
+}
+
+static void close_doors(struct http_server *h, bool take)
+{
+    for (int i = 0; i < h->door_count; i++) {
+        loop_watch_destroy(h->doors[i].watch);
+        if (take)
+            close(h->doors[i].fd);
+    }
+    h->door_count = 0;
+}
+
+enum status http_start(struct loop *l, const struct listener *listeners, int count,
                        const struct http_limits *limits, const struct http_handlers *handlers,
                        struct http_server **out, struct err *e)
 {
@@ -499,18 +552,20 @@ enum status http_start(struct loop *l, const struct listener *listener,
     h->tick = loop_timer_create(l, on_tick, h);
     if (!h->again || !h->tick)
         goto fail;
-    h->mhd = start_daemon(h, listener->fd);
+    h->mhd = start_daemon(h, listeners[0].fd);
     if (!h->mhd)
         goto fail;
     int epoll_fd = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     h->watch = loop_watch_create(l, epoll_fd, LOOP_READABLE, pump, h);
-    if (!h->watch)
+    if (!h->watch || !open_doors(h, listeners + 1, count - 1))
         goto fail;
     loop_timer_start(h->tick, tick_ms(limits), tick_ms(limits));
     loop_timer_start(h->again, 0, 0);
     *out = h;
     return STATUS_OK;
 fail:
+    close_doors(h, false);
+    loop_watch_destroy(h->watch);
     if (h->mhd) {
         int fd = MHD_quiesce_daemon(h->mhd); /* the descriptor stays the caller's */
         (void)fd;
@@ -530,6 +585,7 @@ void http_drain(struct http_server *h)
     int fd = MHD_quiesce_daemon(h->mhd);
     if (fd >= 0)
         close(fd);
+    close_doors(h, true);
 }
 
 void http_stop(struct http_server *h)

@@ -59,8 +59,9 @@ struct http_handlers {
     void (*write_error)(void *ctx, struct http_exchange *x, int status, const struct err *e);
 };
 
-/* Takes the listening descriptor over. At most `connections` descriptors are used beside it. */
-WARN_UNUSED enum status http_start(struct loop *l, const struct listener *listener,
+/* Takes the listening descriptors over (`count` of them, 1 to LIMIT_LISTENERS). At most
+ * `connections` descriptors are used beside them. */
+WARN_UNUSED enum status http_start(struct loop *l, const struct listener *listeners, int count,
                                    const struct http_limits *limits,
                                    const struct http_handlers *handlers, struct http_server **out,
                                    struct err *e);

@@ -11,6 +11,7 @@
 
 #include <microhttpd.h>
 
+#include "engine/base/limits.h"
 #include "server/http.h"
 #include "server/http_head.h"
 
@@ -94,12 +95,21 @@ struct http_lingerer {
     int64_t until_ns;
 };
 
+/* libmicrohttpd accepts on one socket; on each further one we do. */
+struct http_door {
+    struct http_server *h;
+    struct loop_watch *watch;
+    int fd; /* owned */
+};
+
 struct http_server {
     struct loop *loop;
     struct http_limits limits;
     struct http_handlers to;
     struct MHD_Daemon *mhd;
     struct loop_watch *watch;
+    struct http_door doors[LIMIT_LISTENERS - 1]; /* the other sockets */
+    int door_count;
     struct loop_timer *again; /* libmicrohttpd has work left */
     struct loop_timer *tick;  /* deadlines */
     struct http_conn *conns;

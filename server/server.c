@@ -296,6 +296,7 @@ static void on_drain_timeout(void *ctx)
 static void drain(struct server *s, int timeout_ms)
 {
     s->phase = SERVER_DRAINING;
+    service_stopping(s->service, timeout_ms);
     if (s->engine)
         engine_drain(s->engine);
     api_generate_drain(s);
@@ -449,7 +450,7 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
         return err_set(e, STATUS_INVALID, "default-adapter",
                        "the default adapter '%s' does not exist", s->api.default_adapter);
     if (s->opt->on_ready)
-        return s->opt->on_ready(s->opt->ctx, s->listener.port, engine, s->base_names[0], e);
+        return s->opt->on_ready(s->opt->ctx, s->listeners[0].port, engine, s->base_names[0], e);
     return STATUS_OK;
 }
 
@@ -471,6 +472,7 @@ static void on_loaded(void *ctx)
     } else if (s->phase == SERVER_LOADING) {
         s->phase = SERVER_READY;
         keeper_start(s->keeper);
+        service_ready(s->service);
     } else {
         server_check_drained(s);
     }
@@ -541,14 +543,39 @@ static int fit_connections(int wanted)
     return fit;
 }
 
+static enum status take_listeners(struct server *s, struct err *e)
+{
+    const struct server_options *o = s->opt;
+    s->listener_count = o->listener_count > 0 ? o->listener_count : 1;
+    if (o->listener_count == 0)
+        return listener_open(o->host, o->port, s->listeners, e);
+    CHECK(o->listener_count <= LIMIT_LISTENERS);
+    memcpy(s->listeners, o->listeners, (size_t)o->listener_count * sizeof *s->listeners);
+    return STATUS_OK;
+}
+
+/* Names of hosts are looked at where a page in a browser of this machine could get in by a name of
+ * its own: through a loopback port; and where nobody but this machine comes. */
+static bool wants_known_hosts(const struct server *s)
+{
+    bool all = true;
+    for (int i = 0; i < s->listener_count; i++) {
+        const struct listener *l = &s->listeners[i];
+        if (l->loopback && l->port > 0)
+            return true;
+        all = all && l->loopback;
+    }
+    return all;
+}
+
 static enum status start_http(struct server *s, struct err *e)
 {
     const struct server_options *o = s->opt;
-    enum status st = listener_open(o->host, o->port, &s->listener, e);
+    enum status st = take_listeners(s, e);
     if (st != STATUS_OK)
         return st;
     s->guard = (struct guard){
-        .loopback = s->listener.loopback,
+        .loopback = wants_known_hosts(s),
         .hosts = o->hosts,
         .host_count = o->host_count,
         .origins = o->origins,
@@ -567,9 +594,9 @@ static enum status start_http(struct server *s, struct err *e)
         .on_end = on_end,
         .write_error = write_error,
     };
-    st = http_start(s->loop, &s->listener, &limits, &handlers, &s->http, e);
-    if (st != STATUS_OK)
-        close(s->listener.fd);
+    st = http_start(s->loop, s->listeners, s->listener_count, &limits, &handlers, &s->http, e);
+    for (int i = 0; st != STATUS_OK && i < s->listener_count; i++)
+        close(s->listeners[i].fd);
     return st;
 }
 
@@ -593,13 +620,15 @@ static enum status start(struct server *s, struct err *e)
     if (st == STATUS_OK)
         st = start_http(s, e);
     if (st == STATUS_OK)
+        st = service_create(s, &s->service, e);
+    if (st == STATUS_OK)
         st = start_loader(s, e);
     if (st != STATUS_OK)
         return st;
     int tick_ms = s->opt->ping_ms / 4 < TICK_MS ? s->opt->ping_ms / 4 + 1 : TICK_MS;
     loop_timer_start(s->tick, tick_ms, tick_ms);
     if (s->opt->on_listening)
-        s->opt->on_listening(s->opt->ctx, s->listener.port);
+        s->opt->on_listening(s->opt->ctx, s->listeners[0].port);
     return STATUS_OK;
 }
 
@@ -618,6 +647,7 @@ static void stop(struct server *s)
     loop_waker_destroy(s->engine_waker);
     loop_timer_destroy(s->tick);
     loop_timer_destroy(s->drain_timer);
+    service_destroy(s->service);
     loop_destroy(s->loop);
     id_map_deinit(&s->choices);
     fair_deinit(&s->fair);

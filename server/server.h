@@ -9,15 +9,22 @@
 
 #include <stddef.h>
 
+#include "config/supervisor.h"
 #include "engine/base/status.h"
 #include "engine/engine.h"
 #include "server/http.h"
 #include "server/keeper.h"
+#include "server/service.h"
 
 /* Borrowed until server_run returns. */
 struct server_options {
     const char *host;
     int port; /* 0: the system chooses */
+    /* Sockets that were handed over, instead of host and port; the server closes them. */
+    const struct listener *listeners;
+    int listener_count;                  /* 0: none were */
+    const struct supervisor *supervisor; /* NULL: nobody to tell */
+    struct service_progress *progress;   /* that `open` writes; NULL: it tells nothing */
     struct http_limits http;
     const char *const *hosts; /* more names for Host */
     int host_count;

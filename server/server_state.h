@@ -32,7 +32,8 @@ struct server {
     const struct server_options *opt;
     struct loop *loop;
     struct http_server *http;
-    struct listener listener;
+    struct listener listeners[LIMIT_LISTENERS];
+    int listener_count;
     struct guard guard;
     struct api_keys keys;
     struct engine *engine; /* NULL while loading */
@@ -58,6 +59,7 @@ struct server {
     struct loop_waker *engine_waker;
     struct loop_timer *tick;
     struct loop_timer *drain_timer;
+    struct service *service;
     struct loader *loader; /* owned until the engine is open */
     enum status result;
     struct err result_err;

@@ -127,5 +127,6 @@
 #define LIMIT_HTTP_PING_MS          15000
 #define LIMIT_HTTP_BODIES_BYTES     (256u << 20) /* request bodies in memory, all together */
 #define LIMIT_API_KEYS              1024
+#define LIMIT_LISTENERS             8 /* listening sockets, as a service manager may pass them */
 
 #endif

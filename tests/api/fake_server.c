@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "config/supervisor.h"
 #include "engine/base/limits.h"
 #include "engine/base/log.h"
 #include "server/server.h"
@@ -11,6 +12,8 @@
 #define NAMES_MAX 8
 
 static int load_ms;
+static int load_parts; /* of which it tells; 0: of nothing */
+static struct service_progress progress;
 static int seqs = 64;
 static int queue = 256;
 static const char *adapter_names[NAMES_MAX] = {"wood-elf", "villain", "marketing", "summary",
@@ -20,8 +23,14 @@ static enum status open_fake(void *ctx, void (*notify)(void *), void *notify_ctx
                              struct engine **out, struct err *e)
 {
     (void)ctx;
-    struct timespec ts = {.tv_sec = load_ms / 1000, .tv_nsec = (long)(load_ms % 1000) * 1000000};
-    nanosleep(&ts, NULL);
+    int parts = load_parts > 0 ? load_parts : 1;
+    int ms = load_ms / parts;
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    for (int i = 1; i <= parts; i++) {
+        nanosleep(&ts, NULL);
+        if (load_parts > 0)
+            service_progress_set(&progress, "weights", i * 100 / parts);
+    }
     struct engine_options opt = {
         .model_dir = "/models/fake",
         .seqs_max = seqs,
@@ -111,6 +120,7 @@ int main(int argc, char **argv)
         {"ctx", &fake_ctx},
         {"prepare_us", &fake_prepare_us},
         {"load_ms", &load_ms},
+        {"load_parts", &load_parts},
         {"seqs", &seqs},
         {"seats", &o.seats},
         {"reserve", &o.seats_reserve},
@@ -146,7 +156,12 @@ int main(int argc, char **argv)
     o.http.body_bytes = (size_t)max_body;
     o.http.unsent_bytes = (size_t)unsent;
     struct err e = {0};
-    enum status st = server_run(&o, &e);
+    struct supervisor supervisor = {0};
+    o.supervisor = &supervisor;
+    o.progress = &progress;
+    enum status st = supervisor_read(&supervisor, &e);
+    if (st == STATUS_OK)
+        st = server_run(&o, &e);
     if (st != STATUS_OK)
         fprintf(stderr, "fake_server: %s\n", e.msg);
     return st == STATUS_OK ? 0 : 1;
