@@ -650,6 +650,7 @@ static const struct limit_row {
     LIMIT_ROW(LIMIT_HTTP_PING_MS),
     LIMIT_ROW(LIMIT_HTTP_BODIES_BYTES),
     LIMIT_ROW(LIMIT_API_KEYS),
+    LIMIT_ROW(LIMIT_STEP_STREAMS),
 };
 
 void options_print_limits(struct strbuf *out)

@@ -3,6 +3,7 @@
  * layout.h and step_dev.h, the contracts with the kernels. */
 #include "engine/backend.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cuda/cuda_error.h"
@@ -71,6 +72,7 @@ static enum status choose_card(struct cuda_backend *c, struct err *e)
         code = cudaSetDevice(c->device);
     if (code != cudaSuccess)
         return no_card(code, e);
+    snprintf(c->card, sizeof c->card, "%s", prop.name);
     c->arch = prop.major * 10 + prop.minor;
     c->sms = prop.multiProcessorCount;
     c->memory_bytes = prop.totalGlobalMem;
@@ -185,6 +187,31 @@ static void log_memory(const struct cuda_backend *c, const struct cuda_memory_as
              LOG_INT("kv_tokens", (int64_t)c->plan.pages * LIMIT_KV_PAGE_TOKENS),
              LOG_NUM("adapters_mib", MIB(m->arena)), LOG_NUM("workspace_mib", MIB(m->workspace)),
              LOG_NUM("graphs_mib", MIB(m->graphs)), LOG_NUM("reserve_mib", MIB(m->reserve)));
+}
+
+static void add_part(struct backend_facts *f, const char *name, bool on_host, size_t bytes)
+{
+    if (bytes > 0)
+        f->parts[f->part_count++] = (struct backend_part){name, on_host, bytes};
+}
+
+static void cuda_facts(const struct backend *b, struct backend_facts *out)
+{
+    const struct cuda_backend *c = (const struct cuda_backend *)b;
+    const struct cuda_memory *m = &c->memory;
+    *out = (struct backend_facts){.weights = format_name(c->w.formats.layers),
+                                  .head = format_name(c->w.formats.head),
+                                  .kv = kv_type_name(c->kv_type)};
+    snprintf(out->device, sizeof out->device, "%s", c->card);
+    add_part(out, "weights", false, m->weights.layers + m->weights.rope);
+    add_part(out, "embedding", false, m->weights.embed);
+    add_part(out, "head", false, m->weights.head);
+    add_part(out, "kv", false, m->kv);
+    add_part(out, "adapters", false, m->arena);
+    add_part(out, "workspace", false, m->workspace);
+    add_part(out, "graphs", false, m->graphs);
+    add_part(out, "reserve", false, m->reserve);
+    add_part(out, "embedding_on_host", true, m->host);
 }
 
 static enum status take(void **out, size_t bytes, const char *what, struct err *e)
@@ -316,6 +343,7 @@ static const struct backend_ops cuda_ops = {
     .fit_pages = cuda_fit_pages,
     .rows_best = cuda_rows_best,
     .page_bytes = cuda_page_bytes,
+    .facts = cuda_facts,
 };
 
 enum status cuda_backend_open(const struct backend_options *opt, struct backend **out,

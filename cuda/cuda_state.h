@@ -65,6 +65,7 @@ struct cuda_backend {
     struct backend_options opt;
     enum kv_type kv_type;
     int device;
+    char card[128]; /* its name */
     int sms;
     int arch; /* major * 10 + minor */
     size_t memory_bytes;

@@ -14,11 +14,10 @@
 #ifndef CHORUS_BACKEND_H
 #define CHORUS_BACKEND_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/adapter/lora.h"
+#include "engine/backend_facts.h"
 #include "engine/base/status.h"
 #include "engine/model/model.h"
 #include "engine/sched/batch.h"
@@ -133,17 +132,18 @@ struct backend_ops {
     int (*rows_best)(const struct backend *b);
     /* Bytes one KV page takes over all layers. */
     size_t (*page_bytes)(const struct backend *b, const struct model_shape *s);
+    /* For people, once the model is loaded. NULL: nothing is known. */
+    void (*facts)(const struct backend *b, struct backend_facts *out);
 };
 
 struct backend {
     const struct backend_ops *ops;
 };
 
-/* engine/cpu: float32, threaded, the oracle of every test. */
+/* cpu: float32, threaded, the oracle of every test. cuda: a card of sm_80 or newer; with
+ * CHORUS_CUDA. STATUS_UNSUPPORTED says what is missing. */
 WARN_UNUSED enum status cpu_backend_open(const struct backend_options *opt, struct backend **out,
                                          struct err *e);
-
-/* cuda: a card of sm_80 or newer; with CHORUS_CUDA. STATUS_UNSUPPORTED says what is missing. */
 WARN_UNUSED enum status cuda_backend_open(const struct backend_options *opt, struct backend **out,
                                           struct err *e);
 

@@ -102,10 +102,11 @@ static enum status allocate(struct engine *e, const struct backend_plan *plan)
     e->results = mem_calloc((size_t)plan->outs_max, sizeof *e->results);
     e->state = mem_calloc((size_t)e->parts.model->shape.hidden, sizeof *e->state);
     e->slots = mem_calloc((size_t)e->slot_count, sizeof *e->slots);
+    e->ring = mem_calloc(LIMIT_STEPS_KEPT, sizeof *e->ring);
     strbuf_init(&e->piece, e->parts.detok.text_max + DETOK_END_BYTES);
     bool piece = strbuf_reserve(&e->piece, e->piece.max) != NULL;
     if (!e->waiting || !e->running || !e->sched_running || !e->sched_waiting || !e->window ||
-        !e->found || !e->results || !e->state || !e->slots || !piece)
+        !e->found || !e->results || !e->state || !e->slots || !e->ring || !piece)
         return STATUS_NO_MEMORY;
     for (int i = 0; i < e->slot_count; i++)
         e->slots[i].next_free = i + 1 < e->slot_count ? i + 1 : -1;
@@ -139,6 +140,7 @@ static void free_arrays(struct engine *e)
     prefix_cache_deinit(&e->prefix);
     kv_pool_deinit(&e->pool);
     strbuf_deinit(&e->piece);
+    mem_free(e->ring);
     mem_free(e->slots);
     mem_free(e->results);
     mem_free(e->state);

@@ -6,13 +6,14 @@
  * adapters and the model only, never on company, restarts or thread counts.
  *
  * Threads: open and close from one thread; everything else from any thread, and it never waits for
- * a step. Adapters are engine_adapters.h; text (templates, tokens) is engine_text.h; looking into
- * files is engine_inspect.h.
+ * a step. Adapters are engine_adapters.h; what it does right now is engine_live.h; text (templates,
+ * tokens) is engine_text.h; looking into files is engine_inspect.h.
  */
 #ifndef CHORUS_ENGINE_H
 #define CHORUS_ENGINE_H
 
 #include "engine/engine_adapters.h"
+#include "engine/engine_live.h"
 #include "engine/engine_request.h"
 #include "engine/engine_stats.h"
 

@@ -104,6 +104,8 @@ struct engine {
     struct seq *ready_head;
     struct seq *ready_tail;
     struct engine_stats stats;
+    struct engine_step *ring; /* owned, [LIMIT_STEPS_KEPT] step n at n % LIMIT_STEPS_KEPT */
+    uint64_t ring_last;       /* number of the newest, 0: none */
 };
 
 /* CHECKs all counts against each other: pages, references, slots, lists. Engine thread. */
@@ -130,6 +132,9 @@ WARN_UNUSED enum status engine_grammar_begin(struct engine *e, struct seq *s, st
 /* After `token` was added: s->mask is for the next one, or *ended: the answer is complete. */
 WARN_UNUSED enum status engine_grammar_take(struct engine *e, struct seq *s, int32_t token,
                                             bool *ended, struct err *err);
+
+/* Engine thread: keeps the record of a step that ended just now; `pages` were held meanwhile. */
+void engine_live_record(struct engine *e, const struct engine_flight *f, int pages, int tokens_out);
 
 /* Asks for the adapters of all who wait; true: some could not be read, see seq.unloadable. */
 bool engine_load_ask(struct engine *e);

@@ -659,10 +659,13 @@ static void account_step(struct engine *e, const struct engine_flight *f)
 static void settle(struct engine *e)
 {
     struct engine_flight *f = engine_flight_at(e, 0);
+    uint64_t told = e->now.tokens_out;
+    int pages = kv_pool_held(&e->pool);
     finish(e);
     if (e->lost == STATUS_OK)
         emit(e, f);
     account_step(e, f);
+    engine_live_record(e, f, pages, (int)(e->now.tokens_out - told));
     if (e->flight_count > 0) {
         e->flight_oldest = (e->flight_oldest + 1) % e->flight_max;
         e->flight_count--;

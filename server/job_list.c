@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "server/job.h"
 #include "server/server_state.h"
 
@@ -82,4 +83,53 @@ int job_list_slots(const struct server *s, struct strbuf *b)
         }
     }
     return count;
+}
+
+/* A request that is still being read has no choices: it is told as one that waits. */
+static void put_sequence(const struct choice *c, const struct job *j, int64_t now_ns,
+                         struct strbuf *b)
+{
+    const struct engine_request *r = &j->request.engine;
+    const char *state = !c || !c->open ? "waiting" : c->decoded > 0 ? "decode" : "prefill";
+    double age = j->call ? (double)(now_ns - j->call->begin_ns) / 1e9
+                         : (double)(clock_unix_s() - j->created);
+    const char *id = j->call ? j->call->request_id : j->id;
+    strbuf_puts(b, "{\"request_id\":");
+    strbuf_json_string(b, id, strlen(id));
+    strbuf_printf(b,
+                  ",\"state\":\"%s\",\"age_s\":%.3f,\"tokens_in\":%zu,\"tokens_out\":%d,"
+                  "\"max_tokens\":",
+                  state, age, c ? j->request.prompts[c->prompt].tokens.count : 0,
+                  c ? c->decoded : 0);
+    if (c && r->max_tokens > 0)
+        strbuf_printf(b, "%d", r->max_tokens);
+    else
+        strbuf_puts(b, "null");
+    strbuf_puts(b, ",\"adapters\":[");
+    for (int i = 0; c && i < r->adapter_count; i++) {
+        strbuf_puts(b, i ? ",{\"name\":" : "{\"name\":");
+        strbuf_json_string(b, r->adapters[i].name, strlen(r->adapters[i].name));
+        strbuf_printf(b, ",\"weight\":%.7g}", (double)r->adapters[i].weight);
+    }
+    strbuf_puts(b, "]}");
+}
+
+int job_list_sequences(const struct server *s, int64_t now_ns, int max, struct strbuf *b)
+{
+    int count = 0;
+    for (const struct job *j = s->jobs; j; j = j->next) {
+        bool read = !j->in_pool && j->parsed && j->choice_count > 0;
+        if (!read && j->over)
+            continue;
+        for (int i = 0; i < (read ? j->choice_count : 1); i++) {
+            const struct choice *c = read ? &j->choices[i] : NULL;
+            if (c && !c->open && c->fair.place != FAIR_WAITS)
+                continue;
+            if (count++ >= max)
+                continue;
+            strbuf_puts(b, count > 1 ? "," : "");
+            put_sequence(c, j, now_ns, b);
+        }
+    }
+    return count > max ? count - max : 0;
 }

@@ -13,5 +13,8 @@ void job_list_users(const struct server *s, uint64_t generation, int max, struct
 void job_list_queued(const struct server *s, struct strbuf *b);
 /* Appends what the engine works on, as objects of llama-server's /slots; returns how many. */
 int job_list_slots(const struct server *s, struct strbuf *b);
+/* Appends the answers that wait or are being made, `max` at most, as objects of /v1/status: who
+ * speaks, how far they are, never what they say. Returns how many more there are. */
+int job_list_sequences(const struct server *s, int64_t now_ns, int max, struct strbuf *b);
 
 #endif

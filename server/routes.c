@@ -5,6 +5,7 @@
 #include "server/api_adapters.h"
 #include "server/api_generate.h"
 #include "server/api_list.h"
+#include "server/api_live.h"
 #include "server/api_text.h"
 
 static const struct route table[] = {
@@ -29,6 +30,8 @@ static const struct route table[] = {
     {ROUTE_DETOKENIZE, "POST", "/detokenize", false, true, api_text_detokenize},
     {ROUTE_APPLY_TEMPLATE, "POST", "/apply-template", false, true, api_text_apply_template},
     {ROUTE_COUNT_TOKENS, "POST", "/v1/messages/count_tokens", false, true, api_text_count_tokens},
+    {ROUTE_STATUS, "GET", "/v1/status", false, false, api_live_status},
+    {ROUTE_STEPS, "GET", "/v1/steps", false, true, api_live_steps},
     {ROUTE_PROPS, "GET", "/props", false, true, api_list_props},
     {ROUTE_SLOTS, "GET", "/slots", false, true, api_list_slots},
     {ROUTE_VERSION, "GET", "/version", false, false, api_list_version},

@@ -264,6 +264,7 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         api_generate_on_end(c);
         api_text_on_end(c);
         api_adapters_on_end(c);
+        api_live_on_end(c);
         mem_free(c);
     }
     server_check_drained(s);
@@ -300,6 +301,7 @@ static void drain(struct server *s, int timeout_ms)
     if (s->engine)
         engine_drain(s->engine);
     api_generate_drain(s);
+    api_live_drain(s);
     http_drain(s->http);
     loop_timer_start(s->drain_timer, timeout_ms, 0);
     server_check_drained(s);
@@ -511,7 +513,9 @@ static enum status start_loader(struct server *s, struct err *e)
 static void on_tick(void *ctx)
 {
     struct server *s = ctx;
-    api_generate_on_tick(s, clock_now_ns());
+    int64_t now = clock_now_ns();
+    api_generate_on_tick(s, now);
+    api_live_on_tick(s, now);
     server_check_drained(s);
 }
 
@@ -612,7 +616,7 @@ static enum status start(struct server *s, struct err *e)
     s->tick = loop_timer_create(s->loop, on_tick, s);
     s->drain_timer = loop_timer_create(s->loop, on_drain_timeout, s);
     s->engine_waker = loop_waker_create(s->loop, on_engine, s);
-    if (!s->tick || !s->drain_timer || !s->engine_waker)
+    if (!s->tick || !s->drain_timer || !s->engine_waker || !api_live_init(s))
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     st = keeper_create(s->loop, &s->opt->adapters, &s->keeper, e);
     if (st == STATUS_OK)
@@ -648,6 +652,7 @@ static void stop(struct server *s)
     loop_timer_destroy(s->tick);
     loop_timer_destroy(s->drain_timer);
     service_destroy(s->service);
+    api_live_deinit(s);
     loop_destroy(s->loop);
     id_map_deinit(&s->choices);
     fair_deinit(&s->fair);

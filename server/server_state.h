@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/engine_text.h"
 #include "server/api_key.h"
+#include "server/api_live.h"
 #include "server/api_request.h"
 #include "server/fair.h"
 #include "server/guard.h"
@@ -51,7 +52,8 @@ struct server {
     struct job *jobs;               /* every generation that is not over */
     struct adapter_op *adapter_ops; /* changes of adapters that are not over */
     struct keeper *keeper;
-    int text_tasks;        /* requests of api_text that are not over */
+    int text_tasks; /* requests of api_text that are not over */
+    struct live live;
     struct fair fair;      /* choices on their way to the engine and in it */
     struct id_map choices; /* engine id -> struct choice */
     struct strbuf scratch;
@@ -74,6 +76,8 @@ struct call {
     struct job *job;               /* while it generates */
     struct text_task *text_task;   /* while text is worked on */
     struct adapter_op *adapter_op; /* while adapters change */
+    struct call *next_watcher;
+    bool watches; /* the engine's steps */
     int64_t begin_ns;
     int64_t first_token_ns; /* 0: none */
     int64_t tokens_in;

@@ -41,8 +41,10 @@
 #define LIMIT_KV_PAGES       (1 << 24) /* page numbers stay far from overflow in any product */
 #define LIMIT_QUEUE_MAX      (1 << 20) /* what an operator may raise LIMIT_QUEUE to */
 #define LIMIT_TOKEN_TEXT_BYTES                                                                     \
-    3072                      /* text of one token: what one step makes must fit half an outbox */
-#define LIMIT_SCHED_WINDOW 64 /* waiting requests that one step looks at */
+    3072                       /* text of one token: what one step makes must fit half an outbox */
+#define LIMIT_SCHED_WINDOW 64  /* waiting requests that one step looks at */
+#define LIMIT_STEPS_KEPT   256 /* records of the latest steps, 2.4 KB each */
+#define LIMIT_STEP_PARTIES 32  /* adapters that a step's record names */
 
 /* Files. */
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20) /* as the reference implementation */
@@ -127,6 +129,7 @@
 #define LIMIT_HTTP_PING_MS          15000
 #define LIMIT_HTTP_BODIES_BYTES     (256u << 20) /* request bodies in memory, all together */
 #define LIMIT_API_KEYS              1024
-#define LIMIT_LISTENERS             8 /* listening sockets, as a service manager may pass them */
+#define LIMIT_LISTENERS             8  /* listening sockets, as a service manager may pass them */
+#define LIMIT_STEP_STREAMS          16 /* clients that watch steps at once; one more is 429 */
 
 #endif

@@ -135,7 +135,7 @@ static size_t memory_available(void)
 
 #define MIB(bytes) ((double)(bytes) / (1 << 20))
 
-static enum status check_memory(const struct cpu_backend *c, const struct model *m, struct err *e)
+static enum status check_memory(struct cpu_backend *c, const struct model *m, struct err *e)
 {
     size_t weights;
     size_t kv = c->regions[0].bytes;
@@ -153,6 +153,7 @@ static enum status check_memory(const struct cpu_backend *c, const struct model 
                        "needs %.0f MiB (weights %.0f, KV cache %.0f, workspace %.0f), the machine "
                        "has %.0f MiB available: a smaller --ctx or --max-seqs needs less",
                        MIB(sum), MIB(weights), MIB(kv), MIB(work), MIB(have));
+    c->weights_bytes = weights;
     LOG_INFO(LOG_WHAT("memory plan"), LOG_NUM("weights_mib", MIB(weights)),
              LOG_NUM("kv_mib", MIB(kv)), LOG_NUM("workspace_mib", MIB(work)));
     return STATUS_OK;
@@ -271,6 +272,26 @@ static size_t cpu_page_bytes(const struct backend *b, const struct model_shape *
     return (size_t)s->layers * page_floats_of(s) * sizeof(float);
 }
 
+static void add_part(struct backend_facts *f, const char *name, size_t bytes)
+{
+    f->parts[f->part_count++] = (struct backend_part){.name = name, .bytes = bytes};
+}
+
+static void cpu_facts(const struct backend *b, struct backend_facts *out)
+{
+    const struct cpu_backend *c = (const struct cpu_backend *)b;
+    size_t work = 0;
+    for (int i = 1; i < c->region_count; i++)
+        work += c->regions[i].bytes;
+    *out = (struct backend_facts){.weights = dtype_name(c->w.layers[0].linear[0].dtype),
+                                  .head = dtype_name(c->w.head.dtype),
+                                  .kv = c->kv_type == KV_BF16 ? "f32" : kv_type_name(c->kv_type)};
+    snprintf(out->device, sizeof out->device, "CPU, %s, %d threads", c->kernels->name, c->threads);
+    add_part(out, "weights", c->weights_bytes);
+    add_part(out, "kv", c->regions[0].bytes);
+    add_part(out, "workspace", work);
+}
+
 static const struct backend_ops cpu_ops = {
     .name = "cpu",
     .model_load = cpu_model_load,
@@ -291,6 +312,7 @@ static const struct backend_ops cpu_ops = {
     .read_logits = cpu_read_logits,
     .read_hidden = cpu_read_hidden,
     .page_bytes = cpu_page_bytes,
+    .facts = cpu_facts,
 };
 
 enum status cpu_backend_open(const struct backend_options *opt, struct backend **out, struct err *e)

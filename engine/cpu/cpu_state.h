@@ -64,6 +64,7 @@ struct cpu_backend {
     int region_count;
     struct backend_plan plan;
     struct cpu_weights w;
+    size_t weights_bytes;
     struct cpu_lora **slots; /* owned, [slots_max] */
 
     /* KV: [L, pages, KH] blocks of CPU_KV_BLOCK floats, rounded as kv_type says. */

@@ -66,6 +66,7 @@ struct engine {
     uint64_t last_generation;
     int adapter_count;
     struct engine_stats stats;
+    struct engine_step steps[LIMIT_STEPS_KEPT];
     struct engine_text text;
 };
 
@@ -369,9 +370,38 @@ static void fake_prompt_tokens(struct engine *e, struct fake_request *q)
     }
 }
 
+/* A row for each running request; of its first adapter, or of the base. */
+static void fake_record(struct engine *e, uint64_t tokens_before)
+{
+    struct engine_step s = {.number = e->stats.steps,
+                            .end_ns = clock_now_ns(),
+                            .took_ns = (int64_t)fake_step_us * 1000,
+                            .waiting = e->stats.waiting,
+                            .tokens_out = (int)(e->stats.tokens_out - tokens_before)};
+    for (int i = 0; i < FAKE_REQUESTS; i++) {
+        const struct fake_request *q = &e->requests[i];
+        if (!q->id || !q->running)
+            continue;
+        s.seqs = ++s.rows;
+        s.decode_rows = s.kv_pages_used = s.rows;
+        if (q->r.adapter_count == 0) {
+            s.base_rows++;
+            continue;
+        }
+        int k = 0;
+        while (k < s.party_count && strcmp(s.parties[k].name, q->r.adapters[0].name) != 0)
+            k++;
+        memcpy(s.parties[k].name, q->r.adapters[0].name, sizeof s.parties[k].name);
+        s.parties[k].rows++;
+        s.party_count += k == s.party_count;
+    }
+    e->steps[s.number % LIMIT_STEPS_KEPT] = s;
+}
+
 static void fake_step(struct engine *e)
 {
     bool stall = false;
+    uint64_t tokens = e->stats.tokens_out;
     for (int i = 0; i < FAKE_REQUESTS; i++) {
         struct fake_request *q = &e->requests[i];
         if (!q->id || q->ended || q->out_count >= LIMIT_OUTBOX_EVENTS - 1)
@@ -402,6 +432,7 @@ static void fake_step(struct engine *e)
             fake_token(e, q);
     }
     e->stats.steps++;
+    fake_record(e, tokens);
     if (stall) {
         struct timespec ts = {.tv_sec = fake_stall_ms / 1000,
                               .tv_nsec = (long)(fake_stall_ms % 1000) * 1000000};
@@ -502,6 +533,27 @@ void engine_get_stats(struct engine *e, struct engine_stats *out)
     *out = e->stats;
     out->kv_pages_used = e->stats.running;
     pthread_mutex_unlock(&e->lock);
+}
+
+void engine_get_live(struct engine *e, struct engine_live *out)
+{
+    (void)e;
+    *out = (struct engine_live){
+        .facts = {.device = "fake", .weights = "f32", .head = "f32", .kv = "f32"}};
+}
+
+int engine_steps(struct engine *e, uint64_t since, struct engine_step *out, int max)
+{
+    int count = 0;
+    pthread_mutex_lock(&e->lock);
+    uint64_t last = e->stats.steps, kept = last > LIMIT_STEPS_KEPT ? last - LIMIT_STEPS_KEPT : 0;
+    since = since > kept ? since : kept;
+    uint64_t there = last > since ? last - since : 0;
+    uint64_t want = there < (uint64_t)max ? there : (uint64_t)max;
+    for (uint64_t i = 1; i <= want; i++)
+        out[count++] = e->steps[(since + i * there / want) % LIMIT_STEPS_KEPT];
+    pthread_mutex_unlock(&e->lock);
+    return count;
 }
 
 const struct engine_text *engine_get_text(const struct engine *e)

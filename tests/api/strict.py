@@ -51,10 +51,11 @@ def answer_validator(root, path, method="post", status=200):
     return validator(root, response_of(root, path, method, status)["content"]["application/json"]["schema"])
 
 
-def event_validator(root, path):
+def event_validator(root, path, method="post"):
     """Of the data of each event but [DONE]."""
-    event = close(root, response_of(root, path, "post", 200)["content"]["text/event-stream"]["schema"])
-    return validator(root, event["properties"]["data"]["anyOf"][0]["contentSchema"])
+    event = close(root, response_of(root, path, method, 200)["content"]["text/event-stream"]["schema"])
+    data = event["properties"]["data"]
+    return validator(root, data["anyOf"][0]["contentSchema"] if "anyOf" in data else data["contentSchema"])
 
 
 def problem(v, answer):

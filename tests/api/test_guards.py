@@ -177,7 +177,7 @@ def test_keys(locked, header, wanted):
 
 def test_every_route_but_health_wants_a_key(locked):
     routes = [("GET", "/v1/models"), ("GET", "/v1/models/fake"), ("GET", "/v1/adapters"), ("GET", "/lora-adapters"), ("GET", "/metrics"),
-              ("GET", "/props"), ("GET", "/slots"), ("GET", "/version"), ("POST", "/tokenize"), ("POST", "/detokenize"), ("POST", "/apply-template"),
+              ("GET", "/props"), ("GET", "/slots"), ("GET", "/v1/status"), ("GET", "/v1/steps"), ("GET", "/version"), ("POST", "/tokenize"), ("POST", "/detokenize"), ("POST", "/apply-template"),
               ("POST", "/v1/messages/count_tokens"),
               ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/nothing"), ("GET", "/")]
     for method, path in routes:
