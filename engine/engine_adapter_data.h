@@ -93,8 +93,10 @@ struct engine_adapter_info {
     uint64_t evictions;   /* from the device */
     uint64_t disk_reads;  /* after it was added */
     double load_s;        /* from disk or host memory to the device, summed over loads */
-    double queue_s;       /* submitted to first scheduled, summed over requests */
-    double first_token_s; /* submitted to first token, summed over requests that had one */
+    double queue_s;       /* submitted to first scheduled, summed over `scheduled` requests */
+    double first_token_s; /* submitted to first token, summed over `first_tokens` requests */
+    uint64_t scheduled;
+    uint64_t first_tokens;
     uint64_t tokens_in;
     uint64_t tokens_out;
 };

@@ -89,11 +89,14 @@ static void release_adapters(struct engine *e, const struct seq *s, const struct
 {
     struct adapter_counts did = {.queue_ns = u->queue_ns};
     if (s->scheduled_ns) {
+        did.scheduled = 1;
         did.tokens_in = (uint64_t)u->prompt_tokens;
         did.tokens_out = (uint64_t)u->completion_tokens;
     }
-    if (s->first_token_ns)
+    if (s->first_token_ns) {
+        did.first_tokens = 1;
         did.first_token_ns = s->first_token_ns - s->submitted_ns;
+    }
     adapter_store_release(&e->store, &s->set, &did);
 }
 

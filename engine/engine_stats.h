@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/base/histogram.h"
 #include "engine/base/limits.h"
 #include "engine/engine_adapter_data.h"
 #include "engine/sample/sample.h"
@@ -40,6 +41,7 @@ struct engine_stats {
     uint64_t requests_cancelled;
     uint64_t tokens_in;
     uint64_t tokens_cached;
+    uint64_t prefix_hits; /* sequences that began with pages of the prefix cache */
     uint64_t tokens_out;
     uint64_t steps;
     uint64_t rows;
@@ -49,6 +51,10 @@ struct engine_stats {
     int last_step_seqs;
     int last_step_adapters; /* distinct, of the last step */
     int64_t last_step_ns;
+    struct histogram step_s;        /* histogram_step_s: from launch to results */
+    struct histogram step_rows;     /* histogram_rows */
+    struct histogram step_adapters; /* histogram_adapters */
+    struct histogram token_gap_s;   /* histogram_step_s: between a sequence's tokens */
     int64_t last_beat_ns; /* clock_now_ns of the engine thread's last turn: a stall is visible */
 };
 

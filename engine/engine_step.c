@@ -345,6 +345,7 @@ static void admit(struct engine *e, struct seq *s, int64_t now_ns)
     s->cached_tokens = s->computed;
     e->now.tokens_in += (uint64_t)s->prompt_count;
     e->now.tokens_cached += (uint64_t)s->computed;
+    e->now.prefix_hits += s->computed > 0;
 }
 
 static void carry_out(struct engine *e, struct engine_flight *f)
@@ -517,7 +518,11 @@ static bool take_token(struct engine *e, struct seq *s, int32_t token, enum engi
     const struct engine_detok *d = &e->parts.detok;
     s->tokens[s->count++] = token;
     s->text_len = 0;
-    s->last_token_ns = engine_now(e);
+    int64_t now = engine_now(e);
+    if (s->first_token_ns)
+        histogram_add(&e->now.token_gap_s, &histogram_step_s,
+                      (double)(now - s->last_token_ns) * 1e-9);
+    s->last_token_ns = now;
     if (s->turn_step == 0)
         s->turn_step = e->now.steps + 1;
     if (!s->first_token_ns)
@@ -653,6 +658,9 @@ static void account_step(struct engine *e, const struct engine_flight *f)
     e->now.last_step_seqs = b->seqs;
     e->now.last_step_adapters = count_adapters(b);
     e->now.last_step_ns = engine_now(e) - f->begin_ns;
+    histogram_add(&e->now.step_s, &histogram_step_s, (double)e->now.last_step_ns * 1e-9);
+    histogram_add(&e->now.step_rows, &histogram_rows, b->rows);
+    histogram_add(&e->now.step_adapters, &histogram_adapters, e->now.last_step_adapters);
 }
 
 /* Waits for the oldest step in flight and tells its results. */

@@ -430,12 +430,12 @@ def measure_many(args, folder, each):
         seconds = time.monotonic() - begin
         now = metrics(port)
         grown = {k: now[k] - before[k] for k in now}
-        step_s = seconds / max(grown["chorus_steps_total"], 1)
+        step_s = seconds / max(grown["chorus_step_seconds_count"], 1)
     requests = grown["chorus_adapter_requests_total"]
     hits, disk = grown["chorus_adapter_hits_total"], grown["chorus_adapter_disk_reads_total"]
-    loads = grown["chorus_adapter_loads_total"]
+    loads = grown["chorus_adapter_load_seconds_count"]
     firsts = [a[1] for a in answers]
-    load_steps = grown["chorus_adapter_load_seconds_total"] / max(loads, 1) / step_s
+    load_steps = grown["chorus_adapter_load_seconds_sum"] / max(loads, 1) / step_s
     others = args.in_flight - 1
     bound = 128 + (1 + others) * (1 + 128 + load_steps)  # engine/sched/sched.h, turn_steps 128, one step of prompt
     waited = now["chorus_adapter_wait_steps_max"]
@@ -444,7 +444,7 @@ def measure_many(args, folder, each):
          "tok_s": sum(a[0] == 200 for a in answers) * args.generate / seconds, "step_ms": 1000 * step_s,
          "hit_device": hits / requests, "hit_disk": disk / requests, "hit_host": 1 - (hits + disk) / requests,
          "loads_per_s": loads / seconds, "device_gb_s": loads * each / seconds / 1e9, "disk_gb_s": disk * each / seconds / 1e9,
-         "load_ms": 1000 * grown["chorus_adapter_load_seconds_total"] / max(loads, 1), "queue_ms": 1000 * grown["chorus_adapter_queue_seconds_total"] / requests,
+         "load_ms": 1000 * grown["chorus_adapter_load_seconds_sum"] / max(loads, 1), "queue_ms": 1000 * grown["chorus_adapter_queue_seconds_sum"] / requests,
          "first_p50_ms": 1000 * percentile(firsts, 50), "first_p99_ms": 1000 * percentile(firsts, 99), "first_max_ms": 1000 * max(firsts),
          "preemptions": grown["chorus_preemptions_total"], "wait_steps_max": waited, "bound_steps": bound}  # fmt: skip
     demand(r["refused"] == 0, f"{r['refused']} of {len(answers)} requests got no whole answer: {[a for a in answers if a[0] != 200][:3]}")

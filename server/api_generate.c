@@ -168,8 +168,11 @@ static void on_text(struct choice *c, const struct engine_event *ev)
     c->decoded += is_token;
     c->usage = ev->usage;
     c->usage.completion_tokens = c->decoded; /* the engine may be ahead of what was read */
-    if (is_token && j->call && j->call->first_token_ns == 0)
+    if (is_token && j->call && j->call->first_token_ns == 0) {
         j->call->first_token_ns = clock_now_ns();
+        metrics_first_token(&j->server->metrics,
+                            (double)(j->call->first_token_ns - j->call->begin_ns) * 1e-9);
+    }
     if (j->over || j->request.no_output)
         return;
     if (is_token && ev->has_logprob) {

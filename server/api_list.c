@@ -6,6 +6,8 @@
 #include "server/api_adapter.h"
 #include "server/api_error.h"
 #include "server/job_list.h"
+#include "server/metrics_adapters.h"
+#include "server/metrics_process.h"
 #include "server/openapi.h"
 #include "server/served.h"
 #include "server/server_state.h"
@@ -214,13 +216,13 @@ static void put_engine_metrics(struct server *s, struct strbuf *b)
     int count = served_list(s->engine, true, &list);
     engine_get_stats(s->engine, &stats);
     stats.waiting += s->fair.waiting;
-    metrics_write(&s->metrics, &stats, http_connection_count(s->http), b);
+    metrics_engine_write(&stats, b);
     if (count < 0)
         return; /* no memory for the rest */
     strbuf_init(&queued, LIST_BYTES_MAX);
     job_list_queued(s, &queued);
     metrics_adapters_write(list, count, b);
-    metrics_gateway_write(&stats, list, count, &queued, s->opt->adapter_slots, &s->loras, b);
+    metrics_gateway_write(&stats, list, count, &queued, s->opt->adapter_slots, &s->gateway, b);
     strbuf_deinit(&queued);
     mem_free(list);
 }
@@ -231,10 +233,11 @@ void api_list_metrics(struct call *c, const char *tail)
     struct server *s = c->server;
     struct strbuf b;
     strbuf_init(&b, LIST_BYTES_MAX);
+    metrics_process_info(s->info.backend, s->base_names[0], &b);
+    metrics_process_write(&b);
+    metrics_write(&s->metrics, http_connection_count(s->http), &b);
     if (s->engine)
         put_engine_metrics(s, &b);
-    else
-        metrics_write(&s->metrics, NULL, http_connection_count(s->http), &b);
     http_answer(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 }
 

@@ -1,7 +1,6 @@
 #include "server/metrics.h"
 
-static const double bounds_s[METRICS_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-                                                 1,     2.5,  5,     10,   30,  60,   120};
+#include "server/metrics_text.h"
 
 static const char *const outcome_names[METRICS_OUTCOMES] = {
     [METRICS_OK] = "ok",
@@ -25,49 +24,41 @@ void metrics_count(struct metrics *m, enum route_id route, int status)
     m->requests[route][o]++;
 }
 
-void metrics_observe(struct metrics_histogram *h, double seconds)
+void metrics_first_token(struct metrics *m, double seconds)
 {
-    int i = 0;
-    while (i < METRICS_BUCKETS && seconds > bounds_s[i])
-        i++;
-    h->counts[i]++;
-    h->sum_s += seconds;
+    histogram_add(&m->first_token, &histogram_request_s, seconds);
 }
 
-static void head(struct strbuf *b, const char *name, const char *type, const char *help)
+void metrics_duration(struct metrics *m, double seconds)
 {
-    strbuf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    histogram_add(&m->duration, &histogram_request_s, seconds);
 }
 
+/* All series from the start, zeros too: the first error of a route is an increase then. */
 static void write_requests(const struct metrics *m, struct strbuf *b)
 {
-    head(b, "chorus_requests_total", "counter", "Requests by route and outcome.");
+    metrics_text_head(b, "chorus_requests_total", "counter", "Requests by route and outcome.");
     for (int r = 0; r < ROUTE_COUNT; r++) {
-        for (int o = 0; o < METRICS_OUTCOMES; o++) {
-            if (m->requests[r][o])
-                strbuf_printf(b, "chorus_requests_total{route=\"%s\",outcome=\"%s\"} %llu\n",
-                              routes_label((enum route_id)r), outcome_names[o],
-                              (unsigned long long)m->requests[r][o]);
-        }
+        for (int o = 0; o < METRICS_OUTCOMES; o++)
+            strbuf_printf(b, "chorus_requests_total{route=\"%s\",outcome=\"%s\"} %llu\n",
+                          routes_label((enum route_id)r), outcome_names[o],
+                          (unsigned long long)m->requests[r][o]);
     }
 }
 
-static void write_histogram(const struct metrics_histogram *h, const char *name, const char *help,
-                            struct strbuf *b)
+void metrics_write(const struct metrics *m, int connections, struct strbuf *out)
 {
-    head(b, name, "histogram", help);
-    uint64_t total = 0;
-    for (int i = 0; i < METRICS_BUCKETS; i++) {
-        total += h->counts[i];
-        strbuf_printf(b, "%s_bucket{le=\"%g\"} %llu\n", name, bounds_s[i],
-                      (unsigned long long)total);
-    }
-    total += h->counts[METRICS_BUCKETS];
-    strbuf_printf(b, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.6f\n%s_count %llu\n", name,
-                  (unsigned long long)total, name, h->sum_s, name, (unsigned long long)total);
+    write_requests(m, out);
+    metrics_text_histogram(out, "chorus_first_token_seconds",
+                           "From a request's headers to its first token.", &m->first_token,
+                           &histogram_request_s);
+    metrics_text_histogram(out, "chorus_request_seconds",
+                           "From a generating request's headers to the end of its answer.",
+                           &m->duration, &histogram_request_s);
+    metrics_text_value(out, "chorus_connections", "gauge", "Open connections.", connections);
 }
 
-static void write_engine(const struct engine_stats *s, struct strbuf *b)
+void metrics_engine_write(const struct engine_stats *s, struct strbuf *out)
 {
     const struct {
         const char *name;
@@ -92,36 +83,24 @@ static void write_engine(const struct engine_stats *s, struct strbuf *b)
         {"chorus_tokens_in_total", "counter", "Prompt tokens.", (double)s->tokens_in},
         {"chorus_tokens_cached_total", "counter", "Prompt tokens found in the prefix cache.",
          (double)s->tokens_cached},
+        {"chorus_prefix_hits_total", "counter", "Sequences that began with cached pages.",
+         (double)s->prefix_hits},
         {"chorus_tokens_out_total", "counter", "Generated tokens.", (double)s->tokens_out},
-        {"chorus_steps_total", "counter", "Engine steps.", (double)s->steps},
-        {"chorus_rows_total", "counter", "Rows (tokens) computed in steps.", (double)s->rows},
         {"chorus_preemptions_total", "counter", "Sequences set back for lack of KV pages.",
          (double)s->preemptions},
         {"chorus_adapter_wait_steps_max", "gauge",
          "Most steps that a request lacked nothing but its adapters on the device.",
          s->slot_wait_steps_max},
-        {"chorus_step_rows", "gauge", "Rows in the last step.", s->last_step_rows},
-        {"chorus_step_sequences", "gauge", "Sequences in the last step.", s->last_step_seqs},
-        {"chorus_step_adapters", "gauge", "Distinct adapters in the last step.",
-         s->last_step_adapters},
-        {"chorus_step_seconds", "gauge", "Time of the last step.", (double)s->last_step_ns / 1e9},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        head(b, rows[i].name, rows[i].type, rows[i].help);
-        strbuf_printf(b, "%s %.17g\n", rows[i].name, rows[i].value);
-    }
-}
-
-void metrics_write(const struct metrics *m, const struct engine_stats *stats, int connections,
-                   struct strbuf *out)
-{
-    write_requests(m, out);
-    write_histogram(&m->first_token, "chorus_first_token_seconds",
-                    "From a request's headers to its first token.", out);
-    write_histogram(&m->duration, "chorus_request_seconds",
-                    "From a request's headers to the end of its answer.", out);
-    head(out, "chorus_connections", "gauge", "Open connections.");
-    strbuf_printf(out, "chorus_connections %d\n", connections);
-    if (stats)
-        write_engine(stats, out);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        metrics_text_value(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+    metrics_text_histogram(out, "chorus_step_seconds", "Time of an engine step.", &s->step_s,
+                           &histogram_step_s);
+    metrics_text_histogram(out, "chorus_step_rows", "Rows (tokens) computed in a step.",
+                           &s->step_rows, &histogram_rows);
+    metrics_text_histogram(out, "chorus_step_adapters", "Distinct adapters in a step.",
+                           &s->step_adapters, &histogram_adapters);
+    metrics_text_histogram(out, "chorus_inter_token_seconds",
+                           "Between a sequence's tokens, in the engine.", &s->token_gap_s,
+                           &histogram_step_s);
 }

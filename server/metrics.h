@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "engine/base/histogram.h"
 #include "engine/base/strbuf.h"
 #include "engine/engine_stats.h"
 #include "server/routes.h"
@@ -17,24 +18,19 @@ enum metrics_outcome {
     METRICS_OUTCOMES
 };
 
-#define METRICS_BUCKETS 14
-
-struct metrics_histogram {
-    uint64_t counts[METRICS_BUCKETS + 1]; /* the last one is +Inf */
-    double sum_s;
-};
-
 struct metrics {
     uint64_t requests[ROUTE_COUNT][METRICS_OUTCOMES];
-    struct metrics_histogram first_token;
-    struct metrics_histogram duration; /* of requests that generate */
+    struct histogram first_token; /* of requests that generate, as `duration` */
+    struct histogram duration;
 };
 
 void metrics_count(struct metrics *m, enum route_id route, int status);
-void metrics_observe(struct metrics_histogram *h, double seconds);
+/* Seconds from a request's headers to its first token, to the end of its answer. */
+void metrics_first_token(struct metrics *m, double seconds);
+void metrics_duration(struct metrics *m, double seconds);
 
-/* `stats` NULL: no engine yet. */
-void metrics_write(const struct metrics *m, const struct engine_stats *stats, int connections,
-                   struct strbuf *out);
+/* What the server counts itself. */
+void metrics_write(const struct metrics *m, int connections, struct strbuf *out);
+void metrics_engine_write(const struct engine_stats *s, struct strbuf *out);
 
 #endif

@@ -255,11 +255,8 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         int64_t now = clock_now_ns();
         int status = end->complete ? end->status : 499;
         metrics_count(&s->metrics, c->route ? c->route->id : ROUTE_NONE, status);
-        if (c->first_token_ns) {
-            metrics_observe(&s->metrics.first_token,
-                            ms_between(c->begin_ns, c->first_token_ns) / 1e3);
-            metrics_observe(&s->metrics.duration, ms_between(c->begin_ns, now) / 1e3);
-        }
+        if (c->first_token_ns)
+            metrics_duration(&s->metrics, (double)(now - c->begin_ns) * 1e-9);
         log_call(c, status);
         api_generate_on_end(c);
         api_text_on_end(c);
@@ -657,7 +654,7 @@ static void stop(struct server *s)
     id_map_deinit(&s->choices);
     fair_deinit(&s->fair);
     strbuf_deinit(&s->scratch);
-    metrics_loras_deinit(&s->loras);
+    metrics_gateway_deinit(&s->gateway);
     api_key_free(&s->keys);
     mem_free(s->base_name);
     mem_free(s);

@@ -17,7 +17,7 @@
 #include "server/ident.h"
 #include "server/keeper.h"
 #include "server/metrics.h"
-#include "server/metrics_adapters.h"
+#include "server/metrics_gateway.h"
 #include "server/server.h"
 
 struct adapter_op;
@@ -48,7 +48,7 @@ struct server {
     int64_t started_unix_s;
     enum server_phase phase;
     struct metrics metrics;
-    struct metrics_loras loras;
+    struct metrics_gateway gateway;
     struct job *jobs;               /* every generation that is not over */
     struct adapter_op *adapter_ops; /* changes of adapters that are not over */
     struct keeper *keeper;

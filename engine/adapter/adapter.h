@@ -29,6 +29,7 @@ struct adapter_facts {
 /* What requests did with it; the name's, see engine_adapter_info. */
 struct adapter_counts {
     uint64_t requests, hits, misses, loads, evictions, disk_reads, tokens_in, tokens_out;
+    uint64_t scheduled, first_tokens; /* requests that queue_ns, first_token_ns are summed over */
     int64_t load_ns, queue_ns, first_token_ns;
 };
 

@@ -128,6 +128,8 @@ static void add_counts(struct adapter_counts *to, const struct adapter_counts *f
     to->disk_reads += from->disk_reads;
     to->tokens_in += from->tokens_in;
     to->tokens_out += from->tokens_out;
+    to->scheduled += from->scheduled;
+    to->first_tokens += from->first_tokens;
     to->load_ns += from->load_ns;
     to->queue_ns += from->queue_ns;
     to->first_token_ns += from->first_token_ns;
@@ -533,6 +535,8 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
         .load_s = (double)c->load_ns * 1e-9,
         .queue_s = (double)c->queue_ns * 1e-9,
         .first_token_s = (double)c->first_token_ns * 1e-9,
+        .scheduled = c->scheduled,
+        .first_tokens = c->first_tokens,
         .tokens_in = c->tokens_in,
         .tokens_out = c->tokens_out,
     };

@@ -402,6 +402,7 @@ static void fake_step(struct engine *e)
 {
     bool stall = false;
     uint64_t tokens = e->stats.tokens_out;
+    int rows = e->stats.running;
     for (int i = 0; i < FAKE_REQUESTS; i++) {
         struct fake_request *q = &e->requests[i];
         if (!q->id || q->ended || q->out_count >= LIMIT_OUTBOX_EVENTS - 1)
@@ -433,6 +434,8 @@ static void fake_step(struct engine *e)
     }
     e->stats.steps++;
     fake_record(e, tokens);
+    histogram_add(&e->stats.step_s, &histogram_step_s, fake_step_us * 1e-6);
+    histogram_add(&e->stats.step_rows, &histogram_rows, rows);
     if (stall) {
         struct timespec ts = {.tv_sec = fake_stall_ms / 1000,
                               .tv_nsec = (long)(fake_stall_ms % 1000) * 1000000};
