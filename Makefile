@@ -195,7 +195,7 @@ test-deps: ## install what is missing for `make test`
 # The sub-makes below start after the packages are there, so that pkg-config sees them.
 run: deps ## install what is missing, build, serve the demo model with its voices on 127.0.0.1:8080
 	@$(MAKE) --no-print-directory -j$$(nproc) all
-	@exec $(BUILD)/chorus serve --model $(DEMO) --adapters $(DEMO)/adapters $(ARGS)
+	@exec $(BUILD)/chorus serve --config none --model $(DEMO) --adapters $(DEMO)/adapters $(ARGS)
 
 test: test-deps ## install what is missing and run every test that needs no card
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit-bins
@@ -289,6 +289,24 @@ bundle: ## build/bundle: the binary, what it needs beside glibc, the demo model,
 	@$(MAKE) --no-print-directory BUILD=build/release RELOCATE=1 all gpu-bins
 	@scripts/bundle.sh build/release build/bundle $(DEMO)
 
+# What the binary writes of its option table, laid out as below /usr/share.
+SHARE := $(addprefix $(BUILD)/share/,man/man1/chorus.1 man/man5/chorus.conf.5 bash-completion/completions/chorus \
+           zsh/vendor-completions/_chorus fish/vendor_completions.d/chorus.fish)
+
+share: $(SHARE) ## the manual and the completions of shells, in build/share
+
+$(BUILD)/share/man/%: $(BUILD)/chorus
+	@mkdir -p $(@D) && $< man $(@F) >$@
+
+$(BUILD)/share/bash-completion/completions/chorus: $(BUILD)/chorus
+	@mkdir -p $(@D) && $< completion bash >$@
+
+$(BUILD)/share/zsh/vendor-completions/_chorus: $(BUILD)/chorus
+	@mkdir -p $(@D) && $< completion zsh >$@
+
+$(BUILD)/share/fish/vendor_completions.d/chorus.fish: $(BUILD)/chorus
+	@mkdir -p $(@D) && $< completion fish >$@
+
 lint: ## sizes, include directions, banned calls, formatting
 	@python3 scripts/lint.py
 
@@ -304,5 +322,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
+.PHONY: all always share random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

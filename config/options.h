@@ -2,8 +2,8 @@
  * default < configuration file (--config, CHORUS_CONFIG) < environment (CHORUS_<NAME>) < command
  * line.
  *
- * The table drives parsing, --help, --print-config and config/chorus.conf, so a setting exists
- * everywhere or nowhere. Read once at start by the main thread, then constant.
+ * The table drives parsing, --help, --print-config, config/chorus.conf, the manual and the
+ * completion of shells, so a setting exists everywhere or nowhere. No state of its own: any thread.
  */
 #ifndef CHORUS_CONFIG_OPTIONS_H
 #define CHORUS_CONFIG_OPTIONS_H
@@ -12,31 +12,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "config/commands.h"
 #include "engine/base/status.h"
-#include "engine/base/strbuf.h"
 
 #define OPTION_LIST_MAX   64
 #define OPTION_PATH_BYTES 4096
+#define OPTION_ROWS_MAX   160
 
 struct option_list {
     char *items[OPTION_LIST_MAX]; /* owned */
     int count;
 };
 
-/* The commands an option belongs to, as a mask. */
-enum option_command {
-    OPTION_SERVE = 1,
-    OPTION_RUN = 2,
-    OPTION_TOKENIZE = 4,
-    OPTION_RENDER = 8,
-    OPTION_INSPECT = 16,
-    OPTION_BENCH = 32
+/* Where a value came from; later ones win. */
+enum option_place {
+    OPTION_FROM_DEFAULT,
+    OPTION_FROM_FILE,
+    OPTION_FROM_ENVIRONMENT,
+    OPTION_FROM_COMMAND_LINE
+};
+
+struct option_origin {
+    unsigned char place; /* enum option_place */
+    int line;            /* FILE: of options.config */
 };
 
 /* Strings are owned; "" where nothing was set. Names, ranges and meaning: the table in options.c.
  */
 struct options {
-    char *config;
+    char *config; /* the file that was read; "" for none */
     char *model;
     struct option_list adapters;     /* directories of adapters */
     struct option_list adapter_root; /* directories that clients may register from */
@@ -86,8 +90,13 @@ struct options {
     char *log_level;
     char *log_format;
 
-    char *file; /* tokenize, render: input file */
-    bool jsonl;
+    char *file; /* render: the template */
+    bool jsonl; /* tokenize */
+    bool decode;
+    bool add_special;
+    bool plain;
+    bool count;
+    bool continue_final_message;
     bool json;
     char *system;
     char *prompt;
@@ -114,6 +123,7 @@ struct options {
     bool print_limits;
 
     struct option_list args; /* what is left: positional arguments */
+    struct option_origin origin[OPTION_ROWS_MAX];
 };
 
 /* Fills *o from all four places for one command. argv[0] is the command's name. A bad name, value
@@ -132,13 +142,5 @@ bool options_memory(const char *text, double *share, size_t *bytes);
 /* Where what outlives the server is kept: state-dir, else what systemd or the user's settings say
  * (STATE_DIRECTORY, XDG_STATE_HOME, HOME); "" for none. */
 void options_state_dir(const struct options *o, char out[OPTION_PATH_BYTES]);
-
-/* Appends the options of one command for --help. */
-void options_help(enum option_command command, struct strbuf *out);
-/* Appends a configuration file with every option of serve: its help as a comment; the values of *o,
- * or (o NULL) the commented defaults, which is config/chorus.conf. */
-void options_print(const struct options *o, struct strbuf *out);
-/* Appends the fixed limits, "name value" a line. */
-void options_print_limits(struct strbuf *out);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "config/options_text.h"
+
 int cmd_fail(const char *command, const struct err *e)
 {
     fprintf(stderr, "chorus %s: %s\n", command, e->msg);
@@ -25,4 +27,34 @@ int cmd_fail(const char *command, const struct err *e)
     default:
         return CMD_EXIT_FAILED;
     }
+}
+
+int cmd_print(struct strbuf *text)
+{
+    bool ok = !text->failed && fwrite(strbuf_str(text), 1, text->len, stdout) == text->len;
+    ok = fflush(stdout) == 0 && ok;
+    strbuf_deinit(text);
+    return ok ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+}
+
+bool cmd_options(enum option_command command, int argc, char **argv, struct options *o, int *code)
+{
+    struct err e = {0};
+    struct strbuf text;
+    *code = CMD_EXIT_OK;
+    if (options_load(command, argc, argv, o, &e) != STATUS_OK) {
+        *code = cmd_fail(command_name(command), &e);
+        return false;
+    }
+    strbuf_init(&text, OPTIONS_TEXT_BYTES);
+    if (o->help)
+        options_help(command, &text);
+    else if (o->print_config)
+        options_print(command, o, &text);
+    else if (o->print_limits)
+        options_print_limits(&text);
+    else
+        return true;
+    *code = cmd_print(&text);
+    return false;
 }

@@ -4,7 +4,11 @@
 #ifndef CHORUS_SERVER_CMD_H
 #define CHORUS_SERVER_CMD_H
 
+#include <stdbool.h>
+
+#include "config/options.h"
 #include "engine/base/status.h"
+#include "engine/base/strbuf.h"
 
 /* Exit codes, documented in the README. */
 enum cmd_exit {
@@ -17,13 +21,16 @@ enum cmd_exit {
     CMD_EXIT_DEVICE_LOST = 6  /* the card failed: restart */
 };
 
-int cmd_serve(int argc, char **argv);
-int cmd_run(int argc, char **argv);
-int cmd_tokenize(int argc, char **argv);
-int cmd_render(int argc, char **argv);
-int cmd_inspect(int argc, char **argv);
-int cmd_bench(int argc, char **argv);
+#define X(id, name, what, args, completes, more) int cmd_##name(int argc, char **argv);
+COMMAND_LIST(X)
+#undef X
 
+/* The settings of a command, and what all commands do with them: wrong usage, --help,
+ * --print-config, --print-limits. False: that was all, *code is the exit code. The caller ends *o
+ * in every case. */
+bool cmd_options(enum option_command command, int argc, char **argv, struct options *o, int *code);
+/* Writes the text to stdout and ends it; the exit code says whether that went well. */
+int cmd_print(struct strbuf *text);
 /* Prints "chorus COMMAND: message" to stderr and returns the exit code that fits e->code. */
 int cmd_fail(const char *command, const struct err *e);
 

@@ -475,21 +475,9 @@ static int bench(const struct options *o)
 int cmd_bench(int argc, char **argv)
 {
     struct options o;
-    struct err e;
-    int code = CMD_EXIT_OK;
-    if (options_load(OPTION_BENCH, argc, argv, &o, &e) != STATUS_OK) {
-        code = cmd_fail("bench", &e);
-    } else if (o.help) {
-        struct strbuf b;
-        strbuf_init(&b, 1u << 16);
-        options_help(OPTION_BENCH, &b);
-        printf("usage: chorus bench [--url URL] [options]\n\nLoad over HTTP, and its "
-               "figures.\n\n%s",
-               strbuf_str(&b));
-        strbuf_deinit(&b);
-    } else {
+    int code;
+    if (cmd_options(OPTION_BENCH, argc, argv, &o, &code))
         code = bench(&o);
-    }
     options_deinit(&o);
     return code;
 }

@@ -1,49 +1,21 @@
 /* cmd_inspect: what a model or adapter directory holds, what binds, what would be refused and why.
  */
-#include <stdio.h>
-#include <string.h>
-
 #include "engine/engine_inspect.h"
 #include "server/cmd.h"
 #include "server/hub_cache.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
 
-static int usage(FILE *to, int code)
+static int inspect(const struct options *o)
 {
-    fputs(
-        "usage: chorus inspect PATH [--model DIR] [--json]\n\n"
-        "  PATH         directory of a model or of an adapter, or an adapter in a .gguf file, or\n"
-        "               org/name[:revision] in the Hugging Face cache\n"
-        "  --model DIR  check the adapter against this base model\n"
-        "  --json       the report as one JSON object; \"ok\" says whether it would be served\n",
-        to);
-    return code;
-}
-
-int cmd_inspect(int argc, char **argv)
-{
-    const char *path = NULL;
-    const char *model = NULL;
-    enum engine_inspect_form form = ENGINE_INSPECT_TEXT;
-    for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
-        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
-            return usage(stdout, CMD_EXIT_OK);
-        if (strcmp(a, "--model") == 0 && i + 1 < argc)
-            model = argv[++i];
-        else if (strncmp(a, "--model=", 8) == 0)
-            model = a + 8;
-        else if (strcmp(a, "--json") == 0)
-            form = ENGINE_INSPECT_JSON;
-        else if (a[0] == '-' || path)
-            return usage(stderr, CMD_EXIT_USAGE);
-        else
-            path = a;
-    }
-    if (!path)
-        return usage(stderr, CMD_EXIT_USAGE);
     struct err e = {0};
+    if (o->args.count != 1) {
+        err_set(&e, STATUS_INVALID, "PATH", "one PATH is needed (chorus inspect --help)");
+        return cmd_fail("inspect", &e);
+    }
+    const char *path = o->args.items[0];
+    const char *model = *o->model ? o->model : NULL;
+    enum engine_inspect_form form = o->json ? ENGINE_INSPECT_JSON : ENGINE_INSPECT_TEXT;
     struct strbuf report;
     strbuf_init(&report, REPORT_BYTES_MAX);
     char place[HUB_PATH_BYTES];
@@ -55,7 +27,16 @@ int cmd_inspect(int argc, char **argv)
         st = engine_inspect_is_adapter(place)
                  ? engine_inspect_adapter(place, model ? base : NULL, form, &report, &e)
                  : engine_inspect_model(place, form, &report, &e);
-    fputs(strbuf_str(&report), stdout);
-    strbuf_deinit(&report);
-    return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("inspect", &e);
+    int code = cmd_print(&report);
+    return st == STATUS_OK ? code : cmd_fail("inspect", &e);
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    struct options o;
+    int code;
+    if (cmd_options(OPTION_INSPECT, argc, argv, &o, &code))
+        code = inspect(&o);
+    options_deinit(&o);
+    return code;
 }

@@ -11,19 +11,6 @@
 #include "server/cmd.h"
 #include "server/hub_cache.h"
 
-static int usage(FILE *to, int code)
-{
-    fputs("usage: chorus render (--template FILE | --model DIR) [options] < VARIABLES.json\n\n"
-          "  --template FILE           a chat template (Jinja)\n"
-          "  --model DIR               the chat template of a model directory\n"
-          "  --continue-final-message  cut behind the final message's content\n\n"
-          "Reads a JSON object of template variables (messages, tools, add_generation_prompt,\n"
-          "bos_token ...) from stdin, writes the text to stdout. Exits 1 with the template's\n"
-          "message when it raises.\n",
-          to);
-    return code;
-}
-
 static enum status read_stdin(struct strbuf *in, struct err *e)
 {
     char chunk[65536];
@@ -70,50 +57,43 @@ static enum status render_file(const char *path, cJSON *vars, bool open_end, str
     return st;
 }
 
-int cmd_render(int argc, char **argv)
+static int render(const struct options *o)
 {
-    const char *file = NULL;
-    const char *model = NULL;
-    bool open_end = false;
-    for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
-        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0)
-            return usage(stdout, CMD_EXIT_OK);
-        if (strcmp(a, "--template") == 0 && i + 1 < argc)
-            file = argv[++i];
-        else if (strncmp(a, "--template=", 11) == 0)
-            file = a + 11;
-        else if (strcmp(a, "--model") == 0 && i + 1 < argc)
-            model = argv[++i];
-        else if (strncmp(a, "--model=", 8) == 0)
-            model = a + 8;
-        else if (strcmp(a, "--continue-final-message") == 0)
-            open_end = true;
-        else
-            return usage(stderr, CMD_EXIT_USAGE);
-    }
-    if (!file == !model)
-        return usage(stderr, CMD_EXIT_USAGE);
     struct err e = {.code = STATUS_OK};
+    if ((!*o->file && !*o->model) || o->args.count > 0) {
+        err_set(&e, STATUS_INVALID, NULL, "%s (chorus render --help)",
+                o->args.count ? "the variables come from standard input"
+                              : "--model DIR or --template FILE is needed");
+        return cmd_fail("render", &e);
+    }
     struct strbuf out;
     cJSON *vars;
     if (read_vars(&vars, &e) != STATUS_OK)
         return cmd_fail("render", &e);
     strbuf_init(&out, LIMIT_TEMPLATE_OUTPUT_BYTES);
+    bool open_end = o->continue_final_message;
     char path[HUB_PATH_BYTES];
-    enum status st =
-        file ? render_file(file, vars, open_end, &out, &e) : hub_model_find(model, path, &e);
-    if (!file && st == STATUS_OK)
+    enum status st = *o->file ? render_file(o->file, vars, open_end, &out, &e)
+                              : hub_model_find(o->model, path, &e);
+    if (!*o->file && st == STATUS_OK)
         st = engine_template_render_model(path, vars, open_end, &out, &e);
     cJSON_Delete(vars);
-    bool written = st == STATUS_OK && fwrite(strbuf_str(&out), 1, out.len, stdout) == out.len &&
-                   fflush(stdout) == 0;
-    strbuf_deinit(&out);
-    if (st == STATUS_INVALID) {
-        fprintf(stderr, "chorus render: %s\n", e.msg);
-        return CMD_EXIT_FAILED;
-    }
+    int code = st == STATUS_OK ? cmd_print(&out) : CMD_EXIT_FAILED;
     if (st != STATUS_OK)
-        return cmd_fail("render", &e);
-    return written ? CMD_EXIT_OK : CMD_EXIT_FAILED;
+        strbuf_deinit(&out);
+    if (st == STATUS_INVALID)
+        fprintf(stderr, "chorus render: %s\n", e.msg);
+    else if (st != STATUS_OK)
+        code = cmd_fail("render", &e);
+    return code;
+}
+
+int cmd_render(int argc, char **argv)
+{
+    struct options o;
+    int code;
+    if (cmd_options(OPTION_RENDER, argc, argv, &o, &code))
+        code = render(&o);
+    options_deinit(&o);
+    return code;
 }

@@ -319,27 +319,11 @@ deinit_sync:
     return code;
 }
 
-static void print_help(void)
-{
-    struct strbuf b;
-    strbuf_init(&b, 1u << 16);
-    options_help(OPTION_RUN, &b);
-    printf("usage: chorus run --model DIR [--adapter NAME] [options]\n\n"
-           "Chat in the terminal. With --prompt: answer that and end.\n\n%s",
-           strbuf_str(&b));
-    strbuf_deinit(&b);
-}
-
 int cmd_run(int argc, char **argv)
 {
     struct options o;
-    struct err e;
-    int code = CMD_EXIT_OK;
-    if (options_load(OPTION_RUN, argc, argv, &o, &e) != STATUS_OK) {
-        code = cmd_fail("run", &e);
-    } else if (o.help) {
-        print_help();
-    } else {
+    int code;
+    if (cmd_options(OPTION_RUN, argc, argv, &o, &code)) {
         /* A person reads this terminal: the engine's lines stay out of the way unless asked for. */
         if (strcmp(o.log_level, "info") == 0)
             log_setup(LOG_LEVEL_WARN, false);

@@ -174,30 +174,8 @@ static enum status take_over(struct serving *s, struct err *e)
     return st;
 }
 
-static int print_text(struct strbuf *text)
-{
-    fputs(strbuf_str(text), stdout);
-    strbuf_deinit(text);
-    return CMD_EXIT_OK;
-}
-
 static int serve(const struct options *o)
 {
-    struct strbuf text;
-    strbuf_init(&text, 1 << 20);
-    if (o->help) {
-        strbuf_puts(&text, "usage: chorus serve --model DIR [options]\n\n");
-        options_help(OPTION_SERVE, &text);
-        return print_text(&text);
-    }
-    if (o->print_config) {
-        options_print(o, &text);
-        return print_text(&text);
-    }
-    if (o->print_limits) {
-        options_print_limits(&text);
-        return print_text(&text);
-    }
     struct err e = {0};
     if (!*o->model) {
         err_set(&e, STATUS_INVALID, "model", "--model DIR is needed");
@@ -215,9 +193,9 @@ static int serve(const struct options *o)
 int cmd_serve(int argc, char **argv)
 {
     struct options o;
-    struct err e;
-    int code = options_load(OPTION_SERVE, argc, argv, &o, &e) == STATUS_OK ? serve(&o)
-                                                                           : cmd_fail("serve", &e);
+    int code;
+    if (cmd_options(OPTION_SERVE, argc, argv, &o, &code))
+        code = serve(&o);
     options_deinit(&o);
     return code;
 }

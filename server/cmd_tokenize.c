@@ -9,55 +9,6 @@
 #include "server/cmd.h"
 #include "server/hub_cache.h"
 
-struct options {
-    const char *model;
-    bool jsonl;
-    bool decode;
-    bool count;
-    bool add_special;
-    bool plain;
-};
-
-static int usage(FILE *to, int code)
-{
-    fputs("usage: chorus tokenize --model DIR [options] < TEXT\n\n"
-          "  --jsonl        a JSON string a line in, an array of ids a line out\n"
-          "  --decode       with --jsonl: an array of ids a line in, a JSON string a line out\n"
-          "  --add-special  with the tokens that the model wants around a text (bos ...)\n"
-          "  --plain        as text of a message: special tokens in it are just text\n"
-          "  --count        only the number of tokens\n\n"
-          "Without --jsonl: all of stdin is one text; one token a line, id and JSON string.\n",
-          to);
-    return code;
-}
-
-static bool parse(int argc, char **argv, struct options *o)
-{
-    *o = (struct options){0};
-    const struct {
-        const char *name;
-        bool *to;
-    } flags[] = {
-        {"--jsonl", &o->jsonl}, {"--decode", &o->decode},
-        {"--count", &o->count}, {"--add-special", &o->add_special},
-        {"--plain", &o->plain},
-    };
-    size_t count = sizeof flags / sizeof flags[0];
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--model") == 0 && i + 1 < argc) {
-            o->model = argv[++i];
-            continue;
-        }
-        size_t k = 0;
-        while (k < count && strcmp(argv[i], flags[k].name) != 0)
-            k++;
-        if (k == count)
-            return false;
-        *flags[k].to = true;
-    }
-    return o->model && (o->jsonl || !o->decode);
-}
-
 static void print_ids(const struct token_buf *ids)
 {
     putchar('[');
@@ -170,17 +121,19 @@ static enum status do_stdin(const struct engine_text *t, const struct options *o
     return encode(t, o, strbuf_str(text), text->len, scratch, e);
 }
 
-int cmd_tokenize(int argc, char **argv)
+static int tokenize(const struct options *o)
 {
-    struct options o;
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-        return usage(stdout, CMD_EXIT_OK);
-    if (!parse(argc, argv, &o))
-        return usage(stderr, CMD_EXIT_USAGE);
     struct err e = {0};
+    if (!*o->model || o->args.count > 0 || (o->decode && !o->jsonl)) {
+        err_set(&e, STATUS_INVALID, NULL, "%s (chorus tokenize --help)",
+                !*o->model      ? "--model DIR is needed"
+                : o->args.count ? "the text comes from standard input"
+                                : "--decode goes with --jsonl");
+        return cmd_fail("tokenize", &e);
+    }
     struct engine_text *t;
     char model[HUB_PATH_BYTES];
-    if (hub_model_find(o.model, model, &e) != STATUS_OK ||
+    if (hub_model_find(o->model, model, &e) != STATUS_OK ||
         engine_text_open(model, &t, &e) != STATUS_OK)
         return cmd_fail("tokenize", &e);
     struct strbuf in;
@@ -188,9 +141,19 @@ int cmd_tokenize(int argc, char **argv)
     strbuf_init(&in, LIMIT_ENCODE_BYTES);
     strbuf_init(&scratch, (size_t)LIMIT_ENCODE_BYTES * 8);
     enum status st =
-        o.jsonl ? do_lines(t, &o, &in, &scratch, &e) : do_stdin(t, &o, &in, &scratch, &e);
+        o->jsonl ? do_lines(t, o, &in, &scratch, &e) : do_stdin(t, o, &in, &scratch, &e);
     strbuf_deinit(&scratch);
     strbuf_deinit(&in);
     engine_text_close(t);
     return st == STATUS_OK ? CMD_EXIT_OK : cmd_fail("tokenize", &e);
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    struct options o;
+    int code;
+    if (cmd_options(OPTION_TOKENIZE, argc, argv, &o, &code))
+        code = tokenize(&o);
+    options_deinit(&o);
+    return code;
 }

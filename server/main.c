@@ -2,29 +2,36 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config/commands.h"
 #include "server/cmd.h"
 #include "server/version.h"
 
-static const struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *help;
-} commands[] = {
-    {"serve", cmd_serve, "answer OpenAI's API over HTTP"},
-    {"inspect", cmd_inspect, "what a model or adapter holds, and what would be refused"},
-    {"tokenize", cmd_tokenize, "text to token ids and back"},
-    {"render", cmd_render, "a chat template over variables from stdin"},
-    {"run", cmd_run, "chat in the terminal"},
-    {"bench", cmd_bench, "measure a server under load"},
-    {NULL, NULL, NULL},
-};
+#define X(id, name, what, args, completes, more) cmd_##name,
+static int (*const commands[COMMAND_COUNT])(int argc, char **argv) = {COMMAND_LIST(X)};
+#undef X
 
 static void usage(FILE *to)
 {
     fputs("usage: chorus COMMAND [options]\n\n", to);
-    for (const struct command *c = commands; c->name; c++)
-        fprintf(to, "  %-10s %s\n", c->name, c->help);
-    fputs("\nchorus COMMAND --help lists the options of a command.\n", to);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        fprintf(to, "  %-10s  %s\n", command_texts[i].name, command_texts[i].what);
+    fputs("\nchorus COMMAND --help lists the options of a command, chorus --version the version.\n",
+          to);
+}
+
+static int run(int argc, char **argv)
+{
+    const char *name = argv[0];
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(command_texts[i].name, name) == 0)
+            return commands[i](argc, argv);
+    }
+    const char *near = command_nearest(name);
+    if (near)
+        fprintf(stderr, "chorus: unknown command \"%.64s\"; is %s meant?\n", name, near);
+    else
+        fprintf(stderr, "chorus: unknown command \"%.64s\"; chorus --help lists them\n", name);
+    return CMD_EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
@@ -34,7 +41,13 @@ int main(int argc, char **argv)
         return CMD_EXIT_USAGE;
     }
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+    bool help = strcmp(name, "help") == 0;
+    if (help && argc == 3) {
+        char flag[] = "--help";
+        char *asks[] = {argv[2], flag, NULL};
+        return run(2, asks);
+    }
+    if (help || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         usage(stdout);
         return CMD_EXIT_OK;
     }
@@ -42,10 +55,5 @@ int main(int argc, char **argv)
         puts("chorus " CHORUS_VERSION);
         return CMD_EXIT_OK;
     }
-    for (const struct command *c = commands; c->name; c++) {
-        if (strcmp(c->name, name) == 0)
-            return c->run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, "chorus: unknown command \"%s\" (chorus --help lists them)\n", name);
-    return CMD_EXIT_USAGE;
+    return run(argc - 1, argv + 1);
 }

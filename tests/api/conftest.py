@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / os.environ.get("CHORUS_BUILD", "build")
 DEMO = ROOT / "models/storyteller"
+os.environ["CHORUS_CONFIG"] = "none"  # what lies on this machine is no part of the tests
 VOICES = ["image-prompt", "marketing", "summary", "villain", "wood-elf"]
 SLOW = 5 if BUILD.name in ("asan", "tsan") else 1  # a sanitizer build gets more time
 
