@@ -1,8 +1,9 @@
-#include "config/option_table.h"
+#include "config/options.h"
 
 #include <string.h>
 
 #include "config/nearest.h"
+#include "config/option_table.h"
 #include "engine/base/limits.h"
 
 #define AT(field) offsetof(struct options, field)
