@@ -108,8 +108,9 @@ $(BUILD)/obj/%.o: %.c
 	@echo "  cc $<"
 	@$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# The assembler puts the description into the binary (.incbin), which no list of headers tells of.
+# The assembler puts these files into the binary (.incbin), which no list of headers tells of.
 $(BUILD)/obj/server/openapi.o: server/openapi.json
+$(BUILD)/obj/server/page.o: $(wildcard server/page/*)
 
 # The kernels are not what the fuzz targets look into, and clang takes minutes over them with sanitizers.
 ifdef PLAIN_KERNELS

@@ -94,6 +94,8 @@ void *http_user(const struct http_exchange *x);
  * HTTP_ANSWER_HEADERS, more are dropped. */
 #define HTTP_ANSWER_HEADERS 16
 void http_add_header(struct http_exchange *x, const char *name, const char *value);
+/* The same instead of the one of that name, if it was added. */
+void http_set_header(struct http_exchange *x, const char *name, const char *value);
 /* Whole answer; takes the text out of `body`. */
 void http_answer(struct http_exchange *x, int status, const char *content_type,
                  struct strbuf *body);

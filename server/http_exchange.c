@@ -96,6 +96,22 @@ void http_add_header(struct http_exchange *x, const char *name, const char *valu
     *hd = (struct http_answer_header){0};
 }
 
+void http_set_header(struct http_exchange *x, const char *name, const char *value)
+{
+    for (int i = 0; i < x->header_count; i++) {
+        struct http_answer_header *hd = &x->headers[i];
+        if (strcasecmp(hd->name, name) != 0)
+            continue;
+        char *text = mem_strdup(value);
+        if (!text)
+            return;
+        mem_free(hd->value);
+        hd->value = text;
+        return;
+    }
+    http_add_header(x, name, value);
+}
+
 void http_answer(struct http_exchange *x, int status, const char *content_type, struct strbuf *body)
 {
     CHECK(!x->answered);

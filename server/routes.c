@@ -6,6 +6,7 @@
 #include "server/api_generate.h"
 #include "server/api_list.h"
 #include "server/api_live.h"
+#include "server/api_page.h"
 #include "server/api_text.h"
 
 static const struct route table[] = {
@@ -38,13 +39,15 @@ static const struct route table[] = {
     {ROUTE_HEALTH, "GET", "/health", true, false, api_list_health},
     {ROUTE_METRICS, "GET", "/metrics", false, false, api_list_metrics},
     {ROUTE_OPENAPI, "GET", "/openapi.json", false, false, api_list_openapi},
+    {ROUTE_PAGE, "GET", "/", true, false, api_page_index},
+    {ROUTE_PAGE_FILE, "GET", "/page/", true, false, api_page_file},
 };
 #define TABLE_COUNT (sizeof table / sizeof table[0])
 
 static bool matches(const struct route *r, const char *path, const char **tail)
 {
     size_t n = strlen(r->path);
-    if (r->path[n - 1] != '/')
+    if (r->path[n - 1] != '/' || n == 1)
         return strcmp(r->path, path) == 0;
     if (strncmp(r->path, path, n) != 0 || path[n] == '\0')
         return false;

@@ -32,6 +32,8 @@ enum route_id {
     ROUTE_HEALTH,
     ROUTE_METRICS,
     ROUTE_OPENAPI,
+    ROUTE_PAGE,
+    ROUTE_PAGE_FILE,
     ROUTE_COUNT
 };
 
@@ -40,7 +42,7 @@ struct call;
 struct route {
     enum route_id id;
     const char *method;
-    const char *path; /* ends in '/': the rest of the path is `tail` */
+    const char *path; /* ends in '/' and is more: the rest of the path is `tail` */
     bool is_public;
     bool needs_engine; /* 503 while the model loads or the server drains */
     /* Answers now or later; for POST with the whole body. */

@@ -160,7 +160,8 @@ static void test_routes(void **state)
     (void)state;
     const struct route *r;
     for (size_t i = 0; (r = routes_at(i)) != NULL; i++) {
-        assert_int_equal(r->is_public, r->id == ROUTE_HEALTH);
+        bool open = r->id == ROUTE_HEALTH || r->id == ROUTE_PAGE || r->id == ROUTE_PAGE_FILE;
+        assert_int_equal(r->is_public, open);
         assert_string_equal(routes_label(r->id), r->path);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(routes_at(k)->path, r->path) == 0)

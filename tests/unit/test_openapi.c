@@ -30,7 +30,7 @@ static cJSON *read_paths(cJSON **root)
 static bool is_path_of(const char *path, const struct route *r)
 {
     size_t n = strlen(r->path);
-    if (r->path[n - 1] != '/')
+    if (r->path[n - 1] != '/' || n == 1)
         return strcmp(path, r->path) == 0;
     return strncmp(path, r->path, n) == 0 && path[n] == '{' && path[strlen(path) - 1] == '}' &&
            !strchr(path + n, '/');
