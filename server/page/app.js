@@ -13,6 +13,7 @@ const POLL_SOON_MS = 1000; // while the server is not ready
 const sides = [0, 1].map((i) => new Side(i, tellState));
 let timer = 0;
 let ready = false;
+let busyBefore = 0;
 
 // ---- the composer ----
 
@@ -24,6 +25,8 @@ function targets() {
 function tellState() {
   const busy = sides.filter((s) => s.isBusy());
   byId("stop-all").hidden = busy.length === 0;
+  if (busy.length !== busyBefore && ready) refreshAdapters().catch(() => {});
+  busyBefore = busy.length;
   byId("send").disabled = !ready || targets().some((s) => s.isBusy());
   const to = targets();
   byId("prompt").placeholder = to.length === 2 ? "Say something to both voices" : `Say something to ${to[0].letter}, ${to[0].voice.label()}`;
@@ -116,7 +119,8 @@ const THEMES = ["auto", "light", "dark"];
 function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  byId("theme-button").textContent = `Theme: ${theme}`;
+  byId("theme-button").textContent = theme[0].toUpperCase() + theme.slice(1);
+  byId("theme-button").setAttribute("aria-label", `Theme: ${theme}`);
   try {
     localStorage.setItem("chorus.theme", theme);
   } catch {
@@ -174,12 +178,12 @@ function tellServer(word, detail, problem) {
   const text = detail ? `${word} · ${detail}` : word;
   if (state.textContent !== text) state.textContent = text;
   state.dataset.state = word;
-  byId("key-button").textContent = hasKey() ? "API key ✓" : "API key";
+  byId("key-button").textContent = hasKey() ? "Key ✓" : "Key";
   banner(problem);
 }
 
 function needsKey(error) {
-  return hasKey() ? `${errorText(error)}: this key is not one of them.` : "This server asks for an API key: press “API key”.";
+  return hasKey() ? `${errorText(error)}: this key is not one of them.` : "This server asks for an API key: press “Key”.";
 }
 
 async function look() {

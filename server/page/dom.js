@@ -1,5 +1,7 @@
 // Small things that every part of the page uses: elements, colours of voices, numbers as people read them, what is kept.
 
+const SEED = 32828;
+
 export function byId(id) {
   const element = document.getElementById(id);
   if (!element) throw new Error(`the page has no #${id}`);
@@ -35,17 +37,19 @@ export function announce(text) {
 
 // The error in its place: what the API said, and where.
 export function errorText(error) {
-  const about = error.param ? ` (${error.param})` : "";
+  const about = error.param && !error.message.includes(error.param) ? ` (${error.param})` : "";
   return `${error.message}${about}`;
 }
 
 // ---- colours ----
 
-// One of 24 hues, by the name alone: a voice looks the same in every place, session and browser.
+// One of 24 hues, by the name alone: a voice looks the same in every place, session and browser. The seed is one that keeps the
+// demo's voices well apart.
 export function hueOf(name) {
-  let hash = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  hash ^= hash >>> 15;
+  let hash = SEED;
+  for (const byte of new TextEncoder().encode(name)) hash = (hash * 31 + byte) >>> 0;
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) >>> 0;
+  hash = (hash ^ (hash >>> 12)) >>> 0;
   return (hash % 24) * 15;
 }
 
@@ -86,7 +90,7 @@ export function count(n) {
 }
 
 export function rate(n) {
-  return n >= 100 ? count(n) : n.toFixed(1);
+  return n >= 100 || Number.isInteger(n) ? count(n) : n.toFixed(1);
 }
 
 export function bytes(n) {

@@ -9,6 +9,7 @@ const MINUTE_S = 60;
 const RETRY_MS = 3000;
 const CALM_MS = 1000; // between drawings where motion is unwelcome
 const LEGEND_MAX = 12;
+const HELP = "Each bar is one step of the model, its colours are the voices that share it. Point at one, or use the arrow keys.";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let steps = [];
@@ -111,7 +112,7 @@ function tellLegend() {
 function tellPicked() {
   const plot = byId("steps-plot");
   const step = steps[picked];
-  byId("steps-picked").textContent = step ? stepText(step) : "";
+  byId("steps-picked").textContent = step ? stepText(step) : HELP;
   plot.setAttribute("aria-valuemax", String(Math.max(0, steps.length - 1)));
   plot.setAttribute("aria-valuenow", String(picked < 0 ? Math.max(0, steps.length - 1) : picked));
   const spoken = step ?? steps.at(-1);
@@ -132,13 +133,14 @@ function fit(canvas) {
   return { context, width: box.width, height: box.height };
 }
 
-// A round number at or above n: 1, 2, 5, 10, ...
+// A round number at or above n: 1, 2, 4, 10, ...
 function ceiling(n) {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, n)));
-  return [1, 2, 5, 10].map((k) => k * power).find((k) => k >= n);
+  return [1, 2, 4, 10].map((k) => k * power).find((k) => k >= n);
 }
 
-function drawScale(context, width, height, top, label) {
+// Lines at the top, the middle and the bottom; what the middle stands for is the caller's.
+function drawScale(context, width, height, top, middle, label) {
   context.strokeStyle = resolved("var(--line)");
   context.fillStyle = resolved("var(--soft)");
   context.lineWidth = 1;
@@ -151,20 +153,23 @@ function drawScale(context, width, height, top, label) {
   context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
   context.textBaseline = "top";
   context.fillText(`${count(top)} ${label}`, 2, 4);
+  context.fillText(rate(middle), 2, Math.round(height / 2) + 4);
 }
 
+// Heights are square roots: a step of one row is seen beside a prompt of hundreds. Within a bar each voice has its share.
 function drawSteps() {
   const { context, width, height } = fit(byId("steps-plot"));
-  const top = ceiling(Math.max(1, ...steps.map((s) => s.rows)));
-  drawScale(context, width, height, top, top === 1 ? "row" : "rows");
+  const top = ceiling(Math.max(4, ...steps.map((s) => s.rows)));
+  drawScale(context, width, height, top, top / 4, "rows");
   const pitch = width / KEPT;
   const colours = new Map();
   steps.forEach((step, i) => {
     let y = height;
+    const full = Math.sqrt(step.rows / top) * (height - 2);
     const x = width - (steps.length - i) * pitch;
     for (const s of slices(step)) {
       if (!colours.has(s.name)) colours.set(s.name, resolved(colourOf(s.name)));
-      const h = (s.rows / top) * (height - 2);
+      const h = (s.rows / step.rows) * full;
       context.fillStyle = colours.get(s.name);
       context.globalAlpha = picked < 0 || picked === i ? 1 : 0.4;
       context.fillRect(x, y - h, Math.max(1, pitch - 0.5), h);
@@ -177,7 +182,7 @@ function drawSteps() {
 function drawRates() {
   const { context, width, height } = fit(byId("rate-plot"));
   const top = ceiling(Math.max(1, ...rates.map((r) => r.value)));
-  drawScale(context, width, height, top, "tok/s");
+  drawScale(context, width, height, top, top / 2, "tok/s");
   if (rates.length < 2) return;
   const end = rates.at(-1).at;
   const x = (r) => width - ((end - r.at) / MINUTE_S) * width;
@@ -221,13 +226,18 @@ function pickByKey(event) {
 
 // ---- the stream ----
 
+function tellProblem(text) {
+  byId("steps-problem").textContent = text;
+  byId("steps-problem").hidden = text === "";
+}
+
 async function listen() {
   abort = new AbortController();
   const mine = abort;
   let problem = "the stream ended";
   try {
     for await (const frame of events("GET", "/v1/steps", undefined, mine.signal)) {
-      byId("steps-note").textContent = "Each bar is one step of the model, its colours are the voices that share it.";
+      tellProblem("");
       take(frame);
     }
   } catch (error) {
@@ -235,7 +245,7 @@ async function listen() {
   }
   if (mine.signal.aborted) return;
   abort = null;
-  byId("steps-note").textContent = `No steps to see: ${problem}.`;
+  tellProblem(`No steps to see: ${problem}.`);
   retry = setTimeout(watch, RETRY_MS);
 }
 

@@ -120,7 +120,7 @@ def test_content_types(plain, kind, wanted):
 
 
 def test_routes(plain):
-    for method, path, wanted in (("GET", "/", 404), ("GET", "/v1", 404), ("GET", "/v1/models/", 404), ("POST", "/v1/models", 405),
+    for method, path, wanted in (("GET", "/", 200), ("POST", "/", 405), ("GET", "/page/", 404), ("GET", "/v1", 404), ("GET", "/v1/models/", 404), ("POST", "/v1/models", 405),
                                  ("GET", "/v1/chat/completions", 405), ("PUT", "/v1/completions", 405), ("DELETE", "/v1/adapters", 405), ("PUT", "/v1/adapters/x", 405),
                                  ("PATCH", "/health", 405), ("HEAD", "/v1/models", 200), ("GET", "/v1/chat/completions/", 404)):
         status, headers, body = plain.request(method, path)
@@ -175,14 +175,17 @@ def test_keys(locked, header, wanted):
         assert "sk-" not in body.decode()
 
 
-def test_every_route_but_health_wants_a_key(locked):
+def test_every_route_but_health_and_page_wants_a_key(locked):
     routes = [("GET", "/v1/models"), ("GET", "/v1/models/fake"), ("GET", "/v1/adapters"), ("GET", "/lora-adapters"), ("GET", "/metrics"),
               ("GET", "/props"), ("GET", "/slots"), ("GET", "/v1/status"), ("GET", "/v1/steps"), ("GET", "/version"), ("POST", "/tokenize"), ("POST", "/detokenize"), ("POST", "/apply-template"),
               ("POST", "/v1/messages/count_tokens"),
-              ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/nothing"), ("GET", "/")]
+              ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/v1/status"), ("GET", "/v1/steps"), ("GET", "/openapi.json"),
+              ("GET", "/nothing"), ("POST", "/"), ("GET", "/page"), ("GET", "/page/"), ("GET", "/index.html")]
     for method, path in routes:
         assert locked.request(method, path, {} if method == "POST" else None)[0] == 401, path
-    assert locked.request("GET", "/health")[0] == 200
+    # Readiness and the page's own files, which hold no secret; a browser that opens them has no way to send a key.
+    for path in ("/health", "/", "/page/app.js"):
+        assert locked.request("GET", path)[0] == 200
 
 
 @pytest.mark.parametrize("headers,wanted", [

@@ -330,7 +330,7 @@ FAULTS = [
      "unit/test_guard:test_api_key_allows"),
     ("a route without a key", "server/routes.c",
      "{ROUTE_METRICS, \"GET\", \"/metrics\", false, false, api_list_metrics},", "{ROUTE_METRICS, \"GET\", \"/metrics\", true, false, api_list_metrics},",
-     "api/test_guards.py::test_every_route_but_health_wants_a_key"),
+     "api/test_guards.py::test_every_route_but_health_and_page_wants_a_key"),
     ("a length beside chunks", "server/http_head.c",
      "return refuse(e, 400, \"Content-Length beside Transfer-Encoding\");", "return 0;",
      "unit/test_http_head:test_http_head_table"),
