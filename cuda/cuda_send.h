@@ -26,6 +26,8 @@ void cuda_send_deinit(struct cuda_send *s);
 
 /* Engine thread: what is sent next goes behind everything that is in `stream` now. */
 WARN_UNUSED enum status cuda_send_after(struct cuda_send *s, cudaStream_t stream, struct err *e);
+/* Any one thread: returns once `stream` of s has come here. */
+WARN_UNUSED enum status cuda_send_wait(struct cuda_send *s, struct err *e);
 /* Any one thread: returns once the bytes are at `to` on card `device`. */
 WARN_UNUSED enum status cuda_send_bytes(struct cuda_send *s, int device, void *to, const void *from,
                                         size_t bytes, struct err *e);

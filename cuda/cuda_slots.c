@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cuda/cuda_adapter.h"
+#include "cuda/cuda_error.h"
 #include "cuda/k_dora.h"
 #include "cuda/stack_shape.h"
 #include "engine/base/mem.h"
@@ -11,6 +12,9 @@
 
 /* Pointers in a packed image's tables count from here. */
 #define PACK_BASE ((uint64_t)1 << 32)
+
+/* 195 MB pass through it with 200 copies of some us each. */
+#define BOUNCE_BYTES ((size_t)2 << 20)
 
 struct slot_image {
     struct backend_image base; /* first */
@@ -36,22 +40,46 @@ static struct lora_stack *table_of(const struct cuda_backend *c, int slot)
     return c->slots.table + (size_t)slot * (size_t)stacks_of(c);
 }
 
-/* Sends a slot's tables; the host's copy of them stays as it is until the stream has come here. */
+/* Sends a slot's tables behind what is in the stream, from a pinned copy: a copy from other memory
+ * may wait for the stream. */
 static enum status send_tables(struct cuda_backend *c, int slot, struct err *e)
 {
-    size_t stacks = (size_t)stacks_of(c), at = (size_t)slot * stacks;
-    enum status st = cuda_backend_check(c,
-                                        cudaMemcpyAsync(c->ws.table + at, table_of(c, slot),
-                                                        stacks * sizeof *c->ws.table,
-                                                        cudaMemcpyHostToDevice, c->stream),
-                                        "adapter tables", e);
-    if (st != STATUS_OK)
-        return st;
-    return cuda_backend_check(c,
-                              cudaMemcpyAsync(c->ws.embeds + slot, c->slots.embeds + slot,
-                                              sizeof *c->ws.embeds, cudaMemcpyHostToDevice,
-                                              c->stream),
-                              "adapter tables", e);
+    static const char what[] = "adapter tables";
+    struct cuda_slots *s = &c->slots;
+    struct cuda_table_copy *copy = &s->copies[s->copy_next];
+    const size_t stacks = (size_t)stacks_of(c), bytes = stacks * sizeof *s->table;
+    cudaError_t code = copy->used ? cudaEventQuery(copy->sent) : cudaSuccess;
+    if (code == cudaErrorNotReady)
+        code = cudaEventSynchronize(copy->sent);
+    if (code != cudaSuccess)
+        return cuda_backend_check(c, code, what, e);
+    s->copy_next = (s->copy_next + 1) % SLOTS_COPIES;
+    memcpy(copy->host, table_of(c, slot), bytes);
+    memcpy((char *)copy->host + bytes, s->embeds + slot, sizeof *s->embeds);
+    code = cudaMemcpyAsync(c->ws.table + (size_t)slot * stacks, copy->host, bytes,
+                           cudaMemcpyHostToDevice, c->stream);
+    if (code == cudaSuccess)
+        code = cudaMemcpyAsync(c->ws.embeds + slot, (char *)copy->host + bytes, sizeof *s->embeds,
+                               cudaMemcpyHostToDevice, c->stream);
+    if (code == cudaSuccess)
+        code = cudaEventRecord(copy->sent, c->stream);
+    copy->used = code == cudaSuccess;
+    return cuda_backend_check(c, code, what, e);
+}
+
+static enum status init_copies(struct cuda_backend *c, struct err *e)
+{
+    static const char what[] = "pinned memory for adapter tables";
+    struct cuda_slots *s = &c->slots;
+    size_t bytes = (size_t)stacks_of(c) * sizeof *s->table + sizeof *s->embeds;
+    enum status st = STATUS_OK;
+    for (int i = 0; i < SLOTS_COPIES && st == STATUS_OK; i++) {
+        st = cuda_error(cudaMallocHost(&s->copies[i].host, bytes), what, e);
+        if (st == STATUS_OK)
+            st = cuda_error(cudaEventCreateWithFlags(&s->copies[i].sent, cudaEventDisableTiming),
+                            what, e);
+    }
+    return st;
 }
 
 enum status cuda_slots_init(struct cuda_backend *c, struct err *e)
@@ -62,36 +90,57 @@ enum status cuda_slots_init(struct cuda_backend *c, struct err *e)
     s->table = mem_calloc(slots * (size_t)stacks_of(c), sizeof *s->table);
     s->embeds = mem_calloc(slots, sizeof *s->embeds);
     s->gain = mem_calloc(slots, sizeof *s->gain);
-    if (!s->table || !s->embeds || !s->gain)
+    s->filled = mem_calloc(slots, sizeof *s->filled);
+    if (!s->table || !s->embeds || !s->gain || !s->filled)
         return err_set(e, STATUS_NO_MEMORY, "model", "out of memory for the adapter tables");
-    return cuda_send_init(&s->send,
-                          e); /* the workspace was zeroed: the device's tables are empty too */
+    enum status st = init_copies(c, e);
+    if (st == STATUS_OK)
+        st = cuda_error(cudaMalloc(&s->bounce, BOUNCE_BYTES), "memory for moving adapters", e);
+    return st == STATUS_OK ? cuda_send_init(&s->send, e) : st;
 }
 
 void cuda_slots_deinit(struct cuda_backend *c)
 {
-    cuda_send_deinit(&c->slots.send);
-    mem_free(c->slots.table);
-    mem_free(c->slots.embeds);
-    mem_free(c->slots.gain);
-    c->slots = (struct cuda_slots){0};
+    struct cuda_slots *s = &c->slots;
+    cuda_send_deinit(&s->send);
+    for (int i = 0; i < SLOTS_COPIES; i++) {
+        if (s->copies[i].sent)
+            (void)cudaEventDestroy(s->copies[i].sent);
+        (void)cudaFreeHost(s->copies[i].host);
+    }
+    (void)cudaFree(s->bounce);
+    mem_free(s->table);
+    mem_free(s->embeds);
+    mem_free(s->gain);
+    mem_free(s->filled);
+    *s = (struct cuda_slots){0};
 }
 
-/* Moves an extent down by parts that do not overlap their destination. */
+static enum status copy_within(struct cuda_backend *c, void *to, const void *from, size_t n,
+                               struct err *e)
+{
+    return cuda_backend_check(c, cudaMemcpyAsync(to, from, n, cudaMemcpyDeviceToDevice, c->stream),
+                              "moving an adapter", e);
+}
+
+/* Moves an extent down, through the bounce buffer where it overlaps its destination. */
 static enum status move_extent(struct cuda_backend *c, const struct lora_move *m, struct err *e)
 {
     char *base = c->arena_mem;
-    size_t step = m->from - m->to;
+    const bool overlaps = m->from - m->to < m->bytes;
+    const size_t most = overlaps ? BOUNCE_BYTES : m->bytes;
+    enum status st = STATUS_OK;
     CHECK(m->to < m->from);
-    for (size_t at = 0; at < m->bytes; at += step) {
-        size_t n = m->bytes - at < step ? m->bytes - at : step;
-        enum status st = cuda_backend_check(c,
-                                            cudaMemcpyAsync(base + m->to + at, base + m->from + at,
-                                                            n, cudaMemcpyDeviceToDevice, c->stream),
-                                            "moving an adapter", e);
-        if (st != STATUS_OK)
-            return st;
+    for (size_t at = 0; at < m->bytes && st == STATUS_OK; at += most) {
+        size_t n = m->bytes - at < most ? m->bytes - at : most;
+        char *to = base + m->to + at, *from = base + m->from + at;
+        if (overlaps)
+            st = copy_within(c, c->slots.bounce, from, n, e);
+        if (st == STATUS_OK)
+            st = copy_within(c, to, overlaps ? c->slots.bounce : from, n, e);
     }
+    if (st != STATUS_OK)
+        return st;
     cuda_adapter_rebase(table_of(c, m->slot), stacks_of(c), c->slots.embeds + m->slot,
                         (uint64_t)(uintptr_t)(base + m->from), (uint64_t)(uintptr_t)(base + m->to));
     return send_tables(c, m->slot, e);
@@ -115,27 +164,38 @@ static enum status make_room(struct cuda_backend *c, int slot, size_t bytes, siz
     return st;
 }
 
-/* Turns the magnitudes in the image into gains; any order of stacks. */
-static enum status make_gains(struct cuda_backend *c, int slot, const struct slot_image *image,
-                              struct err *e)
+/* Turns the magnitudes in the image, which lies at `place`, into gains; beside the steps. */
+static enum status make_gains(struct cuda_backend *c, const struct slot_image *image,
+                              uint64_t place, struct err *e)
 {
+    bool any = false;
     for (int stack = 0; stack < stacks_of(c); stack++) {
         unsigned modules = image->dora[stack];
         if (!modules)
             continue;
         struct stack_shape shape;
+        struct lora_embed none = {.rank = 0};
         stack_shape_init(&c->w.shape, stack, &shape);
         struct dora_args a = {.w = *cuda_weights_stack(&c->w, stack),
-                              .stack = table_of(c, slot)[stack],
+                              .stack = image->table[stack],
                               .interleaved = shape.interleaved,
                               .modules = modules};
         memcpy(a.module_tile, shape.module_tile, sizeof a.module_tile);
-        enum status st = cuda_dora(&a, c->stream);
+        cuda_adapter_rebase(&a.stack, 1, &none, PACK_BASE, place);
+        enum status st = cuda_dora(&a, c->slots.send.stream);
         if (st != STATUS_OK)
             return err_set(e, st, "adapter", "a DoRA kernel was not launched: %s", status_code(st));
-        c->slots.gain[slot] = 1;
+        any = true;
     }
-    return STATUS_OK;
+    return any ? cuda_send_wait(&c->slots.send, e) : STATUS_OK;
+}
+
+static bool has_gains(const struct cuda_backend *c, const struct slot_image *image)
+{
+    for (int stack = 0; stack < stacks_of(c); stack++)
+        if (image->dora[stack])
+            return true;
+    return false;
 }
 
 static void forget(struct cuda_backend *c, int slot)
@@ -143,6 +203,7 @@ static void forget(struct cuda_backend *c, int slot)
     memset(table_of(c, slot), 0, (size_t)stacks_of(c) * sizeof *c->slots.table);
     c->slots.embeds[slot] = (struct lora_embed){0};
     c->slots.gain[slot] = 0;
+    c->slots.filled[slot] = 0;
     lora_arena_drop(&c->slots.arena, slot);
 }
 
@@ -204,11 +265,11 @@ enum status cuda_slots_place(struct backend *b, int slot, const struct backend_i
 {
     struct cuda_backend *c = cuda_backend_of(b);
     const struct slot_image *i = slot_image_of(image);
-    CHECK(slot >= 0 && slot < c->plan.slots_max && c->flight_count == 0);
+    CHECK(slot >= 0 && slot < c->plan.slots_max);
     if (c->lost != STATUS_OK)
         return err_set(e, c->lost, NULL, "%s", c->lost_err.msg);
     if (i->byte_count == 0)
-        return STATUS_OK; /* it changes nothing: the empty slot is the adapter */
+        return STATUS_OK; /* it changes nothing: an empty table is the adapter */
     enum status st = make_room(c, slot, i->byte_count, &c->slots.sending_at, e);
     if (st == STATUS_OK)
         st = cuda_send_after(&c->slots.send, c->stream, e);
@@ -225,8 +286,9 @@ enum status cuda_slots_upload(struct backend *b, int slot, const struct backend_
     CHECK(slot >= 0 && slot < c->plan.slots_max);
     if (i->byte_count == 0)
         return STATUS_OK;
-    return cuda_send_bytes(&c->slots.send, c->device, (char *)c->arena_mem + c->slots.sending_at,
-                           i->bytes, i->byte_count, e);
+    char *place = (char *)c->arena_mem + c->slots.sending_at;
+    enum status st = cuda_send_bytes(&c->slots.send, c->device, place, i->bytes, i->byte_count, e);
+    return st == STATUS_OK ? make_gains(c, i, (uint64_t)(uintptr_t)place, e) : st;
 }
 
 enum status cuda_slots_commit(struct backend *b, int slot, const struct backend_image *image,
@@ -234,17 +296,19 @@ enum status cuda_slots_commit(struct backend *b, int slot, const struct backend_
 {
     struct cuda_backend *c = cuda_backend_of(b);
     const struct slot_image *i = slot_image_of(image);
-    CHECK(slot >= 0 && slot < c->plan.slots_max && c->flight_count == 0);
+    CHECK(slot >= 0 && slot < c->plan.slots_max);
     if (c->lost != STATUS_OK)
         return err_set(e, c->lost, NULL, "%s", c->lost_err.msg);
-    if (i->byte_count == 0)
-        return STATUS_OK;
     uint64_t place = (uint64_t)(uintptr_t)((char *)c->arena_mem + c->slots.sending_at);
     memcpy(table_of(c, slot), i->table, (size_t)stacks_of(c) * sizeof *i->table);
     c->slots.embeds[slot] = i->embed;
     cuda_adapter_rebase(table_of(c, slot), stacks_of(c), c->slots.embeds + slot, PACK_BASE, place);
-    enum status st = make_gains(c, slot, i, e);
-    return st == STATUS_OK ? send_tables(c, slot, e) : st;
+    enum status st = send_tables(c, slot, e);
+    if (st != STATUS_OK)
+        return st;
+    c->slots.gain[slot] = has_gains(c, i);
+    c->slots.filled[slot] = 1;
+    return STATUS_OK;
 }
 
 /* ---- and at once ---- */
@@ -270,12 +334,10 @@ enum status cuda_slots_load(struct backend *b, int slot, const struct lora *l, s
     return st;
 }
 
+/* The device's table stays as it is: no step asks for an empty slot. */
 void cuda_slots_unload(struct backend *b, int slot)
 {
     struct cuda_backend *c = cuda_backend_of(b);
-    CHECK(slot >= 0 && slot < c->plan.slots_max && c->flight_count == 0);
+    CHECK(slot >= 0 && slot < c->plan.slots_max);
     forget(c, slot);
-    if (c->lost == STATUS_OK)
-        (void)send_tables(c, slot,
-                          NULL); /* a failure makes the backend lost: the next step tells */
 }

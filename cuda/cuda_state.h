@@ -18,12 +18,26 @@
 #include "cuda/lora_arena.h"
 #include "engine/backend.h"
 
+/* More than are ever on their way, unless many adapters move at once. */
+#define SLOTS_COPIES 8
+
+/* A slot's tables on their way to the device. */
+struct cuda_table_copy {
+    void *host; /* owned, pinned, like the next */
+    cudaEvent_t sent;
+    bool used; /* `sent` was recorded */
+};
+
 /* Adapters on the device: bookkeeping and the host's copy of the tables. */
 struct cuda_slots {
     struct lora_arena arena;
-    struct lora_stack *table;  /* owned, [slots, STACK_COUNT(L)] as on the device */
-    struct lora_embed *embeds; /* owned, [slots] as on the device */
+    struct lora_stack *table;  /* owned, [slots, STACK_COUNT(L)] of filled slots as on the device */
+    struct lora_embed *embeds; /* owned, [slots] likewise */
     uint8_t *gain;             /* owned, [slots]: 1 where the adapter has DoRA */
+    uint8_t *filled;           /* owned, [slots]: 1 where steps may use it */
+    struct cuda_table_copy copies[SLOTS_COPIES];
+    int copy_next;
+    void *bounce; /* owned, device: extents that move by little pass through it */
     struct cuda_send send;
     size_t sending_at; /* where in the arena the slot being uploaded lies: set by place */
 };

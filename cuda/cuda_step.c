@@ -227,7 +227,8 @@ static void check_batch(const struct cuda_backend *c, const struct batch *b)
         CHECK(b->out_row[o] >= 0 && b->out_row[o] < b->rows &&
               (o == 0 || b->out_row[o] >= b->out_row[o - 1]));
     for (int i = 0; i < b->segment_count; i++)
-        CHECK(b->segments[i].slot >= 0 && b->segments[i].slot < p->slots_max);
+        CHECK(b->segments[i].slot >= 0 && b->segments[i].slot < p->slots_max &&
+              c->slots.filled[b->segments[i].slot]);
 }
 
 static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct batch *b)

@@ -34,8 +34,7 @@ struct lora_arena {
 };
 
 /* Copy `bytes` from offset `from` to offset `to`, the adapter in `slot`. The two ranges may overlap
- * (to < from then holds): copy ascending, in parts of at most from - to bytes or through a buffer.
- */
+ * (to < from then holds): copy ascending through a buffer. */
 struct lora_move {
     int slot;
     size_t from;

@@ -70,9 +70,10 @@ struct backend_ops {
                               struct err *e);
     void (*close)(struct backend *b);
 
-    /* Makes `l` usable in segments as `slot` (0 <= slot < slots_max, empty); copies it. */
+    /* Adapters come and go between a launch and the next begin; steps in flight keep what was there
+     * at their launch. Load: makes `l` usable in segments as `slot`, which is empty; copies it. */
     enum status (*adapter_load)(struct backend *b, int slot, const struct lora *l, struct err *e);
-    /* The slot is empty again. No step that uses it is in flight. */
+    /* The slot is empty again. */
     void (*adapter_unload)(struct backend *b, int slot);
     /* Device bytes that `l` takes, and how many there are for adapters: what is in slots fits while
      * the sum of theirs does. Any thread. NULL: slots are the only bound. */
@@ -84,13 +85,13 @@ struct backend_ops {
     enum status (*adapter_pack)(const struct backend *b, const struct lora *l,
                                 struct backend_image **out, struct err *e);
     void (*image_free)(struct backend_image *image);
-    /* Engine thread, nothing in flight or being uploaded: room for the image in an empty slot. */
+    /* Engine thread, nothing being uploaded: room for the image in an empty slot. */
     enum status (*adapter_place)(struct backend *b, int slot, const struct backend_image *image,
                                  struct err *e);
     /* Any one thread, beside steps; the slot stays. The bytes are on the device when it returns. */
     enum status (*adapter_upload)(struct backend *b, int slot, const struct backend_image *image,
                                   struct err *e);
-    /* Engine thread, nothing in flight: segments may use the slot from the next step on. */
+    /* Engine thread: segments may use the slot from the next step on. */
     enum status (*adapter_commit)(struct backend *b, int slot, const struct backend_image *image,
                                   struct err *e);
 
@@ -102,8 +103,7 @@ struct backend_ops {
      * asks for nothing), and a row's token may be -1 - o: what output o of the step launched before
      * draws; it is then the last of that row's tokens too. Where a draw depends on such a token by
      * a mask or penalties too, the batch is `late`: nothing is drawn before step_draw, which comes
-     * when the step before is finished and finds in out[] what was unknown. Adapters are loaded and
-     * unloaded only while nothing is in flight. */
+     * when the step before is finished and finds in out[] what was unknown. */
     enum status (*step_draw)(struct backend *b);
     void (*embed)(struct backend *b); /* x[T, M] = E[token] (+ LoRA) */
     /* q, k, v of norm(x) (+ LoRA, bias); q/k norm; RoPE; k, v to pages */

@@ -46,6 +46,7 @@ struct engine_stats {
     uint64_t steps;
     uint64_t rows;
     uint64_t preemptions;
+    uint64_t emptied; /* steps that were waited for with none launched behind, for a preemption */
     int slot_wait_steps_max; /* most steps that somebody lacked nothing but its adapters in slots */
     int last_step_rows;
     int last_step_seqs;

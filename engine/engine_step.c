@@ -11,8 +11,8 @@
  * the step is late: only its pass is launched, and what it draws waits until the last one is told
  * of; the device works on the pass meanwhile. A sequence that turns out to have ended has been
  * given a row too many, whose result is forgotten; its pages may be given away at once, since steps
- * run in order. Whatever needs the device to be idle (preemption, adapters that come and go) waits
- * for the step in flight.
+ * run in order. For the same reason adapters come and go without waiting. Preemption alone, and a
+ * slot that is closed by it, needs what flies to be told first.
  */
 #include "engine/engine_internal.h"
 
@@ -82,8 +82,7 @@ static void finish_upload(struct engine *e)
 {
     struct err err = {0};
     bool done;
-    if (e->flight_count > 0 || e->lost != STATUS_OK || !adapter_slots_busy(&e->store, &done) ||
-        !done)
+    if (e->lost != STATUS_OK || !adapter_slots_busy(&e->store, &done) || !done)
         return;
     enum status st = adapter_slots_finish(&e->store, &err);
     if (st == STATUS_DEVICE_LOST)
@@ -120,8 +119,7 @@ static void drain(struct engine *e)
     if (e->lost != STATUS_OK)
         engine_seqs_fail_all(e, &e->lost_err);
     end_unloadable(e);
-    if (e->flight_count == 0)
-        adapter_slots_sweep(&e->store);
+    adapter_slots_sweep(&e->store);
 }
 
 /* ---- schedule: who takes part in this step ---- */
@@ -372,18 +370,16 @@ static void carry_out(struct engine *e, struct engine_flight *f)
 /* Fills f->seqs. True: something was preempted, so that the next turn may find more to do. */
 static bool schedule(struct engine *e, struct engine_flight *f)
 {
-    bool admit_new = true, settled = false, uploaded = false;
+    bool admit_new = true, settled = false;
     f->begin_ns = engine_now(e);
     f->count = 0;
-    /* What was sent becomes usable, and what nobody can use any more goes, while nothing flies. */
-    if (e->flight_count > 0 &&
-        ((adapter_slots_busy(&e->store, &uploaded) && uploaded) || adapter_slots_dead(&e->store)))
-        return false;
     while (!settled && e->lost == STATUS_OK) {
         plan(e, admit_new);
-        bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0 || e->plan.load_count > 0;
-        if (needs_idle && e->flight_count > 0)
+        bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0;
+        if (needs_idle && e->flight_count > 0) {
+            e->now.emptied++;
             return false;
+        }
         if (e->plan.preempt >= 0) {
             preempt(e, e->running[e->plan.preempt]);
             admit_new = false;

@@ -49,7 +49,7 @@ def is_pytest(test):
 
 def program_of(test):
     """Kernels and what is around them run on the emulated card."""
-    return ("build/emu/tests/" if test.startswith("kernels/") else "build/tests/") + test.partition(":")[0]
+    return ("build/emu/tests/" if test.startswith(("kernels/", "emu/")) else "build/tests/") + test.partition(":")[0]
 
 
 def targets_of(test):
@@ -78,7 +78,7 @@ def run_test(test, alone=False):
     else:
         command = [program_of(test)]
     env = {k: v for k, v in os.environ.items() if k != "CHORUS_BUILD"}
-    if alone and test.startswith("kernels/"):
+    if alone and test.startswith(("kernels/", "emu/")):
         env["CHORUS_TEST_ONLY"] = test.partition(":")[2]
     try:
         done = subprocess.run(command, cwd=COPY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, env=env)
@@ -133,7 +133,7 @@ def main():
     copy_tree()
     if not has_emulator():
         print("no CUDA toolkit here: the faults of kernels are left out")
-        faults = [f for f in faults if not f[4].startswith("kernels/")]
+        faults = [f for f in faults if not f[4].startswith(("kernels/", "emu/"))]
     targets = set().union(*(targets_of(f[4]) for f in faults)) if faults else set()
     ok, text = build(targets)
     if not ok:

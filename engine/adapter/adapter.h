@@ -64,6 +64,8 @@ struct adapter {
     /* device tier */
     int slot;    /* device slot or -1 */
     bool usable; /* it is in its slot; false: on its way */
+
+    struct adapter *buried_next; /* nobody can reach it; see adapter_store_free */
 };
 
 /* What a request's names lead to. */

@@ -62,6 +62,7 @@ enum status adapter_host_keep(struct adapter_store *s, struct adapter *a, struct
                               struct err *e)
 {
     size_t bytes = a->facts.host_bytes;
+    adapter_store_free_buried(s); /* so that they never pile up behind a loader that reads */
     pthread_mutex_lock(&s->lock);
     bool room = a->pinned || (bytes <= s->host_budget && s->host_used <= s->host_budget - bytes);
     if (room) {

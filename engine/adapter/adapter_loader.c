@@ -9,11 +9,12 @@ static void *reader_main(void *arg)
     pthread_setname_np(pthread_self(), "adapter-read");
     pthread_mutex_lock(&s->lock);
     while (!s->ending) {
-        if (!adapter_host_has_work(s)) {
+        if (!s->buried && !adapter_host_has_work(s)) {
             pthread_cond_wait(&s->work, &s->lock);
             continue;
         }
         pthread_mutex_unlock(&s->lock);
+        adapter_store_free_buried(s);
         (void)adapter_host_read_one(s);
         pthread_mutex_lock(&s->lock);
     }
@@ -42,6 +43,7 @@ static void *uploader_main(void *arg)
 enum status adapter_loader_start(struct adapter_loader *l, struct adapter_store *s)
 {
     *l = (struct adapter_loader){.store = s};
+    s->buries = true; /* nobody else knows the store yet */
     if (pthread_create(&l->reader, NULL, reader_main, s) == 0)
         l->started = 1;
     if (l->started == 1 && s->packs && pthread_create(&l->uploader, NULL, uploader_main, s) == 0)

@@ -166,14 +166,6 @@ void adapter_slots_unuse(struct adapter_store *s, int slot)
     s->slots[slot].refs--;
 }
 
-bool adapter_slots_dead(struct adapter_store *s)
-{
-    pthread_mutex_lock(&s->lock);
-    bool dead = s->sweep && s->upload.state == UPLOAD_NONE;
-    pthread_mutex_unlock(&s->lock);
-    return dead;
-}
-
 void adapter_slots_sweep(struct adapter_store *s)
 {
     pthread_mutex_lock(&s->lock);

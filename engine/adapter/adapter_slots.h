@@ -1,5 +1,6 @@
-/* adapter_slots: which adapter is in which slot of the device. Engine thread, between steps:
- * nothing is in flight where a slot is filled or emptied.
+/* adapter_slots: which adapter is in which slot of the device. Engine thread, between a launch and
+ * the next. Steps may be in flight meanwhile: the backend keeps the order (backend.h), so a slot
+ * without references is free although a step in flight may still read it.
  *
  * Where the backend loads in parts, filling a slot takes three: adapter_slots_begin gives it room,
  * the loader uploads beside the steps, adapter_slots_finish makes it usable. One at a time; while
@@ -29,8 +30,6 @@ WARN_UNUSED enum status adapter_slots_finish(struct adapter_store *s, struct err
  * is in none. */
 int adapter_slots_use(struct adapter_store *s, const struct adapter *a, uint64_t used);
 void adapter_slots_unuse(struct adapter_store *s, int slot);
-/* adapter_slots_sweep has something to do. */
-bool adapter_slots_dead(struct adapter_store *s);
 /* Frees generations that nobody can use any more. */
 void adapter_slots_sweep(struct adapter_store *s);
 /* The device is gone: its slots are not touched again. */

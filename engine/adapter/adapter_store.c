@@ -48,10 +48,8 @@ enum status adapter_store_init(struct adapter_store *s, const struct adapter_sto
     return STATUS_OK;
 }
 
-void adapter_store_free(struct adapter_store *s, struct adapter *a)
+static void free_now(struct adapter_store *s, struct adapter *a)
 {
-    if (!a)
-        return;
     if (a->lora)
         s->source.free(a->lora);
     if (a->image)
@@ -59,12 +57,41 @@ void adapter_store_free(struct adapter_store *s, struct adapter *a)
     mem_free(a);
 }
 
+void adapter_store_free(struct adapter_store *s, struct adapter *a)
+{
+    if (!a)
+        return;
+    pthread_mutex_lock(&s->lock);
+    bool bury = s->buries;
+    if (bury) {
+        a->buried_next = s->buried;
+        s->buried = a;
+        pthread_cond_broadcast(&s->work);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!bury)
+        free_now(s, a);
+}
+
+void adapter_store_free_buried(struct adapter_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct adapter *a = s->buried, *next;
+    s->buried = NULL;
+    pthread_mutex_unlock(&s->lock);
+    for (; a; a = next) {
+        next = a->buried_next;
+        free_now(s, a);
+    }
+}
+
 void adapter_store_deinit(struct adapter_store *s)
 {
     adapter_slots_clear(s);
+    adapter_store_free_buried(s);
     for (size_t i = 0; i < s->count; i++) {
         CHECK(s->list[i]->users == 0 && !s->list[i]->reading);
-        adapter_store_free(s, s->list[i]);
+        free_now(s, s->list[i]);
     }
     mem_free(s->list);
     pthread_cond_destroy(&s->work);

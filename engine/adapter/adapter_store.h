@@ -66,6 +66,8 @@ struct adapter_store {
     bool want_full;
     bool any_failed;
     struct adapter_upload upload;
+    bool buries;            /* a loader frees what adapter_store_free is given */
+    struct adapter *buried; /* owned */
     bool ending;
     void (*changed)(void *ctx); /* an adapter became ready or failed; called from a loader thread */
     void *changed_ctx;
@@ -128,7 +130,10 @@ bool adapter_store_name_ok(const char *name);
 /* Takes a generation that nobody can reach off the list. Returns it when the caller shall free it
  * after unlocking, NULL when it is used, being read or in a slot. */
 struct adapter *adapter_store_retire(struct adapter_store *s, struct adapter *a);
-/* Without the lock; NULL is allowed. */
+/* Without the lock; NULL is allowed. Giving 50 MB back to the system takes milliseconds, so where a
+ * loader runs it does that: callers may be the engine thread. */
 void adapter_store_free(struct adapter_store *s, struct adapter *a);
+/* Frees what was left to the loader, on the calling thread. Without the lock. */
+void adapter_store_free_buried(struct adapter_store *s);
 
 #endif

@@ -4,8 +4,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "engine/base/checked.h"
+
+/* Blocks of some large pages and more are made of them: a page fault and a page to give back cost
+ * about 0.5 and 0.16 us each, and 51 MB are 12,500 small pages but 25 large ones. */
+#define LARGE_PAGE  ((size_t)2 << 20)
+#define LARGE_BLOCK (2 * LARGE_PAGE)
 
 static atomic_int_fast64_t fail_countdown;
 static atomic_uint_fast64_t alloc_total;
@@ -47,7 +53,12 @@ void *mem_alloc_aligned(size_t bytes)
     if (!checked_add(bytes, 63, &padded) || must_fail())
         return NULL;
     padded &= ~(size_t)63;
-    return aligned_alloc(64, padded ? padded : 64);
+    if (padded < LARGE_BLOCK)
+        return aligned_alloc(64, padded ? padded : 64);
+    void *p = aligned_alloc(LARGE_PAGE, padded);
+    if (p)
+        (void)madvise(p, padded / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a hint */
+    return p;
 }
 
 char *mem_strndup(const char *s, size_t n)

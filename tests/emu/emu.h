@@ -39,6 +39,9 @@ void emu_fail_at(uint64_t n, int error);
 /* Runtime calls since emu_card that could have failed, and those of them that gave memory. */
 uint64_t emu_calls(void);
 uint64_t emu_allocs(void);
+/* Calls of this thread so far that wait for the device, or may on a card: synchronising ones, those
+ * that take or give back memory, copies between the device and pageable memory. */
+uint64_t emu_waits(void);
 /* Device bytes that are allocated now. */
 size_t emu_allocated(void);
 uint64_t emu_launches(void);

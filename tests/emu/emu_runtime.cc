@@ -69,6 +69,7 @@ static struct {
     std::map<const void *, size_t> smem_told;
 } emu MADE_FIRST;
 static CUstream_st null_stream MADE_FIRST;
+static thread_local uint64_t waits;
 static std::recursive_mutex lock;
 using guard = std::lock_guard<std::recursive_mutex>;
 
@@ -109,6 +110,10 @@ uint64_t emu_calls(void)
 uint64_t emu_allocs(void)
 {
     return emu.allocs;
+}
+uint64_t emu_waits(void)
+{
+    return waits;
 }
 uint64_t emu_launches(void)
 {
@@ -452,6 +457,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaDeviceSynchronize(void)
 {
     BEGIN;
+    waits++;
     if (capturing())
         return fail(cudaErrorStreamCaptureUnsupported);
     drain_all();
@@ -505,6 +511,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
 static cudaError_t give(void **p, size_t bytes, std::map<uintptr_t, size_t> *kind)
 {
     REQUIRE(p);
+    waits++;
     *p = nullptr;
     if (bytes == 0)
         return cudaSuccess;
@@ -526,6 +533,7 @@ static cudaError_t take(void *p, std::map<uintptr_t, size_t> *kind)
         return cudaSuccess;
     auto it = kind->find((uintptr_t)p);
     REQUIRE(it != kind->end());
+    waits++;
     drain_all();
     if (kind == &emu.device)
         emu.allocated -= it->second;
@@ -588,12 +596,15 @@ static cudaError_t copy_async(void *to, const void *from, size_t bytes, CUstream
     REQUIRE(to_fits && from_fits && (bytes == 0 || (to && from)));
     if (bytes == 0)
         return emu.sticky;
+    waits += to_pageable || from_pageable;
     op o;
     if (from_pageable && !s->capture) {
         std::vector<char> bytes_now((const char *)from, (const char *)from + bytes);
         o.run = [=]() { memcpy(to, bytes_now.data(), bytes); };
-    } else {
-        o.run = [=]() { memmove(to, from, bytes); };
+    } else { /* an overlap gives anything, on a card */
+        const char *a = (const char *)to, *b = (const char *)from;
+        bool apart = a == b || a + bytes <= b || b + bytes <= a;
+        o.run = [=]() { apart ? memcpy(to, from, bytes) : memset(to, POISON, bytes); };
     }
     if (cudaError_t e = enqueue(s, std::move(o)))
         return e;
@@ -678,6 +689,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     BEGIN;
+    waits++;
     if (stream_of(s)->capture)
         return fail(cudaErrorStreamCaptureUnsupported);
     drain(stream_of(s));
@@ -752,6 +764,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     BEGIN;
+    waits++;
     while (e->last && !e->last->done && !emu.sticky)
         run_next(e->last->stream);
     return emu.sticky;

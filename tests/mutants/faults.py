@@ -1,7 +1,7 @@
 """The planted faults of `make mutants`: what a careless change could break, and the test that has to notice.
 
 Each row: name, file, the text that stands there exactly once, what stands there instead, the test that must turn red. A test is
-"folder/program:test" (cmocka; of kernels/ on the emulated card) or "folder/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
+"folder/program:test" (cmocka; of kernels/ and emu/ on the emulated card) or "folder/file.py::test" (pytest). Adding a rule to the server? Add the fault that breaks it.
 """
 
 FAULTS = [
@@ -470,6 +470,18 @@ FAULTS = [
     ("draws that come before the step in front is told of", "engine/engine_step.c",
      "    bool settled = false;\n", "    bool settled = false;\n    if (step && f->batch.batch.late && e->lost == STATUS_OK)\n        draw(e);\n",
      "sim/test_engine_sim:test_engine_sim_histories"),
+    ("a step waited for before an adapter comes or goes", "engine/engine_step.c",
+     "bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0;", "bool needs_idle = e->plan.preempt >= 0 || e->plan.close >= 0 || e->plan.load_count > 0;",
+     "sim/test_adapters_live:test_adapters_live_keeps_a_step_in_flight"),
+    ("an adapter sent over one that a step in flight reads", "cuda/cuda_send.c",
+     "st = cuda_error(cudaStreamWaitEvent(s->stream, s->after, 0), WHAT, e);", "st = STATUS_OK;",
+     "emu/test_cuda_swap:test_cuda_swap_behind_a_step_in_flight"),
+    ("an extent moved onto itself", "cuda/cuda_slots.c",
+     "const bool overlaps = m->from - m->to < m->bytes;", "const bool overlaps = false;",
+     "emu/test_cuda_swap:test_cuda_swap_moves_what_flies"),
+    ("tables sent from a copy that is still on its way", "cuda/cuda_slots.c",
+     "    s->copy_next = (s->copy_next + 1) % SLOTS_COPIES;\n", "",
+     "emu/test_cuda_swap:test_cuda_swap_moves_what_flies"),
     ("late draws that do not wait for their masks", "cuda/cuda_step.c",
      "code = cudaStreamWaitEvent(c->stream, c->asked, 0);", "code = cudaSuccess;",
      "kernels/test_cuda_late:test_cuda_late_answers_as_one_step_at_a_time"),

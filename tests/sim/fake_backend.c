@@ -162,7 +162,7 @@ static bool has_room(const struct fake_backend *f, size_t bytes)
 static enum status adapter_load(struct backend *b, int slot, const struct lora *l, struct err *e)
 {
     struct fake_backend *f = self(b);
-    CHECK(!f->begun && f->flights == 0);
+    CHECK(!f->begun);
     CHECK(slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
     if (fails(f, FAKE_FAULT_LOAD))
         return err_set(e, f->fault_status, "adapter", "fake: load fails");
@@ -175,7 +175,8 @@ static enum status adapter_load(struct backend *b, int slot, const struct lora *
 static void adapter_unload(struct backend *b, int slot)
 {
     struct fake_backend *f = self(b);
-    CHECK(!f->begun && f->flights == 0 && (f->slots[slot] != 0 || f->placed[slot].identity != 0));
+    CHECK(!f->begun && (f->slots[slot] != 0 || f->placed[slot].identity != 0));
+    f->beside += f->flights > 0;
     f->slots[slot] = 0;
     f->placed[slot].identity = 0;
     f->slot_bytes[slot] = 0;
@@ -227,7 +228,7 @@ static enum status adapter_place(struct backend *b, int slot, const struct backe
 {
     struct fake_backend *f = self(b);
     const struct fake_image *in = (const struct fake_image *)image;
-    CHECK(!f->begun && f->flights == 0);
+    CHECK(!f->begun);
     CHECK(slot >= 0 && slot < f->plan.slots_max && f->slots[slot] == 0);
     for (int i = 0; i < f->plan.slots_max; i++)
         CHECK(f->placed[i].identity == 0);
@@ -258,10 +259,11 @@ static enum status adapter_commit(struct backend *b, int slot, const struct back
 {
     struct fake_backend *f = self(b);
     const struct fake_image *in = (const struct fake_image *)image;
-    CHECK(!f->begun && f->flights == 0);
+    CHECK(!f->begun);
     CHECK(f->placed[slot].identity == in->identity && f->placed[slot].sent);
     if (fails(f, FAKE_FAULT_LOAD))
         return err_set(e, f->fault_status, "adapter", "fake: load fails");
+    f->beside += f->flights > 0;
     f->slots[slot] = f->placed[slot].identity;
     f->placed[slot].identity = 0;
     return STATUS_OK;
@@ -366,6 +368,7 @@ static enum status step_begin(struct backend *b, const struct batch *batch)
     check_pages(f, batch);
     check_segments(f, batch);
     check_outs(f, batch);
+    f->alone += f->flights == 0;
     f->batch = batch;
     f->begun = true;
     return STATUS_OK;

@@ -63,6 +63,8 @@ struct fake_backend {
     bool undrawn;      /* the newest is late, and step_draw has not come */
     uint64_t followed; /* rows whose token was not known yet */
     uint64_t late;     /* steps that were drawn late */
+    atomic_int alone;  /* steps that were begun with none in flight */
+    atomic_int beside; /* slots filled or emptied while a step was in flight */
     enum fake_fault fault;
     int fault_in; /* fails when it reaches 0 */
     enum status fault_status;
