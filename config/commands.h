@@ -26,6 +26,10 @@
       "raises.")                                                                                   \
     X(BENCH, bench, "measure a server under load", "[--url URL] [options]", "",                    \
       "Works against any server that speaks OpenAI's API.")                                        \
+    X(PS, ps, "what a running server is doing", "[--watch] [--url URL] [options]", "",             \
+      "Shows the model, its memory, adapters by tier, requests and tokens a second.")              \
+    X(HEALTH, health, "whether a server serves", "[--url URL] [options]", "",                      \
+      "Prints one line and ends with 0 when it does, else with 1.")                                \
     X(COMPLETION, completion, "completion of commands and options for a shell", "bash|zsh|fish",   \
       "bash|zsh|fish",                                                                             \
       "Prints a script to be sourced, as in: eval \"$(chorus completion bash)\".")                 \

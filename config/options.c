@@ -48,14 +48,16 @@
 #define ENGINE (OPTION_SERVE | OPTION_RUN)
 #define TEXT   (OPTION_TOKENIZE | OPTION_RENDER)
 #define TALK   (OPTION_RUN | OPTION_BENCH)
+#define LOOK   (OPTION_PS | OPTION_HEALTH)
+#define REMOTE (TALK | LOOK)
 #define ALL    ((1u << COMMAND_COUNT) - 1)
 #define LIVE   OPTION_LIVE
 #define ONCE   OPTION_ONCE
 
 const struct option_def option_rows[] = {
     GROUP("Model"),
-    STR("config", ENGINE | ONCE, config, "", "FILE",
-        "read settings from this file first; none: from no file. serve: else from "
+    STR("config", ENGINE | REMOTE | ONCE, config, "", "FILE",
+        "read settings from this file first; none: from no file. Else from "
         "~/.config/chorus/chorus.conf or /etc/chorus/chorus.conf where there is one"),
     STR("model", ENGINE | TEXT | OPTION_INSPECT, model, "", "DIR|ORG/NAME[:REVISION]",
         "model directory (Hugging Face layout), or one in the cache that chorus pull fills; "
@@ -123,12 +125,18 @@ const struct option_def option_rows[] = {
     BOOL("prefix-cache", ENGINE, prefix_cache, "true", "reuse the KV cache of equal beginnings"),
 
     GROUP("Network"),
-    STR("host", OPTION_SERVE, host, "127.0.0.1", "ADDRESS", "address to listen on"),
-    INT("port", OPTION_SERVE, port, 0, 65535, "8080", "PORT",
-        "port to listen on; 0: the system chooses"),
+    STR("host", OPTION_SERVE | REMOTE, host, "127.0.0.1", "ADDRESS",
+        "address that the server listens on"),
+    INT("port", OPTION_SERVE | REMOTE, port, 0, 65535, "8080", "PORT",
+        "port that the server listens on; 0: the system chooses"),
+    STR("url", REMOTE, url, "", "URL",
+        "the server to talk to, as http://host:port or unix:/path; default: at host and port"),
+    STR("api-key", REMOTE | OPTION_SECRET, api_key, "", "KEY",
+        "to say to the server; others on this machine can see it here, in the variable they "
+        "cannot"),
     STR("port-file", OPTION_SERVE, port_file, "", "FILE",
         "write the port there once the server is ready"),
-    STR("api-key-file", OPTION_SERVE | OPTION_BENCH, api_key_file, "", "FILE",
+    STR("api-key-file", OPTION_SERVE | REMOTE, api_key_file, "", "FILE",
         "API keys, one a line; without it no key is asked for"),
     LIST("allow-host", OPTION_SERVE, allow_host, "HOST",
          "one more name that requests may use in Host"),
@@ -172,7 +180,13 @@ const struct option_def option_rows[] = {
     BOOL("count", OPTION_TOKENIZE, count, "false", "only the number of tokens"),
     BOOL("continue-final-message", OPTION_RENDER, continue_final_message, "false",
          "cut behind the final message's content"),
-    BOOL("json", OPTION_INSPECT | OPTION_BENCH, json, "false", "print JSON"),
+    BOOL("json", OPTION_INSPECT | OPTION_BENCH | OPTION_PS, json, "false", "print JSON"),
+
+    GROUP("Looking"),
+    BOOL("watch", OPTION_PS, watch, "false", "again and again, until Ctrl-C"),
+    NUM("interval", OPTION_PS, interval, 0.1, 3600, "1", "S", "seconds from one look to the next"),
+    NUM("patience", OPTION_HEALTH, patience, 0.01, 3600, "5", "S",
+        "seconds that an answer may take"),
 
     GROUP("Conversation"),
     STR("system", TALK, system, "", "TEXT", "system message"),
@@ -185,7 +199,6 @@ const struct option_def option_rows[] = {
         "the same seed gives the same answer; -1: another each time"),
 
     GROUP("Load"),
-    STR("url", OPTION_BENCH, url, "http://127.0.0.1:8080", "URL", "server to measure"),
     CHOICE("dialect", OPTION_BENCH, dialect, "chorus", "chorus|vllm|llama",
            "how a request names its adapter"),
     INT("concurrency", OPTION_BENCH, concurrency, 1, 4096, "16", "C",

@@ -76,6 +76,8 @@ struct options {
     int64_t port;
     char *port_file;
     char *api_key_file;
+    char *url; /* REMOTE: "": host and port */
+    char *api_key;
     struct option_list allow_host;
     struct option_list allow_origin;
     int64_t max_body;
@@ -105,8 +107,10 @@ struct options {
     int64_t max_tokens;
     int64_t seed;
 
-    char *url; /* bench */
-    char *dialect;
+    bool watch; /* ps */
+    double interval;
+    double patience; /* health */
+    char *dialect;   /* bench */
     int64_t concurrency;
     int64_t requests;
     double rate;

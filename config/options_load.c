@@ -450,8 +450,8 @@ static enum status load_args(int argc, char **argv, struct place *p, bool once, 
 
 /* ---- all of them ---- */
 
-/* The file that nobody named: the user's, else the system's, of those that exist. */
-static void default_file(char out[OPTION_PATH_BYTES])
+/* The file that nobody named: the user's, else the system's, of those that `mode` allows. */
+static void default_file(int mode, char out[OPTION_PATH_BYTES])
 {
     const char *xdg = getenv("XDG_CONFIG_HOME");
     const char *home = getenv("HOME");
@@ -461,9 +461,9 @@ static void default_file(char out[OPTION_PATH_BYTES])
         n = snprintf(out, OPTION_PATH_BYTES, "%s/chorus/chorus.conf", xdg);
     else if (home && *home == '/')
         n = snprintf(out, OPTION_PATH_BYTES, "%s/.config/chorus/chorus.conf", home);
-    if (n > 0 && n < OPTION_PATH_BYTES && access(out, F_OK) == 0)
+    if (n > 0 && n < OPTION_PATH_BYTES && access(out, mode) == 0)
         return;
-    snprintf(out, OPTION_PATH_BYTES, "%s", access(SYSTEM_FILE, F_OK) == 0 ? SYSTEM_FILE : "");
+    snprintf(out, OPTION_PATH_BYTES, "%s", access(SYSTEM_FILE, mode) == 0 ? SYSTEM_FILE : "");
 }
 
 static enum status choose_file(enum option_command command, struct options *o, struct err *e)
@@ -473,8 +473,9 @@ static enum status choose_file(enum option_command command, struct options *o, s
     bool has_file = option_find("config", strlen("config"), command) != NULL;
     if (!has_file)
         return STATUS_OK;
-    if ((!path || !*path) && command == OPTION_SERVE) {
-        default_file(found);
+    if (!path || !*path) {
+        /* Who only wants to find the server takes the settings if they may be read. */
+        default_file(command == OPTION_SERVE ? F_OK : R_OK, found);
         path = found;
     }
     if (!path || strcmp(path, "none") == 0)

@@ -22,16 +22,17 @@
 #include "engine/base/mem.h"
 #include "server/bench_client.h"
 #include "server/bench_report.h"
+#include "server/remote.h"
+#include "server/text_table.h"
 
 #define ADAPTERS_MAX     4096
-#define KEY_BYTES_MAX    512
+#define ANSWER_MS        10000
 #define POLL_MS          20
 #define PROMPT_BYTES_MAX (8u << 20)
 
 struct bench {
     const struct options *o;
-    struct bench_target target;
-    char key[KEY_BYTES_MAX];
+    struct remote remote;
     char base[256];  /* model name of the base */
     char **adapters; /* owned; llama: the index as text */
     int adapter_count;
@@ -62,29 +63,6 @@ static void on_gap(void *ctx, int64_t gap_ns)
 /* --- what the server has
  * ------------------------------------------------------------------------------------------- */
 
-static enum status fetch(struct bench *b, const char *path, cJSON **out, struct err *e)
-{
-    struct bench_client c;
-    bench_client_init(&c);
-    enum status st = bench_client_start(&c, &b->target, "GET", path, NULL, b->key, e);
-    int64_t until = clock_now_ns() + 10 * (int64_t)1000000000;
-    while (st == STATUS_OK && c.state != BENCH_DONE) {
-        struct pollfd p = {.fd = c.fd, .events = bench_client_wants(&c)};
-        if (poll(&p, 1, POLL_MS) > 0)
-            bench_client_step(&c);
-        else if (clock_now_ns() > until)
-            bench_client_abort(&c, "no answer within 10 s");
-    }
-    if (st == STATUS_OK && c.failed)
-        st = err_set(e, STATUS_BUSY, NULL, "%s: %s", b->o->url, c.why);
-    else if (st == STATUS_OK && c.status != 200)
-        st = err_set(e, STATUS_BUSY, NULL, "%s%s answered %d", b->o->url, path, c.status);
-    if (st == STATUS_OK)
-        st = json_parse(strbuf_str(&c.body), c.body.len, &json_default_limits, out, e);
-    bench_client_deinit(&c);
-    return st;
-}
-
 static enum status add_adapter(struct bench *b, const char *name, struct err *e)
 {
     if (b->adapter_count == ADAPTERS_MAX)
@@ -100,7 +78,7 @@ static enum status add_adapter(struct bench *b, const char *name, struct err *e)
 static enum status read_models(struct bench *b, bool want_adapters, struct err *e)
 {
     cJSON *v = NULL;
-    enum status st = fetch(b, "/v1/models", &v, e);
+    enum status st = remote_ask(&b->remote, "/v1/models", NULL, ANSWER_MS, &v, NULL, e);
     const cJSON *data = st == STATUS_OK ? json_member(v, "data") : NULL;
     const cJSON *m;
     cJSON_ArrayForEach(m, data)
@@ -122,7 +100,7 @@ static enum status read_models(struct bench *b, bool want_adapters, struct err *
 static enum status read_lora_list(struct bench *b, struct err *e)
 {
     cJSON *v = NULL;
-    enum status st = fetch(b, "/lora-adapters", &v, e);
+    enum status st = remote_ask(&b->remote, "/lora-adapters", NULL, ANSWER_MS, &v, NULL, e);
     int n = cJSON_GetArraySize(v);
     for (int i = 0; st == STATUS_OK && i < n; i++) {
         char index[16];
@@ -133,34 +111,13 @@ static enum status read_lora_list(struct bench *b, struct err *e)
     return st;
 }
 
-static enum status read_key(struct bench *b, struct err *e)
-{
-    if (!*b->o->api_key_file)
-        return STATUS_OK;
-    FILE *f = fopen(b->o->api_key_file, "re");
-    if (!f)
-        return err_set(e, STATUS_IO, "api-key-file", "cannot read %s: %s", b->o->api_key_file,
-                       strerror(errno));
-    bool found = false;
-    while (!found && fgets(b->key, sizeof b->key, f)) {
-        b->key[strcspn(b->key, "\r\n")] = '\0';
-        found = b->key[0] && b->key[0] != '#';
-    }
-    fclose(f);
-    return found
-               ? STATUS_OK
-               : err_set(e, STATUS_INVALID, "api-key-file", "%s holds no key", b->o->api_key_file);
-}
-
 static enum status discover(struct bench *b, struct err *e)
 {
     b->adapters = mem_calloc(ADAPTERS_MAX, sizeof *b->adapters);
     if (!b->adapters)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    enum status st = read_key(b, e);
     bool llama = strcmp(b->o->dialect, "llama") == 0;
-    if (st == STATUS_OK)
-        st = read_models(b, b->o->adapter.count == 0 && !llama, e);
+    enum status st = read_models(b, b->o->adapter.count == 0 && !llama, e);
     if (st == STATUS_OK && llama && b->o->adapter.count == 0)
         st = read_lora_list(b, e);
     for (int i = 0; st == STATUS_OK && i < b->o->adapter.count; i++)
@@ -300,7 +257,7 @@ static enum status start_request(struct bench *b, int slot, struct err *e)
     c->on_gap = on_gap;
     c->on_gap_ctx = b;
     if (st == STATUS_OK)
-        st = bench_client_start(c, &b->target, "POST", path, strbuf_str(&body), b->key, e);
+        st = bench_client_start(c, &b->remote.target, path, strbuf_str(&body), b->remote.key, e);
     strbuf_deinit(&body);
     return st;
 }
@@ -310,19 +267,20 @@ static void take_result(struct bench *b, struct bench_client *c)
     struct bench_report *r = &b->report;
     r->requests++;
     b->ended++;
-    if (c->failed || c->status != 200) {
+    if (c->failed || c->http.status != 200) {
+        char said[sizeof r->first_error];
+        text_clean(c->failed ? c->why : strbuf_str(&c->http.body), said, sizeof said);
         if (r->errors++ == 0)
-            snprintf(r->first_error, sizeof r->first_error, "%d %.150s", c->status,
-                     c->failed ? c->why : strbuf_str(&c->body));
+            snprintf(r->first_error, sizeof r->first_error, "%d %.150s", c->http.status, said);
     } else {
         int tokens = c->completion_tokens ? c->completion_tokens : c->pieces;
         r->completion_tokens += tokens;
         r->prompt_tokens += c->prompt_tokens;
         if (c->first_ns)
-            bench_series_add(&r->first_token, (double)(c->first_ns - c->start_ns) / 1e6);
-        bench_series_add(&r->whole, (double)(c->end_ns - c->start_ns) / 1e6);
+            bench_series_add(&r->first_token, (double)(c->first_ns - c->http.start_ns) / 1e6);
+        bench_series_add(&r->whole, (double)(c->http.end_ns - c->http.start_ns) / 1e6);
     }
-    c->state = BENCH_IDLE;
+    c->http.state = CLIENT_IDLE;
 }
 
 /* --- the loop
@@ -332,7 +290,7 @@ static void take_result(struct bench *b, struct bench_client *c)
 static int idle_slot(const struct bench *b)
 {
     for (int i = 0; i < b->slots; i++) {
-        if (b->clients[i].state == BENCH_IDLE)
+        if (b->clients[i].http.state == CLIENT_IDLE)
             return i;
     }
     return -1;
@@ -358,22 +316,22 @@ static void step_clients(struct bench *b, struct pollfd *polls, int *slot_of)
 {
     nfds_t n = 0;
     for (int i = 0; i < b->slots; i++) {
-        struct bench_client *c = &b->clients[i];
-        if (c->state != BENCH_IDLE && c->state != BENCH_DONE) {
+        const struct client *c = &b->clients[i].http;
+        if (c->state != CLIENT_IDLE && c->state != CLIENT_DONE) {
             slot_of[n] = i;
-            polls[n++] = (struct pollfd){.fd = c->fd, .events = bench_client_wants(c)};
+            polls[n++] = (struct pollfd){.fd = c->fd, .events = client_wants(c)};
         }
     }
     poll(polls, n, n ? POLL_MS : 1);
     for (nfds_t k = 0; k < n; k++) {
-        struct bench_client *c = &b->clients[slot_of[k]];
+        struct client *c = &b->clients[slot_of[k]].http;
         if (polls[k].revents)
-            bench_client_step(c);
+            client_step(c);
         else if (clock_now_ns() - c->start_ns > b->o->timeout * 1000000000)
-            bench_client_abort(c, "timed out");
+            client_abort(c, "timed out");
     }
     for (int i = 0; i < b->slots; i++) {
-        if (b->clients[i].state == BENCH_DONE)
+        if (bench_client_is_done(&b->clients[i]))
             take_result(b, &b->clients[i]);
     }
 }
@@ -433,12 +391,12 @@ static int bench(const struct options *o)
 {
     struct bench b = {.o = o, .random = o->seed >= 0 ? (uint64_t)o->seed : 1};
     struct err e;
-    enum status st = bench_target_parse(o->url, &b.target, &e);
+    enum status st = remote_open(o, &b.remote, &e);
     if (st == STATUS_OK && o->token_prompts && o->prompt_tokens == 0)
         st = err_set(&e, STATUS_INVALID, "prompt-tokens", "--token-prompts needs --prompt-tokens");
     if (st == STATUS_OK)
         st = discover(&b, &e);
-    b.report.url = o->url;
+    b.report.url = b.remote.target.text;
     b.report.dialect = o->dialect;
     b.report.distribution = o->distribution;
     b.report.adapters = b.adapter_count;

@@ -30,7 +30,9 @@ int text_clean(const char *text, char *out, size_t size)
     for (size_t i = 0; i < n;) {
         uint32_t cp = 0;
         size_t k = utf8_decode(text + i, n - i, &cp);
-        bool plain = k > 0 && cp >= 0x20 && (cp < 0x7F || cp > 0x9F);
+        bool turns = (cp >= 0x200E && cp <= 0x200F) || (cp >= 0x2028 && cp <= 0x202E) ||
+                     (cp >= 0x2066 && cp <= 0x2069); /* the order of what stands beside them */
+        bool plain = k > 0 && cp >= 0x20 && (cp < 0x7F || cp > 0x9F) && !turns;
         size_t bytes = plain ? k : 1;
         if (len + bytes >= size)
             break;

@@ -302,7 +302,10 @@ static void test_options_default_file(void **state)
     assert_int_equal(o.port, 8080);
     assert_string_equal(o.config, "");
     options_deinit(&o);
-    assert_int_equal(options_load(OPTION_RUN, 1, (char **)(uintptr_t)argv, &o, &e), STATUS_OK);
+    assert_int_equal(options_load(OPTION_PS, 1, (char **)(uintptr_t)argv, &o, &e), STATUS_OK);
+    assert_int_equal(o.port, 4711);
+    options_deinit(&o);
+    assert_int_equal(options_load(OPTION_INSPECT, 1, (char **)(uintptr_t)argv, &o, &e), STATUS_OK);
     assert_string_equal(o.config, "");
     options_deinit(&o);
     unlink(path);
