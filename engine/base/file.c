@@ -39,6 +39,8 @@ static int open_by_rules(int dir, const char *name, int flags, uint64_t resolve)
     do
         fd = (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
     while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk */
+    if (fd < 0 && errno == ENOSYS && resolve == 0)
+        fd = openat(dir, name, flags);
     return fd;
 }
 
@@ -65,19 +67,21 @@ static bool lies_in(int fd, int dir)
 }
 
 /* For links that the kernel's own rule refuses although they may come back: absolute ones, and in a
- * folder of a root those to other folders. What they lead to is held without being opened, looked
- * at, and only then opened. */
+ * folder of a root those to other folders; and for every file where there is no such rule (an old
+ * kernel, or a sandbox that forbids openat2, as systemd's RestrictSUIDSGID= does). What they lead
+ * to is held without being opened, looked at, and only then opened. */
 static int open_inside(const struct file_root *root, const char *name, int flags)
 {
     char link[FD_LINK_BYTES];
     int fd = -1;
     int held = open_by_rules(root->fd, name, O_PATH | O_CLOEXEC, 0);
-    if (held >= 0 && lies_in(held, root->top_fd >= 0 ? root->top_fd : root->fd)) {
+    if (held < 0)
+        return -1;
+    if (lies_in(held, root->top_fd >= 0 ? root->top_fd : root->fd)) {
         snprintf(link, sizeof link, FD_LINK, held);
         fd = open(link, flags);
     }
-    if (held >= 0)
-        close(held);
+    close(held);
     if (fd < 0)
         errno = EXDEV;
     return fd;
@@ -89,7 +93,13 @@ static int open_under(const struct file_root *root, const char *name, int flags)
     if (!root->beneath)
         return openat(root->fd, name, flags);
     int fd = open_by_rules(root->fd, name, flags, RESOLVE_BENEATH);
-    return fd < 0 && errno == EXDEV ? open_inside(root, name, flags) : fd;
+    bool refused = fd < 0 && errno == EXDEV;
+    if (!refused && (fd >= 0 || errno != ENOSYS))
+        return fd;
+    fd = open_inside(root, name, flags);
+    if (fd < 0 && refused)
+        errno = EXDEV;
+    return fd;
 }
 
 static enum status root_from(int fd, const char *name, bool beneath, struct file_root *out,

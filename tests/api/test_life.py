@@ -1,4 +1,5 @@
 """The server's own life: starting, bad starts, stalls, draining, signals."""
+import functools
 import json
 import random
 import resource
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from conftest import BUILD, DEMO, ROOT, SLOW, events, figure, joined, parse_answers, read_all, start_real
+from seccomp import without
 from test_cancel import request
 
 CHAT = "/v1/chat/completions"
@@ -209,8 +211,12 @@ def test_truncated_adapter(tmp_path):
         assert s.stop() == 0
 
 
-def test_links_stay_in_the_adapter_directory(tmp_path):
-    """A link in --adapters DIR is followed within DIR only; --adapter NAME=PATH is followed wherever it leads."""
+@pytest.mark.parametrize("sandbox", ["none", "no openat2"])
+def test_links_stay_in_the_adapter_directory(tmp_path, monkeypatch, sandbox):
+    """A link in --adapters DIR is followed within DIR only; --adapter NAME=PATH is followed wherever it leads. Also where a sandbox or
+    an old kernel lacks the call that says so to the kernel."""
+    if sandbox != "none":
+        monkeypatch.setattr(subprocess, "Popen", functools.partial(subprocess.Popen, preexec_fn=without()))
     outside, root = tmp_path / "outside", tmp_path / "all"
     shutil.copytree(DEMO / "adapters/villain", outside)
     shutil.copytree(DEMO / "adapters/villain", root / "own")
