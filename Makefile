@@ -308,6 +308,21 @@ $(BUILD)/share/zsh/vendor-completions/_chorus: $(BUILD)/chorus
 $(BUILD)/share/fish/vendor_completions.d/chorus.fish: $(BUILD)/chorus
 	@mkdir -p $(@D) && $< completion fish >$@
 
+install: $(BUILD)/chorus ## into PREFIX=/usr/local (DESTDIR=, SYSCONFDIR=/etc, DEMO=no): binary, manual, completions, units, settings, demo model
+	@scripts/install.sh install $(BUILD)
+
+uninstall: $(BUILD)/chorus ## take it out again; edited settings and what the service wrote stay
+	@scripts/install.sh uninstall $(BUILD)
+
+# A binary on the emulator is nobody's to install: without nvcc the package is the CPU's.
+ifeq ($(CUDA),emu)
+deb: ## build/deb: a Debian package, checked with lintian where it is
+	@$(MAKE) --no-print-directory BUILD=build/package CUDA=none deb OUT=build/deb
+else
+deb: $(BUILD)/chorus
+	@CUDA=$(CUDA) scripts/make-deb.sh $(BUILD) $(or $(OUT),$(BUILD)/deb)
+endif
+
 lint: ## sizes, include directions, banned calls, formatting
 	@python3 scripts/lint.py
 
@@ -323,5 +338,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always share random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
+.PHONY: all always install uninstall deb share random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

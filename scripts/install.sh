@@ -22,7 +22,8 @@ $prefix/lib/systemd/system/chorus.socket 644 unit:config/systemd/chorus.socket
 $prefix/lib/systemd/user/chorus.service 644 unit:config/systemd/user/chorus.service
 $prefix/lib/sysusers.d/chorus.conf 644 unit:config/systemd/sysusers.conf
 $prefix/lib/tmpfiles.d/chorus.conf 644 unit:config/systemd/tmpfiles.conf
-$share/man/man1/chorus.1 644 gen:man
+$share/man/man1/chorus.1 644 gen:man chorus.1
+$share/man/man5/chorus.conf.5 644 gen:man chorus.conf.5
 $share/bash-completion/completions/chorus 644 gen:completion bash
 $zsh/_chorus 644 gen:completion zsh
 $share/fish/vendor_completions.d/chorus.fish 644 gen:completion fish
@@ -66,8 +67,7 @@ do_install() {
         unit:*) unit "${from#unit:}" | put "$mode" "$to" ;;
         gen:*)
             # shellcheck disable=SC2086 # words of a command
-            if "$build/chorus" ${from#gen:} >"$build/gen.out" 2>/dev/null; then put "$mode" "$to" <"$build/gen.out"; fi
-            rm -f "$build/gen.out"
+            "$build/chorus" ${from#gen:} | put "$mode" "$to"
             ;;
         *) put "$mode" "$to" <"$from" ;;
         esac

@@ -34,9 +34,7 @@ cp packaging/copyright "$doc/copyright"
     echo
     echo " -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$doc/changelog.gz"
-[ ! -e "$root/usr/share/man/man1/chorus.1" ] || gzip -9n "$root/usr/share/man/man1/chorus.1"
-mkdir -p "$root/usr/share/lintian/overrides"
-cp packaging/lintian-overrides "$root/usr/share/lintian/overrides/chorus"
+gzip -9n "$root"/usr/share/man/man?/*
 
 # dpkg-shlibdeps wants a source package around it.
 mkdir -p "$work/source/debian"
@@ -72,7 +70,7 @@ file=$out/chorus_${version}_$arch.deb
 dpkg-deb --root-owner-group -Zxz -z3 --build "$root" "$file" >/dev/null
 echo "deb: $file ($(($(stat -c %s "$file") >> 10)) KiB)"
 if command -v lintian >/dev/null; then
-    # As root lintian asks to be told so; the suppressed tags are explained in packaging/lintian-overrides.
+    # As root lintian asks to be told so.
     lintian $([ "$(id -u)" -eq 0 ] && echo --allow-root) --fail-on error,warning "$file"
 else
     echo "deb: lintian is not here, the package was not checked"
