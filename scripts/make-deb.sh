@@ -10,8 +10,12 @@ for tool in dpkg-deb dpkg-shlibdeps; do
 done
 
 upstream=$("$build/chorus" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+[^ ]*' | head -1)
-cuda=$([ "${CUDA:-none}" = nvcc ] && echo yes || echo no)
-version=${DEB_VERSION:-$upstream$([ $cuda = yes ] && echo +cuda || true)}
+mark='' suggests=systemd card=''
+if [ "${CUDA:-none}" = nvcc ]; then
+    mark=+cuda suggests="libcuda1, libcublas12, systemd"
+    card=$'\n .\n This build computes on NVIDIA cards where there is one.'
+fi
+version=${DEB_VERSION:-$upstream$mark}
 arch=$(dpkg --print-architecture)
 maintainer="${DEBFULLNAME:-Chorus maintainers} <${DEBEMAIL:-maintainers@chorus.example}>"
 # The moment of the last commit, so that the same sources give the same package.
@@ -49,7 +53,7 @@ Architecture: $arch
 Maintainer: $maintainer
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 Depends: adduser, init-system-helpers (>= 1.54~), $depends
-Suggests: $([ $cuda = yes ] && echo "libcuda1, libcublas12, ")systemd
+Suggests: $suggests
 Section: net
 Priority: optional
 Description: local OpenAI-compatible inference server with many LoRA adapters
@@ -58,7 +62,7 @@ Description: local OpenAI-compatible inference server with many LoRA adapters
  step of the model carries the rows of every adapter that is waiting.
  .
  The service answers OpenAI's API on 127.0.0.1:8080 with a small demo model
- until /etc/chorus/chorus.conf names another.$([ $cuda = yes ] && printf '\n .\n This build computes on NVIDIA cards where there is one.')
+ until /etc/chorus/chorus.conf names another.$card
 EOF
 echo /etc/chorus/chorus.conf >"$root/DEBIAN/conffiles"
 install -m 755 packaging/postinst packaging/prerm packaging/postrm "$root/DEBIAN/"
@@ -70,8 +74,7 @@ file=$out/chorus_${version}_$arch.deb
 dpkg-deb --root-owner-group -Zxz -z3 --build "$root" "$file" >/dev/null
 echo "deb: $file ($(($(stat -c %s "$file") >> 10)) KiB)"
 if command -v lintian >/dev/null; then
-    # As root lintian asks to be told so.
-    lintian $([ "$(id -u)" -eq 0 ] && echo --allow-root) --fail-on error,warning "$file"
+    lintian --allow-root --fail-on error,warning "$file"
 else
     echo "deb: lintian is not here, the package was not checked"
 fi
