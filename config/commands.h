@@ -11,8 +11,10 @@
       "Loads one base model with its adapters and serves until SIGTERM or SIGINT, which let "      \
       "running answers finish; a second signal ends at once. SIGHUP reads the settings again and " \
       "applies those that are marked as reloadable.")                                              \
-    X(RUN, run, "chat in the terminal", "--model DIR [--adapter NAME] [options]", "",              \
-      "Loads the model itself, no server is needed. With --prompt: answers that and ends.")        \
+    X(RUN, run, "chat in the terminal", "[--model DIR | --url URL] [--adapter NAME] [options]",    \
+      "",                                                                                          \
+      "Talks to the running server; with --model it loads the model itself. With --prompt, or "    \
+      "with standard input from elsewhere than a terminal: answers that and ends.")                \
     X(INSPECT, inspect, "what a model or adapter holds, and what would be refused",                \
       "PATH [--model DIR] [--json]", "FILE",                                                       \
       "PATH is the directory of a model or of an adapter, an adapter in a .gguf file, or "         \

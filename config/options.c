@@ -69,7 +69,9 @@ const struct option_def option_rows[] = {
     LIST("adapter-root", OPTION_SERVE, adapter_root, "DIR",
          "clients may register adapters that lie in this directory; also in each of adapters"),
     LIST("adapter", OPTION_SERVE, adapter, "NAME=PATH", "one more adapter"),
-    LIST("adapter", TALK, adapter, "NAME[=PATH]", "the adapter to talk to"),
+    LIST("adapter", OPTION_RUN, adapter, "NAME[=PATH]",
+         "who speaks: an adapter, a blend as in elf*0.7+villain*0.3, or one more adapter by path"),
+    LIST("adapter", OPTION_BENCH, adapter, "NAME", "an adapter to talk to"),
     STR("state-dir", OPTION_SERVE, state_dir, "", "DIR",
         "where registered adapters are kept; none: nowhere; default: the user's state directory"),
     STR("default-adapter", OPTION_SERVE, default_adapter, "", "NAME",
@@ -190,11 +192,18 @@ const struct option_def option_rows[] = {
 
     GROUP("Conversation"),
     STR("system", TALK, system, "", "TEXT", "system message"),
-    STR("prompt", TALK, prompt, "", "TEXT", "what to say; run: answer this and end"),
-    NUM("temperature", TALK, temperature, 0, 100, "0.7", "X",
+    STR("prompt", TALK, prompt, "", "TEXT",
+        "what to say; run: answer this and end (also -p TEXT); -: all of standard input"),
+    NUM("temperature", OPTION_BENCH, temperature, 0, 100, "0.7", "X",
         "sampling temperature; 0: always the likeliest token"),
-    NUM("top-p", TALK, top_p, 0, 1, "1", "X", "sample from the smallest set with this probability"),
-    INT("max-tokens", TALK, max_tokens, 1, 1 << 24, "256", "N", "longest answer"),
+    NUM("temperature", OPTION_RUN, chat_temperature, -1, 100, "-1", "X",
+        "sampling temperature; 0: always the likeliest token; -1: the voice's or model's own"),
+    NUM("top-p", OPTION_BENCH, top_p, 0, 1, "1", "X",
+        "sample from the smallest set with this probability"),
+    NUM("top-p", OPTION_RUN, chat_top_p, 0, 1, "0", "X",
+        "sample from the smallest set with this probability; 0: the voice's or model's own"),
+    INT("max-tokens", OPTION_BENCH, max_tokens, 1, 1 << 24, "256", "N", "longest answer"),
+    INT("max-tokens", OPTION_RUN, chat_max_tokens, 1, 1 << 24, "1024", "N", "longest answer"),
     INT("seed", TALK, seed, -1, 9007199254740991.0, "-1", "N",
         "the same seed gives the same answer; -1: another each time"),
 
@@ -236,6 +245,13 @@ const struct option_def *option_find(const char *name, size_t len, unsigned mask
             return d;
     }
     return NULL;
+}
+
+enum option_place options_place(const struct options *o, enum option_command command,
+                                const char *name)
+{
+    const struct option_def *d = option_find(name, strlen(name), command);
+    return d ? (enum option_place)o->origin[d - option_rows].place : OPTION_FROM_DEFAULT;
 }
 
 const struct option_def *option_nearest(const char *name, size_t len, unsigned mask)

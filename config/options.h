@@ -89,22 +89,17 @@ struct options {
     int64_t stall_timeout;
     int64_t drain_timeout;
 
-    char *log_level;
-    char *log_format;
+    char *log_level, *log_format;
 
-    char *file; /* render: the template */
-    bool jsonl; /* tokenize */
-    bool decode;
-    bool add_special;
-    bool plain;
-    bool count;
+    char *file;                                    /* render: the template */
+    bool jsonl, decode, add_special, plain, count; /* tokenize */
     bool continue_final_message;
     bool json;
     char *system;
     char *prompt;
-    double temperature;
-    double top_p;
-    int64_t max_tokens;
+    double temperature, chat_temperature; /* bench, run */
+    double top_p, chat_top_p;
+    int64_t max_tokens, chat_max_tokens;
     int64_t seed;
 
     bool watch; /* ps */
@@ -122,9 +117,7 @@ struct options {
     int64_t timeout;
     char *csv;
 
-    bool help;
-    bool print_config;
-    bool print_limits;
+    bool help, print_config, print_limits;
 
     struct option_list args; /* what is left: positional arguments */
     struct option_origin origin[OPTION_ROWS_MAX];
@@ -136,6 +129,9 @@ struct options {
 WARN_UNUSED enum status options_load(enum option_command command, int argc, char **argv,
                                      struct options *o, struct err *e);
 void options_deinit(struct options *o);
+/* Where the value that `command` has for a name of the table came from. */
+enum option_place options_place(const struct options *o, enum option_command command,
+                                const char *name);
 
 /* "512MiB", "6GiB", "1000000" (bytes; KiB, MiB, GiB, also without the iB) to bytes; false for
  * anything else. */

@@ -1,335 +1,592 @@
-/* cmd_run: chat in the terminal with a model of its own, streaming.
+/* cmd_run: chat in the terminal, with a running server or a model of our own (chat.h).
  *
- * One turn: render and tokenise the conversation, submit, print text events as they come, append
- * the answer. Ctrl-C ends the answer, and at the prompt the program. Lines that begin with '/' are
- * commands (/help lists them).
+ * Ctrl-C ends the answer, and at the prompt the program. Lines that begin with '/' are commands
+ * (the table below), a line that ends in '\' goes on in the next one, and """ stands around
+ * several. Where standard input is no terminal, or with --prompt, one question is answered.
  */
 #include "server/cmd.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <cjson/cJSON.h>
-
-#include "config/options.h"
-#include "engine/base/clock.h"
+#include "engine/base/limits.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
-#include "engine/engine.h"
-#include "engine/engine_text.h"
+#include "server/chat.h"
 #include "server/engine_setup.h"
+#include "server/text_table.h"
 
-#define ANSWER_BYTES_MAX (4u << 20)
-#define EVENTS_AT_ONCE   8
+#define EXIT_INTERRUPTED 130 /* as shells have it */
+#define NAMES_BYTES_MAX  (1u << 20)
+#define VOICES_SHOWN     12
+#define FENCE            "\"\"\""
 
-struct chat {
-    struct engine *engine; /* owned */
-    const struct options *options;
+#define ANSI_DIM   "\x1b[2m"
+#define ANSI_PLAIN "\x1b[0m"
+
+struct talk {
+    struct chat_link *link;
     cJSON *messages; /* owned */
-    char adapter[LIMIT_NAME_BYTES + 1];
-    pthread_mutex_t lock; /* guards `news` */
-    pthread_cond_t woken;
-    bool news;
+    struct chat_ask ask;
+    char *system; /* owned; "" for none */
+    bool screen;  /* stdout is a terminal */
+    bool dim;     /* a thought is being shown */
+    bool begun;   /* of the answer something was shown */
 };
 
-static atomic_int interrupted;
+static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int sig)
 {
     (void)sig;
-    atomic_store(&interrupted, 1);
+    interrupted = 1;
 }
 
-static void on_notify(void *ctx)
+static enum status no_memory(struct err *e)
 {
-    struct chat *c = ctx;
-    pthread_mutex_lock(&c->lock);
-    c->news = true;
-    pthread_cond_signal(&c->woken);
-    pthread_mutex_unlock(&c->lock);
+    return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
 }
 
-/* Waits for events, at most 50 ms, so that an interrupt is seen soon. */
-static void wait_news(struct chat *c)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 50000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_mutex_lock(&c->lock);
-    if (!c->news)
-        pthread_cond_timedwait(&c->woken, &c->lock, &until);
-    c->news = false;
-    pthread_mutex_unlock(&c->lock);
-}
+/* ---- the conversation ---- */
 
-static enum status add_message(cJSON *messages, const char *role, const char *content,
-                               struct err *e)
+static enum status add_message(struct talk *t, const char *role, const char *content, struct err *e)
 {
     cJSON *m = cJSON_CreateObject();
     if (!m || !cJSON_AddStringToObject(m, "role", role) ||
-        !cJSON_AddStringToObject(m, "content", content) || !cJSON_AddItemToArray(messages, m)) {
+        !cJSON_AddStringToObject(m, "content", content) || !cJSON_AddItemToArray(t->messages, m)) {
         cJSON_Delete(m);
-        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+        return no_memory(e);
     }
     return STATUS_OK;
 }
 
-static void drop_last(cJSON *messages)
+static bool last_is(const struct talk *t, const char *role)
 {
-    int n = cJSON_GetArraySize(messages);
+    const cJSON *m = cJSON_GetArrayItem(t->messages, cJSON_GetArraySize(t->messages) - 1);
+    const cJSON *r = cJSON_GetObjectItemCaseSensitive(m, "role");
+    return cJSON_IsString(r) && strcmp(r->valuestring, role) == 0;
+}
+
+static void drop_last(struct talk *t)
+{
+    int n = cJSON_GetArraySize(t->messages);
     if (n > 0)
-        cJSON_DeleteItemFromArray(messages, n - 1);
+        cJSON_DeleteItemFromArray(t->messages, n - 1);
 }
 
-static enum status tokenize_chat(struct chat *c, struct token_buf *prompt, struct err *e)
+static enum status clear_messages(struct talk *t, struct err *e)
 {
-    cJSON *vars = cJSON_CreateObject();
-    enum status st = STATUS_OK;
-    if (!vars || !cJSON_AddItemReferenceToObject(vars, "messages", c->messages) ||
-        !cJSON_AddTrueToObject(vars, "add_generation_prompt"))
-        st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    while (cJSON_GetArraySize(t->messages) > 0)
+        drop_last(t);
+    return *t->system ? add_message(t, "system", t->system, e) : STATUS_OK;
+}
+
+/* ---- an answer ---- */
+
+/* What a model says must not steer the terminal; a file gets it as it is. */
+static void put_text(const struct talk *t, const char *text, size_t n)
+{
+    if (!t->screen) {
+        fwrite(text, 1, n, stdout);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool second = c == 0xC2 && i + 1 < n && (unsigned char)text[i + 1] < 0xA0;
+        if (second)
+            i++; /* U+0080 to U+009F */
+        if (second || (c < ' ' && c != '\n' && c != '\t') || c == 0x7F)
+            putchar('?');
+        else
+            putchar(c);
+    }
+}
+
+/* Thoughts are for people only. */
+static void show(void *ctx, const char *text, size_t n, bool thought)
+{
+    struct talk *t = ctx;
+    if (thought && !t->screen)
+        return;
+    if (thought != t->dim)
+        fputs(thought ? ANSI_DIM : ANSI_PLAIN "\n", stdout);
+    t->dim = thought;
+    t->begun = true;
+    put_text(t, text, n);
+    fflush(stdout);
+}
+
+static void tell_figures(const struct chat_answer *a)
+{
+    if (!isatty(STDERR_FILENO) || a->tokens == 0)
+        return;
+    fprintf(stderr, "(%d tokens, ", a->tokens);
+    if (a->tokens_per_s > 0)
+        fprintf(stderr, "%.0f tokens/s, ", a->tokens_per_s);
+    fprintf(stderr, "first after %.0f ms%s)\n", a->first_ms, a->cut ? ", interrupted" : "");
+}
+
+/* Answers the last message. The conversation keeps the answer, as far as it came. */
+static enum status answer(struct talk *t, bool *cut, struct err *e)
+{
+    struct chat_answer a = {.tokens = 0};
+    strbuf_init(&a.text, CHAT_ANSWER_BYTES);
+    interrupted = 0;
+    t->dim = t->begun = false;
+    t->ask.messages = t->messages;
+    enum status st = t->link->ops->say(t->link, &t->ask, &a, e);
+    if (t->dim)
+        fputs(ANSI_PLAIN, stdout);
+    if (t->begun)
+        putchar('\n');
+    if (st == STATUS_OK && a.text.failed)
+        st = err_set(e, STATUS_LIMIT, NULL, "the answer is too long to be kept");
+    if (st == STATUS_OK && (a.text.len > 0 || !a.cut))
+        st = add_message(t, "assistant", strbuf_str(&a.text), e);
+    fflush(stdout);
     if (st == STATUS_OK)
-        st = engine_text_chat(engine_get_text(c->engine), vars, prompt, e);
-    cJSON_Delete(vars);
-    return st;
-}
-
-static enum status submit(struct chat *c, const struct token_buf *prompt, uint64_t *id,
-                          struct err *e)
-{
-    struct engine_info info;
-    engine_get_info(c->engine, &info);
-    const struct options *o = c->options;
-    struct engine_request r = {
-        .request_id = "run",
-        .prompt = prompt->ids,
-        .prompt_count = (int)prompt->count,
-        .sampling = info.defaults,
-        .max_tokens = (int)o->max_tokens,
-        .cache_prompt = true,
-    };
-    r.sampling.temperature = (float)o->temperature;
-    r.sampling.top_p = (float)(o->top_p > 0 ? o->top_p : 1);
-    r.sampling.seed = o->seed >= 0 ? (uint64_t)o->seed : (uint64_t)clock_now_ns();
-    r.sampling.logprobs = -1;
-    if (c->adapter[0]) {
-        memcpy(r.adapters[0].name, c->adapter, sizeof c->adapter);
-        r.adapters[0].weight = 1;
-        r.adapter_count = 1;
-    }
-    /* A long conversation leaves less room than --max-tokens. */
-    int room = info.ctx_max - r.prompt_count;
-    if (room > 0 && r.max_tokens > room)
-        r.max_tokens = room;
-    return engine_submit(c->engine, &r, id, NULL, e);
-}
-
-/* Prints the answer of request `id` as it comes. */
-static enum status print_answer(struct chat *c, uint64_t id, struct strbuf *answer,
-                                struct engine_usage *usage, struct err *e)
-{
-    struct engine_event *events = mem_alloc(EVENTS_AT_ONCE, sizeof *events);
-    if (!events)
-        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    enum status st = STATUS_OK;
-    bool cancelled = false;
-    for (bool ended = false; !ended;) {
-        if (!cancelled && atomic_load(&interrupted)) {
-            engine_cancel(c->engine, id);
-            cancelled = true;
-        }
-        uint64_t ready[4];
-        engine_ready(c->engine, ready, 4);
-        int n = engine_read(c->engine, id, events, EVENTS_AT_ONCE);
-        for (int i = 0; i < n; i++) {
-            const struct engine_event *v = &events[i];
-            fwrite(v->text, 1, (size_t)v->text_len, stdout);
-            strbuf_append(answer, v->text, (size_t)v->text_len);
-            ended = v->kind == ENGINE_EVENT_DONE || v->kind == ENGINE_EVENT_ERROR ||
-                    v->kind == ENGINE_EVENT_CANCELLED;
-            if (ended)
-                *usage = v->usage;
-            if (v->kind == ENGINE_EVENT_ERROR)
-                st = err_set(e, v->err.code, v->err.param, "%s", v->err.msg);
-        }
-        fflush(stdout);
-        if (n == 0)
-            wait_news(c);
-    }
-    mem_free(events);
-    putchar('\n');
+        tell_figures(&a);
+    *cut = a.cut;
+    interrupted = 0;
+    strbuf_deinit(&a.text);
     return st;
 }
 
 /* One question and its answer. The conversation keeps both, or neither when the turn failed. */
-static enum status turn(struct chat *c, const char *text, struct err *e)
+static enum status turn(struct talk *t, const char *text, bool *cut, struct err *e)
 {
-    enum status st = add_message(c->messages, "user", text, e);
+    enum status st = add_message(t, "user", text, e);
     if (st != STATUS_OK)
         return st;
-    struct token_buf prompt = {0};
-    struct strbuf answer;
-    strbuf_init(&answer, ANSWER_BYTES_MAX);
-    struct engine_usage usage = {0};
-    uint64_t id;
-    atomic_store(&interrupted, 0);
-    st = tokenize_chat(c, &prompt, e);
-    if (st == STATUS_OK)
-        st = submit(c, &prompt, &id, e);
-    if (st == STATUS_OK)
-        st = print_answer(c, id, &answer, &usage, e);
-    if (st == STATUS_OK)
-        st = add_message(c->messages, "assistant", strbuf_str(&answer), e);
-    else
-        drop_last(c->messages);
-    if (st == STATUS_OK && isatty(STDERR_FILENO)) {
-        double s = (double)usage.decode_ns / 1e9;
-        fprintf(stderr, "(%d tokens, %.0f tokens/s, first after %.0f ms)\n",
-                usage.completion_tokens, s > 0 ? (usage.completion_tokens - 1) / s : 0,
-                (double)(usage.queue_ns + usage.prompt_ns) / 1e6);
-    }
-    token_buf_deinit(&prompt);
-    strbuf_deinit(&answer);
+    st = answer(t, cut, e);
+    if (st != STATUS_OK)
+        drop_last(t);
     return st;
 }
 
-static enum status clear_messages(struct chat *c, struct err *e)
-{
-    while (cJSON_GetArraySize(c->messages) > 0)
-        drop_last(c->messages);
-    return *c->options->system ? add_message(c->messages, "system", c->options->system, e)
-                               : STATUS_OK;
-}
+/* ---- voices ---- */
 
-static void print_adapters(struct chat *c)
+static bool has_line(const char *lines, const char *name)
 {
-    int count = engine_adapters(c->engine, NULL, 0);
-    struct engine_adapter_info *list = mem_calloc((size_t)count, sizeof *list);
-    if (!list)
-        return;
-    int n = engine_adapters(c->engine, list, count);
-    for (int i = 0; i < n && i < count; i++)
-        printf("%s %s (rank %d)\n", strcmp(list[i].name, c->adapter) == 0 ? "*" : " ", list[i].name,
-               list[i].rank_max);
-    mem_free(list);
-}
-
-/* True when the line was a command. */
-static bool command(struct chat *c, const char *line, bool *quit)
-{
-    struct err e;
-    if (line[0] != '/')
-        return false;
-    if (strcmp(line, "/quit") == 0 || strcmp(line, "/exit") == 0) {
-        *quit = true;
-    } else if (strcmp(line, "/adapters") == 0) {
-        print_adapters(c);
-    } else if (strncmp(line, "/adapter", 8) == 0 && (line[8] == ' ' || line[8] == '\0')) {
-        snprintf(c->adapter, sizeof c->adapter, "%s", line[8] ? line + 9 : "");
-        printf("speaking: %s\n", c->adapter[0] ? c->adapter : "the base model");
-    } else if (strcmp(line, "/clear") == 0) {
-        if (clear_messages(c, &e) != STATUS_OK)
-            fprintf(stderr, "%s\n", e.msg);
-    } else {
-        puts("/adapter NAME   speak with this adapter (none: the base model)\n"
-             "/adapters       list them\n"
-             "/clear          forget the conversation\n"
-             "/quit           end (also Ctrl-D)");
+    size_t n = strlen(name);
+    for (const char *at = lines; *at; at += strcspn(at, "\n") + 1) {
+        if (strncmp(at, name, n) == 0 && at[n] == '\n')
+            return true;
     }
+    return false;
+}
+
+static void append_names(const char *lines, struct strbuf *out)
+{
+    int count = 0;
+    for (const char *at = lines; *at && count < VOICES_SHOWN; count++) {
+        char name[LIMIT_NAME_BYTES + 1], clean[LIMIT_NAME_BYTES + 1];
+        size_t n = strcspn(at, "\n");
+        snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : (int)sizeof name - 1, at);
+        text_clean(name, clean, sizeof clean);
+        strbuf_printf(out, count ? ", %s" : "%s", clean);
+        at += n + 1;
+    }
+}
+
+/* Sets who speaks, if they are there. */
+static enum status set_voice(struct talk *t, const char *text, struct err *e)
+{
+    struct chat_voice v;
+    struct strbuf names, some;
+    enum status st = chat_voice_parse(text, &v, e);
+    if (st != STATUS_OK)
+        return st;
+    strbuf_init(&names, NAMES_BYTES_MAX);
+    strbuf_init(&some, NAMES_BYTES_MAX);
+    if (v.count > 0)
+        st = t->link->ops->voices(t->link, &names, e);
+    for (int i = 0; i < v.count && st == STATUS_OK; i++) {
+        if (has_line(strbuf_str(&names), v.uses[i].name))
+            continue;
+        append_names(strbuf_str(&names), &some);
+        st = err_set(e, STATUS_ADAPTER_NOT_FOUND, "adapter", "there is no adapter '%s'%s%.300s",
+                     v.uses[i].name, some.len ? "; there are " : "", strbuf_str(&some));
+    }
+    if (st == STATUS_OK)
+        t->ask.voice = v;
+    strbuf_deinit(&names);
+    strbuf_deinit(&some);
+    return st;
+}
+
+static void print_voice(const struct talk *t, const char *end)
+{
+    struct strbuf b;
+    strbuf_init(&b, 1024);
+    chat_voice_text(&t->ask.voice, &b);
+    printf("%s%s", strbuf_str(&b), end);
+    strbuf_deinit(&b);
+}
+
+/* ---- commands ---- */
+
+static enum status do_voice(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)quit;
+    enum status st = set_voice(t, arg, e);
+    if (st == STATUS_OK) {
+        fputs("speaking: ", stdout);
+        print_voice(t, "\n");
+    }
+    return st;
+}
+
+static enum status do_voices(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)arg;
+    (void)quit;
+    struct strbuf names;
+    strbuf_init(&names, NAMES_BYTES_MAX);
+    strbuf_puts(&names, "base\n");
+    enum status st = t->link->ops->voices(t->link, &names, e);
+    for (char *at = names.data; st == STATUS_OK && at && *at;) {
+        char clean[TEXT_TABLE_CELL_BYTES];
+        char *end = strchr(at, '\n');
+        *end = '\0';
+        bool speaks = at == names.data && t->ask.voice.count == 0;
+        for (int i = 0; i < t->ask.voice.count; i++)
+            speaks = speaks || strcmp(t->ask.voice.uses[i].name, at) == 0;
+        text_clean(at, clean, sizeof clean);
+        printf("%s %s\n", speaks ? "*" : " ", clean);
+        at = end + 1;
+    }
+    strbuf_deinit(&names);
+    return st;
+}
+
+static enum status do_system(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)quit;
+    char *copy = mem_strdup(arg);
+    if (!copy)
+        return no_memory(e);
+    mem_free(t->system);
+    t->system = copy;
+    puts("the conversation begins anew");
+    return clear_messages(t, e);
+}
+
+static enum status do_set(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)quit;
+    size_t n = strcspn(arg, " =");
+    const char *text = arg + n + strspn(arg + n, " =");
+    char *end;
+    double v = strtod(text, &end);
+    bool number = end != text && *end == '\0';
+    if (n == 11 && strncmp(arg, "temperature", n) == 0 && number && v >= -1 && v <= 100)
+        t->ask.temperature = v;
+    else if (n == 5 && strncmp(arg, "top-p", n) == 0 && number && v >= 0 && v <= 1)
+        t->ask.top_p = v;
+    else if (n == 10 && strncmp(arg, "max-tokens", n) == 0 && number && v >= 1 && v <= 1 << 24)
+        t->ask.max_tokens = (int64_t)v;
+    else if (n == 4 && strncmp(arg, "seed", n) == 0 && number && v >= -1 && v <= 9007199254740991.0)
+        t->ask.seed = (int64_t)v;
+    else if (*arg)
+        return err_set(e, STATUS_INVALID, NULL,
+                       "/set temperature -1..100, top-p 0..1, max-tokens 1.., seed -1..");
+    printf("temperature %g, top-p %g, max-tokens %lld, seed %lld\n", t->ask.temperature,
+           t->ask.top_p, (long long)t->ask.max_tokens, (long long)t->ask.seed);
+    return STATUS_OK;
+}
+
+static enum status do_again(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)arg;
+    (void)quit;
+    bool cut;
+    if (last_is(t, "assistant"))
+        drop_last(t);
+    if (!last_is(t, "user"))
+        return err_set(e, STATUS_INVALID, NULL, "nothing was asked yet");
+    return answer(t, &cut, e);
+}
+
+static enum status do_clear(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)arg;
+    (void)quit;
+    return clear_messages(t, e);
+}
+
+static enum status do_quit(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)t;
+    (void)arg;
+    (void)e;
+    *quit = true;
+    return STATUS_OK;
+}
+
+static enum status do_help(struct talk *t, const char *arg, bool *quit, struct err *e);
+
+static const struct line_command {
+    const char *name;
+    const char *args;
+    const char *help; /* NULL: another name of the one before */
+    enum status (*run)(struct talk *t, const char *arg, bool *quit, struct err *e);
+} line_commands[] = {
+    {"/voice", "[NAME]", "who speaks: an adapter, elf*0.7+villain*0.3, or nobody: the base",
+     do_voice},
+    {"/adapter", "", NULL, do_voice},
+    {"/voices", "", "list them", do_voices},
+    {"/adapters", "", NULL, do_voices},
+    {"/again", "", "another answer to the last question", do_again},
+    {"/system", "[TEXT]", "another system message; the conversation begins anew", do_system},
+    {"/set", "[NAME VALUE]", "temperature, top-p, max-tokens or seed", do_set},
+    {"/clear", "", "forget the conversation", do_clear},
+    {"/help", "", "this list", do_help},
+    {"/quit", "", "end (also Ctrl-D)", do_quit},
+    {"/exit", "", NULL, do_quit},
+};
+#define LINE_COMMANDS (sizeof line_commands / sizeof line_commands[0])
+
+static enum status do_help(struct talk *t, const char *arg, bool *quit, struct err *e)
+{
+    (void)t;
+    (void)arg;
+    (void)quit;
+    (void)e;
+    for (size_t i = 0; i < LINE_COMMANDS; i++) {
+        const struct line_command *c = &line_commands[i];
+        char head[32];
+        snprintf(head, sizeof head, "%s %s", c->name, c->args);
+        if (c->help)
+            printf("%-20s %s\n", head, c->help);
+    }
+    puts("A line that ends in \\ goes on in the next one; " FENCE " stands around several lines.\n"
+         "Ctrl-C ends an answer.");
+    return STATUS_OK;
+}
+
+static enum status command(struct talk *t, const char *line, bool *quit, struct err *e)
+{
+    size_t n = strcspn(line, " ");
+    const char *arg = line + n + strspn(line + n, " ");
+    for (size_t i = 0; i < LINE_COMMANDS; i++) {
+        const char *name = line_commands[i].name;
+        if (strlen(name) == n && strncmp(line, name, n) == 0)
+            return line_commands[i].run(t, arg, quit, e);
+    }
+    return err_set(e, STATUS_INVALID, NULL, "there is no %.*s; /help lists the commands",
+                   n > 32 ? 32 : (int)n, line);
+}
+
+/* ---- input ---- */
+
+/* A line of the terminal without its end; false: Ctrl-D, Ctrl-C or an error. */
+static bool read_line(char **line, size_t *cap)
+{
+    ssize_t n = getline(line, cap, stdin);
+    if (n < 0)
+        return false;
+    while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r'))
+        (*line)[--n] = '\0';
     return true;
 }
 
-static int converse(struct chat *c)
+/* A message of one or several lines. False: nothing more comes. */
+static bool read_message(struct strbuf *out)
 {
-    bool tty = isatty(STDIN_FILENO);
     char *line = NULL;
     size_t cap = 0;
-    int code = CMD_EXIT_OK;
-    for (bool quit = false; !quit;) {
-        if (tty) {
-            printf("%s> ", c->adapter);
+    bool fenced = false, more = true, open = false;
+    strbuf_clear(out);
+    while (more) {
+        if (open) {
+            fputs("... ", stdout);
             fflush(stdout);
         }
-        ssize_t n = getline(&line, &cap, stdin);
-        if (n < 0)
-            break;
-        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
-            line[--n] = '\0';
-        if (n == 0 || command(c, line, &quit))
-            continue;
-        struct err e;
-        if (turn(c, line, &e) != STATUS_OK)
-            code = cmd_fail("run", &e);
-        if (!tty && code != CMD_EXIT_OK)
-            break;
+        if (!read_line(&line, &cap)) {
+            if (interrupted || out->len == 0)
+                strbuf_clear(out);
+            open = open && (interrupted || out->len > 0); /* what was begun is given up, or said */
+            more = false;
+            clearerr(stdin);
+            putchar('\n');
+            mem_free(line); /* getline's block comes from the C library, as mem_free expects */
+            return open;
+        }
+        char *text = line;
+        size_t n = strlen(text);
+        if (out->len > 0 && !out->failed)
+            strbuf_putc(out, '\n');
+        if (!open && strncmp(text, FENCE, 3) == 0) {
+            fenced = true;
+            text += 3;
+            n -= 3;
+        }
+        bool closes = fenced && n >= 3 && strcmp(text + n - 3, FENCE) == 0;
+        bool goes_on = !fenced && n > 0 && text[n - 1] == '\\';
+        strbuf_append(out, text, n - (closes ? 3 : 0) - (goes_on ? 1 : 0));
+        more = goes_on || (fenced && !closes);
+        open = true;
     }
-    mem_free(line); /* getline's block comes from the C library, as mem_free expects */
-    return tty ? CMD_EXIT_OK : code;
+    mem_free(line);
+    return true;
 }
 
-static int chat(const struct options *o)
+static void converse(struct talk *t)
 {
-    struct chat c = {.options = o};
-    struct err e;
-    pthread_mutex_init(&c.lock, NULL);
-    pthread_cond_init(&c.woken, NULL);
-    int code = CMD_EXIT_OK;
-    enum status st = engine_setup_open(o, on_notify, &c, NULL, &c.engine, &e);
-    if (st == STATUS_OK) {
-        st = engine_setup_directories(o, c.engine, &e);
+    struct strbuf message;
+    strbuf_init(&message, LIMIT_HTTP_BODY_BYTES);
+    printf("%s; /help lists commands, Ctrl-D ends\n", t->link->name);
+    for (bool quit = false; !quit;) {
+        struct err e = {0};
+        bool cut;
+        if (t->ask.voice.count > 0)
+            print_voice(t, "");
+        fputs("> ", stdout);
+        fflush(stdout);
+        interrupted = 0;
+        if (!read_message(&message))
+            break;
+        const char *text = strbuf_str(&message);
+        enum status st = STATUS_OK;
+        if (message.failed)
+            st = err_set(&e, STATUS_LIMIT, NULL, "that is too long");
+        else if (text[0] == '/')
+            st = command(t, text, &quit, &e);
+        else if (text[strspn(text, " \t\n")] != '\0')
+            st = turn(t, text, &cut, &e);
         if (st != STATUS_OK)
-            engine_close(c.engine);
+            fprintf(stderr, "%s\n", e.msg);
     }
-    if (st != STATUS_OK) {
-        code = cmd_fail("run", &e);
-        goto deinit_sync;
+    strbuf_deinit(&message);
+}
+
+static enum status read_stdin(struct strbuf *out, struct err *e)
+{
+    char chunk[65536];
+    size_t n;
+    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
+        strbuf_append(out, chunk, n);
+    while (out->len > 0 && strchr("\r\n", out->data[out->len - 1]))
+        out->data[--out->len] = '\0';
+    if (out->failed)
+        return err_set(e, STATUS_LIMIT, NULL, "more than %u bytes on standard input",
+                       LIMIT_HTTP_BODY_BYTES);
+    if (out->len == 0 || memchr(out->data, '\0', out->len))
+        return err_set(e, STATUS_INVALID, NULL, "standard input holds no text to answer");
+    return STATUS_OK;
+}
+
+static enum status answer_once(struct talk *t, const char *prompt, bool *cut, struct err *e)
+{
+    struct strbuf text;
+    enum status st = STATUS_OK;
+    strbuf_init(&text, LIMIT_HTTP_BODY_BYTES);
+    if (!*prompt || strcmp(prompt, "-") == 0) {
+        st = read_stdin(&text, e);
+        prompt = strbuf_str(&text);
     }
-    for (int i = 0; i < o->adapter.count; i++)
-        snprintf(c.adapter, sizeof c.adapter, "%.*s", (int)strcspn(o->adapter.items[i], "="),
-                 o->adapter.items[i]);
+    if (st == STATUS_OK)
+        st = turn(t, prompt, cut, e);
+    strbuf_deinit(&text);
+    return st;
+}
+
+/* ---- the whole ---- */
+
+/* A model that a file names which nobody asked for is the server's. */
+static bool wants_own_model(const struct options *o)
+{
+    enum option_place from = options_place(o, OPTION_RUN, "model");
+    if (from == OPTION_FROM_FILE)
+        return options_place(o, OPTION_RUN, "config") == OPTION_FROM_COMMAND_LINE;
+    return *o->model && from >= options_place(o, OPTION_RUN, "url");
+}
+
+static enum status open_link(const struct options *o, struct chat_link **out, struct err *e)
+{
+    if (o->args.count > 0)
+        return err_set(e, STATUS_INVALID, NULL, "%.64s: what to say comes behind --prompt",
+                       o->args.items[0]);
+    if (options_place(o, OPTION_RUN, "model") == OPTION_FROM_COMMAND_LINE &&
+        options_place(o, OPTION_RUN, "url") == OPTION_FROM_COMMAND_LINE)
+        return err_set(e, STATUS_INVALID, "model", "--model or --url, not both");
+    if (wants_own_model(o))
+        return chat_local_open(o, out, e);
+    enum status st = chat_remote_open(o, out, e);
+    if (st == STATUS_BUSY) {
+        struct err why = *e;
+        err_set(e, st, why.param, "%.420s; --model DIR loads a model here", why.msg);
+    }
+    return st;
+}
+
+static void catch_interrupt(bool once)
+{
     struct sigaction sa = {.sa_handler = on_interrupt};
-    if (*o->prompt || !isatty(STDIN_FILENO))
+    if (once)
         sa.sa_flags = (int)SA_RESETHAND; /* a second Ctrl-C ends the program */
     sigaction(SIGINT, &sa, NULL);
-    c.messages = cJSON_CreateArray();
-    if (!c.messages)
-        st = err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
-    if (st == STATUS_OK)
-        st = clear_messages(&c, &e);
-    if (st == STATUS_OK && *o->prompt)
-        st = turn(&c, o->prompt, &e);
+}
+
+static int talk(const struct options *o)
+{
+    bool once = *o->prompt || !isatty(STDIN_FILENO), cut = false;
+    struct err e = {0};
+    struct talk t = {
+        .ask = {.temperature = o->chat_temperature,
+                .top_p = o->chat_top_p,
+                .max_tokens = o->chat_max_tokens,
+                .seed = o->seed,
+                .show = show,
+                .stop = &interrupted},
+        .screen = isatty(STDOUT_FILENO),
+    };
+    t.ask.ctx = &t;
+    enum status st = open_link(o, &t.link, &e);
     if (st != STATUS_OK)
-        code = cmd_fail("run", &e);
-    else if (!*o->prompt)
-        code = converse(&c);
-    cJSON_Delete(c.messages);
-    engine_close(c.engine);
-deinit_sync:
-    pthread_cond_destroy(&c.woken);
-    pthread_mutex_destroy(&c.lock);
+        return cmd_fail("run", &e);
+    t.messages = cJSON_CreateArray();
+    t.system = mem_strdup(o->system);
+    st = t.messages && t.system ? clear_messages(&t, &e) : no_memory(&e);
+    if (st == STATUS_OK && o->adapter.count > 0) {
+        const char *named = o->adapter.items[o->adapter.count - 1];
+        char voice[512];
+        snprintf(voice, sizeof voice, "%.*s", (int)strcspn(named, "="), named);
+        st = set_voice(&t, voice, &e);
+    }
+    catch_interrupt(once);
+    if (st == STATUS_OK && once)
+        st = answer_once(&t, o->prompt, &cut, &e);
+    else if (st == STATUS_OK)
+        converse(&t);
+    int code = st != STATUS_OK ? cmd_fail("run", &e) : cut ? EXIT_INTERRUPTED : CMD_EXIT_OK;
+    cJSON_Delete(t.messages);
+    mem_free(t.system);
+    t.link->ops->close(t.link);
     return code;
 }
 
 int cmd_run(int argc, char **argv)
 {
+    static char prompt[] = "--prompt";
     struct options o;
     int code;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "-p") == 0)
+            argv[i] = prompt;
+    }
     if (cmd_options(OPTION_RUN, argc, argv, &o, &code)) {
         /* A person reads this terminal: the engine's lines stay out of the way unless asked for. */
         if (strcmp(o.log_level, "info") == 0)
             log_setup(LOG_LEVEL_WARN, false);
         else
             engine_setup_log(&o);
-        code = chat(&o);
+        code = talk(&o);
     }
     options_deinit(&o);
     return code;
