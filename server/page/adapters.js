@@ -104,8 +104,13 @@ function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
 }
 
+// Without its own name, which stands beside it.
+function whyOf(t) {
+  return t.why.split(`${t.name}: `).at(-1) || "it has no place";
+}
+
 function tensorTable(tensors) {
-  const rows = tensors.slice(0, TENSORS_MAX).map((t) => el("tr", {}, el("td", {}, t.name), el("td", {}, `${t.shape} ${t.dtype}`), el("td", {}, t.matched ? "binds" : t.why || "no place")));
+  const rows = tensors.slice(0, TENSORS_MAX).map((t) => el("tr", {}, el("td", {}, t.name), el("td", {}, `${t.shape} ${t.dtype}`), el("td", {}, t.matched ? "binds" : whyOf(t))));
   if (tensors.length > rows.length) rows.push(el("tr", {}, el("td", { colSpan: 3 }, `and ${count(tensors.length - rows.length)} more`)));
   const head = el("tr", {}, el("th", { scope: "col" }, "Tensor"), el("th", { scope: "col" }, "Shape"), el("th", { scope: "col" }, "Result"));
   return el("div", { class: "scroll", tabIndex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
@@ -122,12 +127,12 @@ function showReport(report) {
   if (report.error) out.push(el("p", { class: "error" }, report.error.message ?? String(report.error)));
   if (report.no_op) out.push(el("p", { class: "hint" }, "It changes nothing: all its products are zero."));
   else if (report.zero_modules) out.push(el("p", { class: "hint" }, `${report.zero_modules} of its modules change nothing.`));
-  out.push(
+  if (report.ok) out.push(
     el("dl", { class: "facts" }, fact("rank", String(report.rank)), fact("scale", scaleText(report)), fact("modules", count(report.modules)), fact("memory", bytes(report.bytes)), fact("targets", report.targets.join(", ") || "none")),
   );
   const odd = report.tensors.filter((t) => !t.matched);
   if (odd.length) out.push(el("h4", {}, `${count(odd.length)} that do not bind`), tensorTable(odd));
-  if (report.tensors.length) out.push(el("details", {}, el("summary", {}, `All ${count(report.tensors.length)} tensors`), tensorTable(report.tensors)));
+  if (report.tensors.length > odd.length) out.push(el("details", {}, el("summary", {}, `All ${count(report.tensors.length)} tensors`), tensorTable(report.tensors)));
   byId("load-report").replaceChildren(...out);
 }
 

@@ -41,8 +41,6 @@ async function errorOf(response) {
   } catch {
     // Not of our server: the status is all there is to say.
   }
-  if (response.status === 403 && /Origin/.test(error.message))
-    error = { ...error, message: `${error.message}. Start it with --allow-origin ${location.origin} to use this page from here.` };
   return new ApiError(response.status, error);
 }
 

@@ -121,11 +121,7 @@ function setTheme(theme) {
   else document.documentElement.dataset.theme = theme;
   byId("theme-button").textContent = theme[0].toUpperCase() + theme.slice(1);
   byId("theme-button").setAttribute("aria-label", `Theme: ${theme}`);
-  try {
-    localStorage.setItem("chorus.theme", theme);
-  } catch {
-    // It lasts as long as the page.
-  }
+  keep("theme", theme);
   watch();
 }
 
@@ -168,9 +164,9 @@ function startKey() {
 
 function banner(text) {
   const box = byId("banner");
-  if (box.textContent === text) return;
-  box.textContent = text;
-  box.hidden = text === "";
+  const told = text && text[0].toUpperCase() + text.slice(1);
+  if (box.textContent !== told) box.textContent = told;
+  box.hidden = told === "";
 }
 
 function tellServer(word, detail, problem) {
@@ -186,10 +182,17 @@ function needsKey(error) {
   return hasKey() ? `${errorText(error)}: this key is not one of them.` : "This server asks for an API key: press “Key”.";
 }
 
+// What the server takes where a field stays empty.
+async function tellDefaults() {
+  const defaults = (await call("GET", "/props")).default_generation_settings.params;
+  for (const id of ["temperature", "top_p", "top_k", "min_p"]) byId(id).placeholder = defaults[id];
+}
+
 async function look() {
   const status = await call("GET", "/v1/status");
   tellDevice(status);
   if (status.status === "loading") return tellServer("loading", "", "The model is loading.");
+  if (!byId("temperature").placeholder) await tellDefaults();
   const adapters = await refreshAdapters();
   const names = adapters.filter((a) => !a.draining).map((a) => a.name);
   sides.forEach((s, i) => s.voice.offer(status.model.name, names, i === 1 ? names.at(-1) : undefined));

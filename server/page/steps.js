@@ -4,7 +4,7 @@
 import { byId, colourOf, count, duration, el, errorText, paintSwatch, rate, resolved } from "./dom.js";
 import { events } from "./api.js";
 
-const KEPT = 160; // steps
+const KEPT = 120; // steps
 const MINUTE_S = 60;
 const RETRY_MS = 3000;
 const CALM_MS = 1000; // between drawings where motion is unwelcome
@@ -166,13 +166,14 @@ function drawSteps() {
   steps.forEach((step, i) => {
     let y = height;
     const full = Math.sqrt(step.rows / top) * (height - 2);
-    const x = width - (steps.length - i) * pitch;
+    const x = Math.round(width - (steps.length - i) * pitch);
+    const w = Math.round(width - (steps.length - i - 1) * pitch) - x;
     for (const s of slices(step)) {
       if (!colours.has(s.name)) colours.set(s.name, resolved(colourOf(s.name)));
       const h = (s.rows / step.rows) * full;
       context.fillStyle = colours.get(s.name);
       context.globalAlpha = picked < 0 || picked === i ? 1 : 0.4;
-      context.fillRect(x, y - h, Math.max(1, pitch - 0.5), h);
+      context.fillRect(x, y - h, w, h);
       y -= h;
     }
   });
@@ -234,18 +235,19 @@ function tellProblem(text) {
 async function listen() {
   abort = new AbortController();
   const mine = abort;
-  let problem = "the stream ended";
+  let problem = "";
   try {
     for await (const frame of events("GET", "/v1/steps", undefined, mine.signal)) {
       tellProblem("");
       take(frame);
     }
   } catch (error) {
-    problem = errorText(error);
+    const told = [0, 401, 503].includes(error.status); // of the whole server: the page says so above
+    problem = told ? "" : `No steps to see: ${errorText(error)}.`;
   }
   if (mine.signal.aborted) return;
   abort = null;
-  tellProblem(`No steps to see: ${problem}.`);
+  tellProblem(problem);
   retry = setTimeout(watch, RETRY_MS);
 }
 

@@ -103,6 +103,7 @@ int main(int argc, char **argv)
         .on_ready = on_ready,
     };
     const struct setting settings[] = {
+        {"port", &o.port},
         {"header_ms", &o.http.header_ms},
         {"body_ms", &o.http.body_ms},
         {"idle_ms", &o.http.idle_ms},
