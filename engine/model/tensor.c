@@ -197,19 +197,70 @@ static size_t chunk_at(const struct tensor *t, size_t at, float *out)
     return n;
 }
 
+/* Of blocks of stored values, whether one has all bits of the exponent. */
+#define WORDS 64
+static bool is_finite16(const unsigned char *p, size_t count, uint16_t exponent)
+{
+    uint16_t h[WORDS], bad = 0;
+    for (; count >= WORDS; count -= WORDS, p += sizeof h) {
+        memcpy(h, p, sizeof h);
+        for (int i = 0; i < WORDS; i++)
+            bad |= (h[i] & exponent) == exponent;
+        if (bad)
+            return false;
+    }
+    memcpy(h, p, count * sizeof h[0]);
+    for (size_t i = 0; i < count; i++)
+        bad |= (h[i] & exponent) == exponent;
+    return !bad;
+}
+
+static bool is_finite32(const unsigned char *p, size_t count)
+{
+    uint32_t u[WORDS], bad = 0;
+    const uint32_t exponent = 0x7f800000u;
+    for (; count >= WORDS; count -= WORDS, p += sizeof u) {
+        memcpy(u, p, sizeof u);
+        for (int i = 0; i < WORDS; i++)
+            bad |= (u[i] & exponent) == exponent;
+        if (bad)
+            return false;
+    }
+    memcpy(u, p, count * sizeof u[0]);
+    for (size_t i = 0; i < count; i++)
+        bad |= (u[i] & exponent) == exponent;
+    return !bad;
+}
+
+/* Adapters are looked through whole when they load, and nearly always all is well. */
+static bool is_finite_as_stored(const struct tensor *t)
+{
+    switch (t->dtype) {
+    case DTYPE_F32:
+        return is_finite32(t->data, tensor_count(t));
+    case DTYPE_F16:
+        return is_finite16(t->data, tensor_count(t), 0x7c00);
+    case DTYPE_BF16:
+        return is_finite16(t->data, tensor_count(t), 0x7f80);
+    case DTYPE_Q8:
+    case DTYPE_Q4:
+        break;
+    }
+    return false; /* codes times scales: unknown */
+}
+
 bool tensor_is_finite(const struct tensor *t, size_t *at)
 {
     float v[CHUNK];
+    if (is_finite_as_stored(t))
+        return true;
     for (size_t i = 0, n; i < tensor_count(t); i += n) {
         n = chunk_at(t, i, v);
-        uint32_t bad = 0;
-        for (size_t k = 0; k < n; k++)
-            bad |= (bits_of(v[k]) & 0x7f800000u) == 0x7f800000u;
-        if (!bad)
-            continue;
         size_t k = 0;
-        while ((bits_of(v[k]) & 0x7f800000u) != 0x7f800000u)
+        while (k < n && (bits_of(v[k]) & 0x7f800000u) != 0x7f800000u)
             k++;
+        if (k == n)
+            continue;
         *at = i + k;
         return false;
     }
