@@ -21,6 +21,7 @@
 #include "engine/base/strbuf.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
+#include "engine/engine_trace.h"
 #include "engine/grammar/grammar_cache.h"
 #include "engine/grammar/token_trie.h"
 #include "engine/sched/batch.h"
@@ -76,6 +77,8 @@ struct engine {
     struct err lost_err;           /* written once, before refuse_lost */
     bool closed;                   /* saw `closing` and ended everything */
     struct engine_stats now;       /* counters; copied to `stats` at the end of a turn */
+
+    struct engine_trace trace;
 
     struct adapter_store store;
     struct adapter_loader loader;

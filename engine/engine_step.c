@@ -85,6 +85,7 @@ static void finish_upload(struct engine *e)
     if (e->lost != STATUS_OK || !adapter_slots_busy(&e->store, &done) || !done)
         return;
     enum status st = adapter_slots_finish(&e->store, &err);
+    e->trace.usable++;
     if (st == STATUS_DEVICE_LOST)
         engine_seqs_lose(e, st, "adapter_load", &err);
 }
@@ -119,7 +120,7 @@ static void drain(struct engine *e)
     if (e->lost != STATUS_OK)
         engine_seqs_fail_all(e, &e->lost_err);
     end_unloadable(e);
-    adapter_slots_sweep(&e->store);
+    e->trace.gone += adapter_slots_sweep(&e->store);
 }
 
 /* ---- schedule: who takes part in this step ---- */
@@ -267,6 +268,8 @@ static enum status load(struct engine *e, struct adapter *a, int slot, struct er
  * it was told so; plan again. */
 static bool bring_in_adapters(struct engine *e)
 {
+    e->trace.gone += e->plan.evict_count;
+    e->trace.placed += e->plan.load_count;
     for (int i = 0; i < e->plan.evict_count; i++)
         adapter_slots_evict(&e->store, e->plan.evict[i]);
     for (int i = 0; i < e->plan.load_count; i++) {
@@ -666,8 +669,11 @@ static void settle(struct engine *e)
     uint64_t told = e->now.tokens_out;
     int pages = kv_pool_held(&e->pool);
     finish(e);
+    engine_trace_mark(e, ENGINE_PHASE_WAIT);
     if (e->lost == STATUS_OK)
         emit(e, f);
+    engine_trace_mark(e, ENGINE_PHASE_EMIT);
+    engine_trace_told(e);
     account_step(e, f);
     engine_live_record(e, f, pages, (int)(e->now.tokens_out - told));
     if (e->flight_count > 0) {
@@ -697,12 +703,17 @@ bool engine_turn(struct engine *e)
 {
     if (!e->parts.threaded && !e->parts.loads_by_hand)
         (void)engine_load_turn(e);
+    engine_trace_mark(e, ENGINE_PHASE_REST);
     drain(e);
+    engine_trace_mark(e, ENGINE_PHASE_DRAIN);
     struct engine_flight *f = engine_flight_at(e, e->flight_count);
     bool again = schedule(e, f), step = f->count > 0;
+    engine_trace_mark(e, ENGINE_PHASE_SCHEDULE);
     if (step) {
+        engine_trace_launch(e);
         pack(e, f);
         launch(e, f);
+        engine_trace_mark(e, ENGINE_PHASE_LAUNCH);
     }
     bool settled = false;
     while (e->flight_count > (step ? e->flight_max - 1 : 0)) {
@@ -712,6 +723,8 @@ bool engine_turn(struct engine *e)
     if (step && f->batch.batch.late && e->lost == STATUS_OK)
         draw(e);
     check(e);
+    if (!step && !again && !settled)
+        engine_trace_idle(e);
     return step || again || settled;
 }
 

@@ -178,6 +178,61 @@ class Watch:
         return [(k, g) for b, k, g in self.gaps if any(begin <= b <= end for begin, end in windows)]
 
 
+# ---- why a gap was long ----
+
+PHASES = ("drain", "schedule", "launch", "emit", "rest")  # of the engine thread, but for its waiting for the device
+WITHIN_NS = 20_000_000  # between the engine's telling and the watcher's hearing
+
+
+def long_gaps(log, offset):
+    """What the engine said of gaps longer than usual since `offset` in its log: a dict each, by when they ended."""
+    with open(log, encoding="utf-8", errors="replace") as f:
+        f.seek(offset)
+        lines = [line for line in f if " a long gap at_ns=" in line]
+    fields = [dict(x.split("=", 1) for x in line.split() if "=" in x) for line in lines]
+    return [{k: int(v) for k, v in f.items()} for f in fields]
+
+
+def cause_of(g):
+    """In a word or two: what the engine thread did instead of launching, or else what the device was at."""
+    busy = {p: g[p + "_us"] for p in PHASES}
+    worst = max(busy, key=busy.get)
+    if sum(busy.values()) > g["usual_us"] or (g["emptied"] and busy[worst] > 0.1 * g["usual_us"]):
+        what = worst
+    elif g["emptied"]:
+        what = "nothing was in flight"
+    else:
+        what = "device"
+    with_ = [k for k in ("placed", "usable", "gone", "sending") if g[k]]
+    return what + (" (" + ", ".join(with_) + ")" if with_ else "")
+
+
+def causes(gaps, told, usual_ms):
+    """gaps: (when, _, ms) -> {cause: [how many, the worst ms, the engine's line of that]}, of those above 1.1 x usual."""
+    out, i = {}, 0
+    for when, _, ms in sorted(gaps):
+        if ms <= 1.1 * usual_ms:
+            continue
+        while i < len(told) and told[i]["at_ns"] < when - WITHIN_NS:
+            i += 1
+        near = [g for g in told[i : i + 64] if when - WITHIN_NS <= g["at_ns"] <= when and g["us"] > 700 * ms]
+        g = near[-1] if near else None
+        count = out.setdefault(cause_of(g) if g else "not in the engine: server, client", [0, 0.0, None])
+        count[0] += 1
+        if ms > count[1]:
+            count[1:] = [ms, g]
+    return dict(sorted(out.items(), key=lambda kv: -kv[1][0]))
+
+
+def print_causes(title, gaps, told, usual_ms):
+    found = causes(gaps, told, usual_ms)
+    print(f"  {title}: {len(gaps)} gaps, {sum(c[0] for c in found.values())} longer than 1.1 x {usual_ms:.3f} ms")
+    for name, (count, worst, g) in found.items():
+        parts = " ".join(f"{k[:-3]} {g[k]}" for k in [p + "_us" for p in (*PHASES, "wait")]) if g else ""
+        print(f"    {count:>5} {100 * count / max(len(gaps), 1):5.2f} %  worst {worst:7.2f} ms  {name}" + (f"; of that one, us: {parts}, turns {g['turns']}" if g else ""))
+    return {name: c[:2] for name, c in found.items()}
+
+
 def device_free():
     """Bytes that the card has free, or None where no driver tells."""
     try:
@@ -308,12 +363,14 @@ def equal_streams(args, port, models, churn_sets):
 
 def gaps_while(args, port, models, begin):
     """begin(): starts something with .end(); the gaps of the streams while it goes on."""
+    offset = os.path.getsize(args.log)
     w = Watch(port, models, args.prompt, args.gap_tokens)
     other = begin() if begin else None
     w.end()
     if other:
         other.end()
-    return w.values(), other
+    w.told = long_gaps(args.log, offset)
+    return w, other
 
 
 def part_live(args):
@@ -323,6 +380,8 @@ def part_live(args):
     options = ["--max-seqs", str(args.streams + 8), "--adapter-slots", str(2 * args.streams + 8), "--prefix-cache", "false", "--ctx",
                str(args.prompt + max(args.tokens, args.gap_tokens) + 16), "--adapter-root", os.path.join(args.model, "adapters"),
                "--state-dir", "none"]  # fmt: skip
+    args.log_level = "debug"  # the engine tells of long gaps
+    why = []
     with Server(args, options, args.log) as server:
         port = server.port
         held = {}
@@ -338,17 +397,22 @@ def part_live(args):
         free = device_free()
         equality = equal_streams(args, port, pair, churn_sets)
         for name in stream_sets:
-            silent, _ = gaps_while(args, port, held[name], None)
-            again, _ = gaps_while(args, port, held[name], None)
+            quiet = [gaps_while(args, port, held[name], None)[0] for _ in range(2)]
+            silent, again = (w.values() for w in quiet)
+            why.append((f"{name}, silent", quiet[1], percentile(silent, 50)))
             base = percentile(silent + again, 99)
             rows.append({"streams": name, "while": "silent", "p50": percentile(silent, 50), "p99": base, "max": max(silent + again),
                          "spread": abs(percentile(silent, 99) / percentile(again, 99) - 1)})  # fmt: skip
             for which in churn_sets:
                 paths = set_paths(args, which)
-                loading, churn = gaps_while(args, port, held[name], lambda p=paths: Churn(port, p, 1))
+                watched, churn = gaps_while(args, port, held[name], lambda p=paths: Churn(port, p, 1))
+                loading = watched.values()
+                why.append((f"{name}, {which} loading", watched, percentile(silent, 50)))
                 demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
                 per_s = churn.done / churn.seconds
-                asked, _ = gaps_while(args, port, held[name], lambda r=per_s, m=held[name][-1]: Asker(port, m, r))
+                watched, _ = gaps_while(args, port, held[name], lambda r=per_s, m=held[name][-1]: Asker(port, m, r))
+                asked = watched.values()
+                why.append((f"{name}, as often asked as {which} loaded", watched, percentile(silent, 50)))
                 each = adapter_bytes(os.path.dirname(paths[0]))[0]
                 for what, gaps in (("loading", loading), ("asked", asked)):
                     rows.append({"streams": name, "while": what, "set": which, "mb": each / 1e6, "per_s": per_s, "p50": percentile(gaps, 50),
@@ -367,7 +431,9 @@ def part_live(args):
     for r in rows:
         print(f"{r['streams']:<8} {r['while']:<8} {r.get('set', ''):<8} {number(r, 'mb', '.1f'):>6} {number(r, 'per_s', '.1f'):>8} {number(r, 'load_ms', '.0f'):>7} "
                      f"{r['p50']:8.3f} {r['p99']:8.3f} {r['max']:8.2f} {number(r, 'to_silent', '.2f'):>9} {number(r, 'to_asked', '.2f'):>8}")  # fmt: skip
-    return {"equal": equality, "gaps": rows}
+    print("why gaps were long, by what the engine thread says of them:")
+    reasons = {title: print_causes(title, w.gaps, w.told, usual) for title, w, usual in why}
+    return {"equal": equality, "gaps": rows, "causes": reasons}
 
 
 # ---- many ----

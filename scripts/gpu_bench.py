@@ -122,7 +122,7 @@ class Server:
         self.dir = tempfile.mkdtemp(prefix="gpu-bench-")
         port_file = os.path.join(self.dir, "port")
         command = [program(args, "chorus"), "serve", "--model", args.model, "--backend", args.backend, "--port", "0",
-                   "--port-file", port_file, "--log-level", "info", *quant_option(args), "--kv-cache-type", args.kv, *options, *args.serve_args]  # fmt: skip
+                   "--port-file", port_file, "--log-level", getattr(args, "log_level", "info"), *quant_option(args), "--kv-cache-type", args.kv, *options, *args.serve_args]  # fmt: skip
         self.log = open(log, "a", encoding="utf-8")
         self.log.write("+ " + " ".join(command) + "\n")
         self.log.flush()

@@ -166,8 +166,9 @@ void adapter_slots_unuse(struct adapter_store *s, int slot)
     s->slots[slot].refs--;
 }
 
-void adapter_slots_sweep(struct adapter_store *s)
+int adapter_slots_sweep(struct adapter_store *s)
 {
+    int gone = 0;
     pthread_mutex_lock(&s->lock);
     bool sweep = s->sweep;
     s->sweep = false;
@@ -180,9 +181,12 @@ void adapter_slots_sweep(struct adapter_store *s)
         bool dead = !a->named && a->users == 0;
         s->sweep = s->sweep || (dead && s->slots[i].loading);
         pthread_mutex_unlock(&s->lock);
-        if (dead && !s->slots[i].loading)
+        if (dead && !s->slots[i].loading) {
             adapter_slots_evict(s, i);
+            gone++;
+        }
     }
+    return gone;
 }
 
 void adapter_slots_lost(struct adapter_store *s)

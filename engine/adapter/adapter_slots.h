@@ -30,8 +30,8 @@ WARN_UNUSED enum status adapter_slots_finish(struct adapter_store *s, struct err
  * is in none. */
 int adapter_slots_use(struct adapter_store *s, const struct adapter *a, uint64_t used);
 void adapter_slots_unuse(struct adapter_store *s, int slot);
-/* Frees generations that nobody can use any more. */
-void adapter_slots_sweep(struct adapter_store *s);
+/* Frees generations that nobody can use any more; returns how many slots they had. */
+int adapter_slots_sweep(struct adapter_store *s);
 /* The device is gone: its slots are not touched again. */
 void adapter_slots_lost(struct adapter_store *s);
 /* Empties all; no loader runs. */

@@ -1,5 +1,5 @@
-/* How fast an adapter comes from its files to the image that is sent to the card: 3B shape, 64 ranks
- * on q, k, v (51 MB) and on all seven (195 MB), bf16 and f32, files in the page cache.
+/* How fast an adapter comes from its files to the image that is sent to the card: 3B shape, 64
+ * ranks on q, k, v (51 MB) and on all seven (195 MB), bf16 and f32, files in the page cache.
  *
  *   load_bench [DIRECTORY] [REPEATS]
  *
@@ -30,10 +30,9 @@ static struct model base = {.shape = {.arch = ARCH_LLAMA,
                                       .ffn = 8192,
                                       .vocab = 128256}};
 
-static const char *const names[LINEAR_COUNT] = {"self_attn.q_proj", "self_attn.k_proj",
-                                                "self_attn.v_proj", "self_attn.o_proj",
-                                                "mlp.gate_proj",    "mlp.up_proj",
-                                                "mlp.down_proj"};
+static const char *const names[LINEAR_COUNT] = {
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 
 static void give_up(const char *what, const char *why)
 {
