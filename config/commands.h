@@ -26,6 +26,18 @@
       "Reads a JSON object of template variables (messages, tools, add_generation_prompt, "        \
       "bos_token, ...) and writes the text. Ends with 1 and the template's message when it "       \
       "raises.")                                                                                   \
+    X(PULL, pull, "fetch a model or adapter from the Hugging Face hub into its cache",             \
+      "ORG/NAME[:REVISION] [options]", "",                                                         \
+      "Serve, run and inspect find it in the cache under the same name; so does huggingface_hub, " \
+      "and what that fetched needs no pull. What was begun goes on where it ended, and each file " \
+      "is checked by its hash. HF_TOKEN, HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and "  \
+      "HTTPS_PROXY mean what they mean to huggingface_hub.")                                       \
+    X(LS, ls, "models and adapters in the Hugging Face cache, and adapters of a directory",        \
+      "[--adapters DIR] [--json]", "",                                                             \
+      "A line each: what it is, its size, when it was used, and whether Chorus can serve it.")     \
+    X(RM, rm, "remove models and adapters from the Hugging Face cache",                            \
+      "ORG/NAME[:REVISION]... [--yes]", "",                                                        \
+      "With a revision only that one goes, and what other revisions share with it stays.")         \
     X(BENCH, bench, "measure a server under load", "[--url URL] [options]", "",                    \
       "Works against any server that speaks OpenAI's API.")                                        \
     X(PS, ps, "what a running server is doing", "[--watch] [--url URL] [options]", "",             \

@@ -56,7 +56,7 @@
 
 const struct option_def option_rows[] = {
     GROUP("Model"),
-    STR("config", ENGINE | REMOTE | ONCE, config, "", "FILE",
+    STR("config", ENGINE | REMOTE | OPTION_LS | ONCE, config, "", "FILE",
         "read settings from this file first; none: from no file. Else from "
         "~/.config/chorus/chorus.conf or /etc/chorus/chorus.conf where there is one"),
     STR("model", ENGINE | TEXT | OPTION_INSPECT, model, "", "DIR|ORG/NAME[:REVISION]",
@@ -64,7 +64,7 @@ const struct option_def option_rows[] = {
         "inspect: check the adapter against it"),
 
     GROUP("Adapters"),
-    LIST("adapters", ENGINE, adapters, "DIR",
+    LIST("adapters", ENGINE | OPTION_LS, adapters, "DIR",
          "serve every adapter in this directory, named after its sub-directory or .gguf file"),
     LIST("adapter-root", OPTION_SERVE, adapter_root, "DIR",
          "clients may register adapters that lie in this directory; also in each of adapters"),
@@ -182,13 +182,26 @@ const struct option_def option_rows[] = {
     BOOL("count", OPTION_TOKENIZE, count, "false", "only the number of tokens"),
     BOOL("continue-final-message", OPTION_RENDER, continue_final_message, "false",
          "cut behind the final message's content"),
-    BOOL("json", OPTION_INSPECT | OPTION_BENCH | OPTION_PS, json, "false", "print JSON"),
+    BOOL("json", OPTION_INSPECT | OPTION_BENCH | OPTION_PS | OPTION_LS, json, "false",
+         "print JSON"),
 
     GROUP("Looking"),
     BOOL("watch", OPTION_PS, watch, "false", "again and again, until Ctrl-C"),
     NUM("interval", OPTION_PS, interval, 0.1, 3600, "1", "S", "seconds from one look to the next"),
     NUM("patience", OPTION_HEALTH, patience, 0.01, 3600, "5", "S",
         "seconds that an answer may take"),
+
+    GROUP("Hugging Face hub"),
+    LIST("file", OPTION_PULL | ONCE, files, "PATTERN",
+         "fetch only the files that match, as in *Q4_K_M.gguf; default: what Chorus reads"),
+    BOOL("all", OPTION_PULL | ONCE, all, "false", "fetch every file"),
+    STR("token-file", OPTION_PULL, token_file, "", "FILE",
+        "file with a token of the hub; default: HF_TOKEN, else what hf auth login keeps"),
+    BOOL("offline", OPTION_PULL, offline, "false",
+         "fetch nothing, only say whether it is in the cache"),
+    INT("timeout", OPTION_PULL, pull_timeout, 1, 3600, "30", "S",
+        "a hub that sends nothing for so long is asked again"),
+    BOOL("yes", OPTION_RM | ONCE, yes, "false", "remove without a question"),
 
     GROUP("Conversation"),
     STR("system", TALK, system, "", "TEXT", "system message"),

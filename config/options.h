@@ -102,6 +102,10 @@ struct options {
     int64_t max_tokens, chat_max_tokens;
     int64_t seed;
 
+    struct option_list files; /* pull and rm */
+    bool all, offline, yes;
+    char *token_file;
+    int64_t pull_timeout;
     bool watch; /* ps */
     double interval;
     double patience; /* health */

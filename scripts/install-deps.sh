@@ -11,6 +11,7 @@ what=${1:-build}
 build_packages=(
     gcc:"C compiler" make:"build" pkg-config:"finds libraries" libc6-dev:"C library"
     libmicrohttpd-dev:"HTTP" libuv1-dev:"event loop" libcjson-dev:"JSON"
+    libcurl4-openssl-dev:"chorus pull" ca-certificates:"chorus pull"
     libpcre2-dev:"tokenizer splits" libutf8proc-dev:"Unicode normal forms" curl:"the line printed at the end"
 )
 test_packages=(
@@ -31,6 +32,8 @@ wanted=("${build_packages[@]}")
 missing=()
 for entry in "${wanted[@]}"; do
     package=${entry%%:*}
+    # Any flavour of libcurl's headers will do, and two of them exclude each other.
+    [ "$package" = libcurl4-openssl-dev ] && pkg-config --exists libcurl 2>/dev/null && continue
     if ! dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed"; then
         missing+=("$package")
         echo "deps: $package is missing (${entry#*:})"

@@ -13,6 +13,7 @@
 #define PART_BYTES_MAX  96   /* of org and of name */
 #define FILE_BYTES_MAX  1024 /* a file's name with its folders */
 #define FILE_PART_BYTES 255  /* one folder of it: NAME_MAX */
+#define FILE_PARTS_MAX  16   /* folders in each other, with the file */
 #define COMMIT_DIGITS   7    /* an abbreviated commit has at least so many */
 #define FOLDER_PREFIX   "models--"
 #define SNAPSHOTS       "/snapshots/"
@@ -83,10 +84,11 @@ bool hub_file_name_ok(const char *name)
     size_t n = strlen(name);
     if (n == 0 || n > FILE_BYTES_MAX || !utf8_is_valid(name, n))
         return false;
+    int parts = 0;
     for (const char *part = name;; part++) {
         size_t k = strcspn(part, "/");
-        if (k == 0 || k > FILE_PART_BYTES || (k == 1 && part[0] == '.') ||
-            (k == 2 && memcmp(part, "..", 2) == 0))
+        if (++parts > FILE_PARTS_MAX || k == 0 || k > FILE_PART_BYTES ||
+            (k == 1 && part[0] == '.') || (k == 2 && memcmp(part, "..", 2) == 0))
             return false;
         for (size_t i = 0; i < k; i++) {
             if ((unsigned char)part[i] < 0x20 || part[i] == 0x7F || part[i] == '\\')

@@ -30,7 +30,7 @@ struct hub_id {
 /* "org/name[:revision]" as the hub allows it; false for anything else. */
 bool hub_id_parse(const char *text, struct hub_id *out);
 /* A name of a file in a repository that may become a path: relative, UTF-8, no control characters,
- * no backslash, no part that is empty, "." or "..". */
+ * no backslash, at most 16 parts, none of them empty, "." or "..". */
 bool hub_file_name_ok(const char *name);
 /* 40 or 64 lower-case hexadecimal digits: a commit, or the hash of a blob. */
 bool hub_hash_ok(const char *text);
