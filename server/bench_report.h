@@ -3,6 +3,7 @@
 #ifndef CHORUS_SERVER_BENCH_REPORT_H
 #define CHORUS_SERVER_BENCH_REPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,15 @@ struct bench_series {
     double *values; /* owned, milliseconds */
     size_t count;
     size_t cap;
+};
+
+/* What one adapter's requests came to; the base's too. */
+struct bench_voice {
+    const char *name; /* borrowed */
+    int requests;
+    int errors;
+    int64_t tokens;
+    struct bench_series first_token;
 };
 
 struct bench_report {
@@ -33,6 +43,9 @@ struct bench_report {
     struct bench_series first_token; /* request sent to first text */
     struct bench_series gap;         /* between pieces of text */
     struct bench_series whole;       /* request sent to its end */
+    struct bench_voice *voices;      /* owned, [voice_count] */
+    int voice_count;
+    bool interrupted; /* only what had ended by then is counted */
 };
 
 void bench_report_deinit(struct bench_report *r);

@@ -1,6 +1,7 @@
 #include "server/cmd.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "config/options_text.h"
 
@@ -27,6 +28,21 @@ int cmd_fail(const char *command, const struct err *e)
     default:
         return CMD_EXIT_FAILED;
     }
+}
+
+enum status cmd_read_stdin(const char *what, struct strbuf *in, struct err *e)
+{
+    char chunk[65536];
+    size_t n;
+    if (isatty(STDIN_FILENO))
+        fprintf(stderr, "reading %s from the terminal, Ctrl-D ends it\n", what);
+    do { /* a terminal's end of input is not asked for twice */
+        n = fread(chunk, 1, sizeof chunk, stdin);
+        strbuf_append(in, chunk, n);
+    } while (n > 0 && !in->failed && !feof(stdin));
+    if (in->failed)
+        return err_set(e, STATUS_LIMIT, NULL, "more than %zu bytes on standard input", in->max);
+    return ferror(stdin) ? err_set(e, STATUS_IO, NULL, "cannot read standard input") : STATUS_OK;
 }
 
 int cmd_print(struct strbuf *text)

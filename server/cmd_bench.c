@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ struct bench {
     double *zipf_cdf; /* owned, [adapter_count] */
     uint64_t random;
     struct bench_client *clients; /* owned, [slots] */
+    int *voice_of;                /* owned, [slots] which of report.voices a client asked for */
     int slots;
     int started;
     int ended;
@@ -52,6 +54,14 @@ static double next_uniform(struct bench *b)
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    interrupted = 1;
 }
 
 static void on_gap(void *ctx, int64_t gap_ns)
@@ -141,8 +151,9 @@ static enum status discover(struct bench *b, struct err *e)
 
 /* The adapter of a request; NULL is the base ("base" in --adapter, or a server without adapters).
  */
-static const char *choose_adapter(struct bench *b, int request, int client)
+static const char *choose_adapter(struct bench *b, int request, int client, int *voice)
 {
+    *voice = 0;
     if (b->adapter_count == 0)
         return NULL;
     const char *how = b->o->distribution;
@@ -157,6 +168,7 @@ static const char *choose_adapter(struct bench *b, int request, int client)
         while (i < b->adapter_count - 1 && b->zipf_cdf[i] < u)
             i++;
     }
+    *voice = i;
     return strcmp(b->adapters[i], "base") == 0 ? NULL : b->adapters[i];
 }
 
@@ -229,7 +241,7 @@ static void write_messages(struct bench *b, int request, struct strbuf *out)
 static enum status write_body(struct bench *b, int request, int client, struct strbuf *out,
                               struct err *e)
 {
-    write_adapter(b, choose_adapter(b, request, client), out);
+    write_adapter(b, choose_adapter(b, request, client, &b->voice_of[client]), out);
     if (b->o->token_prompts)
         write_ids(b, out);
     else
@@ -262,22 +274,38 @@ static enum status start_request(struct bench *b, int slot, struct err *e)
     return st;
 }
 
+/* The first error in plain words, where the server has some. */
+static void note_error(struct bench *b, const struct bench_client *c)
+{
+    struct bench_report *r = &b->report;
+    struct err e = {0};
+    if (!c->failed && remote_refusal(&b->remote, &c->http, "the request", &e) != STATUS_OK)
+        snprintf(r->first_error, sizeof r->first_error, "%d: %.150s", c->http.status, e.msg);
+    else
+        text_clean(c->why, r->first_error, sizeof r->first_error);
+}
+
 static void take_result(struct bench *b, struct bench_client *c)
 {
     struct bench_report *r = &b->report;
+    struct bench_voice *v = &r->voices[b->voice_of[c - b->clients]];
     r->requests++;
+    v->requests++;
     b->ended++;
     if (c->failed || c->http.status != 200) {
-        char said[sizeof r->first_error];
-        text_clean(c->failed ? c->why : strbuf_str(&c->http.body), said, sizeof said);
+        v->errors++;
         if (r->errors++ == 0)
-            snprintf(r->first_error, sizeof r->first_error, "%d %.150s", c->http.status, said);
+            note_error(b, c);
     } else {
         int tokens = c->completion_tokens ? c->completion_tokens : c->pieces;
         r->completion_tokens += tokens;
+        v->tokens += tokens;
         r->prompt_tokens += c->prompt_tokens;
-        if (c->first_ns)
-            bench_series_add(&r->first_token, (double)(c->first_ns - c->http.start_ns) / 1e6);
+        double first_ms = (double)(c->first_ns - c->http.start_ns) / 1e6;
+        if (c->first_ns) {
+            bench_series_add(&r->first_token, first_ms);
+            bench_series_add(&v->first_token, first_ms);
+        }
         bench_series_add(&r->whole, (double)(c->http.end_ns - c->http.start_ns) / 1e6);
     }
     c->http.state = CLIENT_IDLE;
@@ -345,15 +373,16 @@ static enum status run_load(struct bench *b, struct err *e)
     b->clients = mem_calloc(n, sizeof *b->clients);
     struct pollfd *polls = mem_calloc(n, sizeof *polls);
     int *slot_of = mem_calloc(n, sizeof *slot_of);
+    b->voice_of = mem_calloc(n, sizeof *b->voice_of);
     enum status st = STATUS_OK;
-    if (!b->clients || !polls || !slot_of)
+    if (!b->clients || !polls || !slot_of || !b->voice_of)
         st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     for (size_t i = 0; st == STATUS_OK && i < n; i++)
         bench_client_init(&b->clients[i]);
     int64_t begin = clock_now_ns();
     int64_t next = begin;
     int64_t shown = begin;
-    while (st == STATUS_OK && b->ended < b->o->requests) {
+    while (st == STATUS_OK && b->ended < b->o->requests && !interrupted) {
         st = start_due(b, &next, e);
         if (st == STATUS_OK)
             step_clients(b, polls, slot_of);
@@ -364,6 +393,7 @@ static enum status run_load(struct bench *b, struct err *e)
         }
     }
     b->report.seconds = (double)(clock_now_ns() - begin) / 1e9;
+    b->report.interrupted = interrupted != 0;
     for (size_t i = 0; b->clients && i < n; i++)
         bench_client_deinit(&b->clients[i]);
     mem_free(polls);
@@ -387,15 +417,45 @@ static enum status write_csv(struct bench *b, struct err *e)
     return ok ? STATUS_OK : err_set(e, STATUS_IO, "csv", "cannot write %s", b->o->csv);
 }
 
+static enum status name_voices(struct bench *b, struct err *e)
+{
+    struct bench_report *r = &b->report;
+    int count = b->adapter_count ? b->adapter_count : 1;
+    r->voices = mem_calloc((size_t)count, sizeof *r->voices);
+    if (!r->voices)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
+    r->voice_count = count;
+    for (int i = 0; i < count; i++)
+        r->voices[i].name = b->adapter_count ? b->adapters[i] : "base";
+    return STATUS_OK;
+}
+
+/* Before a long run, not behind it. */
+static enum status check_csv(const struct options *o, struct err *e)
+{
+    FILE *f = *o->csv ? fopen(o->csv, "ae") : NULL;
+    if (*o->csv && !f)
+        return err_set(e, STATUS_IO, "csv", "cannot write %s: %s", o->csv, strerror(errno));
+    if (f)
+        fclose(f);
+    return STATUS_OK;
+}
+
 static int bench(const struct options *o)
 {
     struct bench b = {.o = o, .random = o->seed >= 0 ? (uint64_t)o->seed : 1};
     struct err e;
-    enum status st = remote_open(o, &b.remote, &e);
+    enum status st = o->args.count ? err_set(&e, STATUS_INVALID, NULL,
+                                             "%.64s: bench takes options only", o->args.items[0])
+                                   : remote_open(o, &b.remote, &e);
+    if (st == STATUS_OK)
+        st = check_csv(o, &e);
     if (st == STATUS_OK && o->token_prompts && o->prompt_tokens == 0)
         st = err_set(&e, STATUS_INVALID, "prompt-tokens", "--token-prompts needs --prompt-tokens");
     if (st == STATUS_OK)
         st = discover(&b, &e);
+    if (st == STATUS_OK)
+        st = name_voices(&b, &e);
     b.report.url = b.remote.target.text;
     b.report.dialect = o->dialect;
     b.report.distribution = o->distribution;
@@ -403,6 +463,8 @@ static int bench(const struct options *o)
     b.report.concurrency = o->rate > 0 ? 0 : (int)o->concurrency;
     b.report.rate = o->rate;
     b.report.max_tokens = (int)o->max_tokens;
+    struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &sa, NULL);
     if (st == STATUS_OK)
         st = run_load(&b, &e);
     int code = CMD_EXIT_OK;
@@ -413,11 +475,10 @@ static int bench(const struct options *o)
             bench_report_json(&b.report, &out);
         else
             bench_report_table(&b.report, &out);
-        fputs(strbuf_str(&out), stdout);
-        strbuf_deinit(&out);
-        if (*o->csv)
+        code = cmd_print(&out);
+        if (*o->csv && !interrupted)
             st = write_csv(&b, &e);
-        code = b.report.errors ? CMD_EXIT_FAILED : CMD_EXIT_OK;
+        code = interrupted ? CMD_EXIT_INTERRUPTED : b.report.errors ? CMD_EXIT_FAILED : code;
     }
     if (st != STATUS_OK)
         code = cmd_fail("bench", &e);
@@ -426,6 +487,7 @@ static int bench(const struct options *o)
     mem_free(b.adapters);
     mem_free(b.zipf_cdf);
     mem_free(b.clients);
+    mem_free(b.voice_of);
     bench_report_deinit(&b.report);
     return code;
 }

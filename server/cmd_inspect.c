@@ -1,10 +1,36 @@
 /* cmd_inspect: what a model or adapter directory holds, what binds, what would be refused and why.
  */
+#include <string.h>
+
+#include "engine/base/mem.h"
 #include "engine/engine_inspect.h"
 #include "server/cmd.h"
 #include "server/hub_cache.h"
+#include "server/text_table.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
+
+/* Names in files are not ours: nothing of them steers a terminal. */
+static void clean(struct strbuf *report)
+{
+    struct strbuf out;
+    char *text = mem_alloc(report->len + 1, 1);
+    strbuf_init(&out, REPORT_BYTES_MAX);
+    out.failed = !text;
+    for (char *line = report->data; text && line && *line;) {
+        size_t n = strcspn(line, "\n");
+        bool ends = line[n] == '\n';
+        line[n] = '\0';
+        text_clean(line, text, report->len + 1);
+        strbuf_puts(&out, text);
+        if (ends)
+            strbuf_putc(&out, '\n');
+        line += n + ends;
+    }
+    mem_free(text);
+    strbuf_deinit(report);
+    *report = out;
+}
 
 static int inspect(const struct options *o)
 {
@@ -27,6 +53,8 @@ static int inspect(const struct options *o)
         st = engine_inspect_is_adapter(place)
                  ? engine_inspect_adapter(place, model ? base : NULL, form, &report, &e)
                  : engine_inspect_model(place, form, &report, &e);
+    if (!o->json)
+        clean(&report);
     int code = cmd_print(&report);
     return st == STATUS_OK ? code : cmd_fail("inspect", &e);
 }

@@ -11,24 +11,11 @@
 #include "server/cmd.h"
 #include "server/hub_cache.h"
 
-static enum status read_stdin(struct strbuf *in, struct err *e)
-{
-    char chunk[65536];
-    size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
-        strbuf_append(in, chunk, n);
-    if (ferror(stdin))
-        return err_set(e, STATUS_IO, NULL, "can't read stdin");
-    if (in->failed)
-        return err_set(e, STATUS_LIMIT, NULL, "more than %u bytes on stdin", LIMIT_HTTP_BODY_BYTES);
-    return STATUS_OK;
-}
-
 static enum status read_vars(cJSON **out, struct err *e)
 {
     struct strbuf in;
     strbuf_init(&in, LIMIT_HTTP_BODY_BYTES);
-    enum status st = read_stdin(&in, e);
+    enum status st = cmd_read_stdin("a JSON object", &in, e);
     if (st == STATUS_OK)
         st = json_parse(strbuf_str(&in), in.len, &json_default_limits, out, e);
     strbuf_deinit(&in);

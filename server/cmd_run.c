@@ -20,10 +20,9 @@
 #include "server/engine_setup.h"
 #include "server/text_table.h"
 
-#define EXIT_INTERRUPTED 130 /* as shells have it */
-#define NAMES_BYTES_MAX  (1u << 20)
-#define VOICES_SHOWN     12
-#define FENCE            "\"\"\""
+#define NAMES_BYTES_MAX (1u << 20)
+#define VOICES_SHOWN    12
+#define FENCE           "\"\"\""
 
 #define ANSI_DIM   "\x1b[2m"
 #define ANSI_PLAIN "\x1b[0m"
@@ -467,18 +466,12 @@ static void converse(struct talk *t)
 
 static enum status read_stdin(struct strbuf *out, struct err *e)
 {
-    char chunk[65536];
-    size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
-        strbuf_append(out, chunk, n);
+    enum status st = cmd_read_stdin("what to answer", out, e);
     while (out->len > 0 && strchr("\r\n", out->data[out->len - 1]))
         out->data[--out->len] = '\0';
-    if (out->failed)
-        return err_set(e, STATUS_LIMIT, NULL, "more than %u bytes on standard input",
-                       LIMIT_HTTP_BODY_BYTES);
-    if (out->len == 0 || memchr(out->data, '\0', out->len))
-        return err_set(e, STATUS_INVALID, NULL, "standard input holds no text to answer");
-    return STATUS_OK;
+    if (st == STATUS_OK && (out->len == 0 || memchr(out->data, '\0', out->len)))
+        st = err_set(e, STATUS_INVALID, NULL, "standard input holds no text to answer");
+    return st;
 }
 
 static enum status answer_once(struct talk *t, const char *prompt, bool *cut, struct err *e)
@@ -564,7 +557,7 @@ static int talk(const struct options *o)
         st = answer_once(&t, o->prompt, &cut, &e);
     else if (st == STATUS_OK)
         converse(&t);
-    int code = st != STATUS_OK ? cmd_fail("run", &e) : cut ? EXIT_INTERRUPTED : CMD_EXIT_OK;
+    int code = st != STATUS_OK ? cmd_fail("run", &e) : cut ? CMD_EXIT_INTERRUPTED : CMD_EXIT_OK;
     cJSON_Delete(t.messages);
     mem_free(t.system);
     t.link->ops->close(t.link);

@@ -112,12 +112,9 @@ static enum status do_lines(const struct engine_text *t, const struct options *o
 static enum status do_stdin(const struct engine_text *t, const struct options *o,
                             struct strbuf *text, struct strbuf *scratch, struct err *e)
 {
-    char chunk[65536];
-    size_t n;
-    while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
-        strbuf_append(text, chunk, n);
-    if (text->failed)
-        return err_set(e, STATUS_LIMIT, NULL, "more than %u bytes on stdin", LIMIT_ENCODE_BYTES);
+    enum status st = cmd_read_stdin("text", text, e);
+    if (st != STATUS_OK)
+        return st;
     return encode(t, o, strbuf_str(text), text->len, scratch, e);
 }
 

@@ -19,12 +19,22 @@ static void usage(FILE *to)
           to);
 }
 
+/* What was said must have arrived; a server lives on without anybody who listens to its stdout. */
+static int finish(int command, int code)
+{
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    if (!lost || code != CMD_EXIT_OK || command == COMMAND_SERVE)
+        return code;
+    fprintf(stderr, "chorus %s: cannot write to standard output\n", command_texts[command].name);
+    return CMD_EXIT_FAILED;
+}
+
 static int run(int argc, char **argv)
 {
     const char *name = argv[0];
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(command_texts[i].name, name) == 0)
-            return commands[i](argc, argv);
+            return finish(i, commands[i](argc, argv));
     }
     const char *near = command_nearest(name);
     if (near)
