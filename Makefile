@@ -277,8 +277,9 @@ endif
 
 cuda-check: ## compile the kernels for sm_89 and sm_90, list their registers and spills
 ifeq ($(CUDA),nvcc)
-	@$(MAKE) --no-print-directory BUILD=build/check CUDA_ARCHS="89 90" card-objects
-	@scripts/kernel-usage.sh build/check/cuda
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build/check CUDA_ARCHS=89 card-objects
+	@$(MAKE) --no-print-directory -j$$(nproc) CUDA_ARCHS=90 card-objects
+	@scripts/kernel-usage.sh build/check/cuda $(BUILD)/cuda
 else
 	@echo "cuda-check: nvcc is not here (NVCC=), no kernel was compiled"
 endif

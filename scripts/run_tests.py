@@ -13,12 +13,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # A sanitized program on a busy machine takes minutes; only a hang takes this.
 UNIT_TIMEOUT_S = 14400 if os.environ.get("CHORUS_RELEASE") == "1" else 1500
+# Minutes each; the longest first.
+LONG = ("test_cuda_backend", "test_equality")
 TSAN_WORTH = ("tokenizer", "engine", "pool", "store", "outbox", "golden")
 
 
@@ -26,26 +29,40 @@ class Totals:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
         self.bad = []
+        self.lock = threading.Lock()
 
     def add(self, name, passed, failed, skipped, seconds, output):
-        self.passed += passed
-        self.failed += failed
-        self.skipped += skipped
-        mark = "FAIL" if failed else "ok"
-        print(f"{mark:4} {name}: {passed} passed, {failed} failed, {skipped} skipped, {seconds:.1f} s", flush=True)
-        if failed:
-            self.bad.append(name)
-            print(output[-8000:], flush=True)
-        else:
-            for line in output.split("\n"):
-                if line.startswith(("figure:", "SKIPPED")):
-                    print("     " + line, flush=True)
+        with self.lock:
+            self.passed += passed
+            self.failed += failed
+            self.skipped += skipped
+            mark = "FAIL" if failed else "ok"
+            print(f"{mark:4} {name}: {passed} passed, {failed} failed, {skipped} skipped, {seconds:.1f} s", flush=True)
+            if failed:
+                self.bad.append(name)
+                print(output[-8000:], flush=True)
+            else:
+                for line in output.split("\n"):
+                    if line.startswith(("figure:", "SKIPPED")):
+                        print("     " + line, flush=True)
 
 
-def run(command, timeout, env=None):
+class Job:
+    """A program to run. `calm`: it takes no wall clock for a judge, so it may run beside the API tests, behind them at the CPU."""
+
+    def __init__(self, name, command, timeout, count, env=None, calm=False):
+        self.name, self.command, self.timeout, self.count, self.env, self.calm = name, command, timeout, count, env, calm
+
+    def run(self, totals):
+        code, text, seconds = run(self.command, self.timeout, self.env, 10 if self.calm else 0)
+        passed, failed, skipped, text = self.count(code, text)
+        totals.add(self.name, passed, failed, skipped, seconds, text)
+
+
+def run(command, timeout, env=None, nice=0):
     start = time.monotonic()
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout, env=env)
+        done = subprocess.run((["nice", "-n", str(nice)] if nice else []) + command, cwd=ROOT, capture_output=True, timeout=timeout, env=env)
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
         code = done.returncode
     except subprocess.TimeoutExpired as e:
@@ -54,23 +71,24 @@ def run(command, timeout, env=None):
     return code, text, time.monotonic() - start
 
 
-def cmocka(totals, folder, label, wanted=lambda name: True, env=None, folders=None):
+def count_cmocka(code, text):
+    passed = len(re.findall(r"^\[ {7}OK \]", text, re.M))
+    # cmocka lists skipped and failed tests twice: in their place and in the summary.
+    skipped = len(set(re.findall(r"^\[  SKIPPED \] (\w+)\n", text, re.M)))
+    failed = len(set(re.findall(r"^\[  FAILED  \] (?:\w+: )?(test_\w+)", text, re.M)))
+    if failed == 0 and (code != 0 or passed + skipped == 0):
+        failed = 1  # crashed, or ran no test at all
+    return passed, failed, skipped, text
+
+
+def cmocka(folder, label, wanted=lambda name: True, env=None, folders=None, calm=False):
     programs = sorted(p for p in (ROOT / folder / "tests").glob("*/test_*")
                       if os.access(p, os.X_OK) and p.suffix == "" and (folders is None or p.parent.name in folders))
-    for program in programs:
-        if not wanted(program.name):
-            continue
-        code, text, seconds = run([str(program)], UNIT_TIMEOUT_S, env)
-        passed = len(re.findall(r"^\[ {7}OK \]", text, re.M))
-        # cmocka lists skipped and failed tests twice: in their place and in the summary.
-        skipped = len(set(re.findall(r"^\[  SKIPPED \] (\w+)\n", text, re.M)))
-        failed = len(set(re.findall(r"^\[  FAILED  \] (?:\w+: )?(test_\w+)", text, re.M)))
-        if failed == 0 and (code != 0 or passed + skipped == 0):
-            failed = 1  # crashed, or ran no test at all
-        totals.add(f"{label} {program.parent.name}/{program.name}", passed, failed, skipped, seconds, text)
+    return [Job(f"{label} {p.parent.name}/{p.name}", [str(p)], UNIT_TIMEOUT_S, count_cmocka, env, calm) for p in programs if wanted(p.name)]
 
 
-def fuzz(totals, seconds_each, seed, runs_each):
+def fuzz(seconds_each, seed, runs_each):
+    jobs = []
     for program in sorted((ROOT / "build/fuzz/tests/fuzz").glob("fuzz_*")):
         name = program.name.removeprefix("fuzz_")
         corpus = ROOT / "tests/fuzz/corpus" / name
@@ -81,10 +99,56 @@ def fuzz(totals, seconds_each, seed, runs_each):
                    "-print_final_stats=1", f"-artifact_prefix={work}/", str(work)]
         if corpus.is_dir():
             command.append(str(corpus))
-        code, text, seconds = run(command, None if runs_each else seconds_each + 120)
-        runs = re.search(r"number_of_executed_units:\s*(\d+)", text)
-        text += f"\nfigure: fuzz {name}: {runs.group(1) if runs else '?'} runs"
-        totals.add(f"fuzz {name}", int(code == 0), int(code != 0), 0, seconds, text)
+
+        def count(code, text, name=name):
+            runs = re.search(r"number_of_executed_units:\s*(\d+)", text)
+            return int(code == 0), int(code != 0), 0, text + f"\nfigure: fuzz {name}: {runs.group(1) if runs else '?'} runs"
+
+        jobs.append(Job(f"fuzz {name}", command, None if runs_each else seconds_each + 120, count))
+    return jobs
+
+
+def run_all(jobs, totals, width, api):
+    """`width` programs at once, the long ones first so that none is left alone at the end. While `api` runs, in this thread's
+    place, only calm ones, and one less: its tests look at the clock."""
+    jobs = sorted(jobs, key=lambda j: not any(name in j.name for name in LONG))
+    changed = threading.Condition()
+    state = {"running": 0, "api": api is not None}
+
+    def take():
+        """The next job that may begin now; None: there are no more."""
+        with changed:
+            while jobs:
+                if state["running"] < (max(1, width - 1) if state["api"] else width):
+                    for i, j in enumerate(jobs):
+                        if j.calm or not state["api"]:
+                            state["running"] += 1
+                            return jobs.pop(i)
+                changed.wait()
+            return None
+
+    def work():
+        for j in iter(take, None):
+            try:
+                j.run(totals)
+            except Exception as e:  # the others go on
+                totals.add(j.name, 0, 1, 0, 0, repr(e))
+            with changed:
+                state["running"] -= 1
+                changed.notify_all()
+
+    workers = [threading.Thread(target=work) for _ in range(width)]
+    for w in workers:
+        w.start()
+    try:
+        if api:
+            api()
+    finally:
+        with changed:
+            state["api"] = False
+            changed.notify_all()
+        for w in workers:
+            w.join()
 
 
 def pytest(totals, extra):
@@ -110,25 +174,27 @@ def main():
     parser.add_argument("--fuzz-seconds", type=int, default=20)
     parser.add_argument("--fuzz-runs", type=int, default=0, help="so many of each target instead, however long it takes")
     parser.add_argument("--fuzz-seed", type=int, default=1, help="0: another one each time")
+    parser.add_argument("--jobs", type=int, default=min(8, len(os.sched_getaffinity(0))), help="C programs at once")
     parser.add_argument("-k", default="", help="only C programs whose name contains this; passed to pytest -k too")
     args = parser.parse_args()
     suites = args.only or ["unit", "emu", "api", "asan", "fuzz"]
     totals = Totals()
     wanted = lambda name: args.k in name
-    if "unit" in suites:
-        cmocka(totals, "build", "unit", wanted, folders=("unit", "sim", "golden"))
-    if "emu" in suites:
-        cmocka(totals, "build/emu", "emu", wanted)
-    if "api" in suites:
-        pytest(totals, ["-k", args.k] if args.k else [])
+    jobs = []
     if "asan" in suites:
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:allocator_may_return_null=1", CHORUS_TEST_SLOW="1")
-        cmocka(totals, "build/asan", "asan", wanted, env)
-        cmocka(totals, "build/asan/emu", "asan-emu", wanted, env)
+        jobs += cmocka("build/asan/emu", "asan-emu", wanted, env, calm=True)
+        jobs += cmocka("build/asan", "asan", wanted, env)
+    if "emu" in suites:
+        jobs += cmocka("build/emu", "emu", wanted, calm=True)
+    if "unit" in suites:
+        jobs += cmocka("build", "unit", wanted, folders=("unit", "sim", "golden"))
     if "tsan" in suites:
-        cmocka(totals, "build/tsan", "tsan", lambda n: args.k in n and any(w in n for w in TSAN_WORTH))
+        jobs += cmocka("build/tsan", "tsan", lambda n: args.k in n and any(w in n for w in TSAN_WORTH))
     if "fuzz" in suites:
-        fuzz(totals, args.fuzz_seconds, args.fuzz_seed, args.fuzz_runs)
+        jobs += fuzz(args.fuzz_seconds, args.fuzz_seed, args.fuzz_runs)
+    api = (lambda: pytest(totals, ["-k", args.k] if args.k else [])) if "api" in suites else None
+    run_all(jobs, totals, args.jobs, api)
     for name in totals.bad:
         print(f"failed: {name}")
     tail = f", {totals.skipped} skipped" if totals.skipped else ""
