@@ -13,6 +13,7 @@ const TENSORS_MAX = 200; // rows of a report
 const FILTER_FROM = 8;
 
 let list = [];
+let shownKey = "";
 let onchange = () => {};
 
 export async function refreshAdapters() {
@@ -27,6 +28,10 @@ function tell() {
   const wanted = filter.hidden ? "" : filter.value.toLowerCase();
   byId("adapters-count").textContent = list.length ? `${list.length} served` : "none yet";
   const shown = list.filter((a) => a.name.toLowerCase().includes(wanted));
+  // A list that stays as it is stays in its place, under the pointer that may be pressed on it right now.
+  const key = JSON.stringify([shown.map((a) => [a.generation, a.tier, a.users, a.moving, a.draining, facts(a)]), askedName()]);
+  if (key === shownKey) return;
+  shownKey = key;
   const box = byId("adapters-list");
   const focused = box.contains(document.activeElement) ? document.activeElement.dataset.name : null;
   box.replaceChildren(...TIERS.flatMap(([tier, title]) => group(title, shown.filter((a) => a.tier === tier))));
@@ -64,8 +69,12 @@ function row(a) {
 
 let sure = { name: "", until: 0 };
 
+function askedName() {
+  return sure.until > performance.now() ? sure.name : "";
+}
+
 function unloadButton(name) {
-  const asked = sure.name === name && sure.until > performance.now();
+  const asked = askedName() === name;
   const button = el("button", { type: "button", class: asked ? "stop" : "quiet", "data-name": name }, asked ? "Unload?" : "Unload");
   button.setAttribute("aria-label", asked ? `Really unload ${name}?` : `Unload ${name}`);
   button.addEventListener("click", () => (asked ? unload(name) : askSure(name)));

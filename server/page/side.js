@@ -135,9 +135,19 @@ export class Side {
     part(turn.root, "user").textContent = prompt;
     part(turn.root, "request").addEventListener("click", () => showRequest(turn.request, `What ${this.letter} was asked`));
     part(turn.root, "again").addEventListener("click", () => this.again(turn));
-    part(turn.root, "copy").addEventListener("click", () => copyText(turn.answer).then(() => announce("Copied"), () => {}));
+    part(turn.root, "copy").addEventListener("click", () => this.copy(turn));
     this.turnsBox.append(turn.root);
     return this.answer(turn);
+  }
+
+  async copy(turn) {
+    try {
+      await copyText(turn.answer);
+      part(turn.root, "copy").textContent = "Copied";
+      announce("Copied");
+    } catch {
+      announce("The browser does not let this page copy");
+    }
   }
 
   // The last question once more, of the voice and with the sampling that are chosen now.
@@ -168,6 +178,7 @@ export class Side {
     part(turn.root, "answer").className = "answer waiting";
     part(turn.root, "stats").textContent = "";
     part(turn.root, "copy").hidden = true;
+    part(turn.root, "copy").textContent = "Copy";
     for (const t of this.turns) part(t.root, "again").hidden = true;
     this.turnsBox.setAttribute("aria-busy", "true");
     this.turnsBox.scrollTop = this.turnsBox.scrollHeight;

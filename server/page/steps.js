@@ -71,11 +71,7 @@ function partyText(step) {
 
 function stepText(step) {
   const prompt = step.prefill_rows ? `, ${step.prefill_rows} of prompts` : "";
-  return `Step ${count(step.step)}: ${step.rows} rows${prompt} in ${duration2(step.ms)}: ${partyText(step)}`;
-}
-
-function duration2(ms) {
-  return ms < 10 ? `${ms.toFixed(1)} ms` : duration(ms);
+  return `Step ${count(step.step)}: ${step.rows} rows${prompt} in ${duration(step.ms)}: ${partyText(step)}`;
 }
 
 function tellFigures() {
@@ -85,7 +81,7 @@ function tellFigures() {
   byId("figure-waiting").textContent = count(latest.waiting);
   byId("figure-rows").textContent = step ? count(step.rows) : "–";
   byId("figure-voices").textContent = step ? count(slices(step).length + step.more_adapters) : "–";
-  byId("figure-ms").textContent = step ? (step.ms < 10 ? step.ms.toFixed(1) : count(step.ms)) : "–";
+  byId("figure-ms").textContent = step ? (rate(step.ms)) : "–";
   byId("rate-plot").setAttribute("aria-label", `Tokens a second over the last minute, now ${rate(latest.rates.tokens_out)}`);
   tellLegend();
   tellPicked();
@@ -264,7 +260,7 @@ export function watch() {
 }
 
 export function tellDevice(status) {
-  byId("steps-device").textContent = status.device ? [status.device.backend, status.device.name].filter(Boolean).join(", ") : "";
+  byId("steps-device").textContent = status.device ? status.device.name ?? status.device.backend : "";
 }
 
 export function startSteps() {

@@ -192,6 +192,38 @@ def test_stop_ends_the_work(fake, visit):
     s.wait_metric("chorus_requests_running", 0)
 
 
+def test_thoughts_are_folded(fake, visit):
+    b = visit(fake())
+    b.type("#prompt", "<think>hm, well</think>Hello\n")
+    b.wait("document.querySelectorAll('.stats').length === 2")
+    idle(b)
+    assert answers(b, A) == ["Hello"]
+    assert b.script("const d = document.querySelector('details[data-part=thoughts]'); return [d.hidden, d.open, d.textContent.includes('hm, well')]") == [False, False, True]
+    b.click(f"{A} summary")
+    assert "hm, well" in b.text(f"{A} details")
+    b.shoot(SHOTS / "thoughts.png")
+    # They are not part of what the model is told of its own answer.
+    b.click(f"{A} > header [data-part=request]")
+    assert json.loads(b.text("#request-body"))["messages"][1] == {"role": "assistant", "content": "Hello"}
+
+
+def test_long_names_and_many(fake, visit):
+    s = fake()
+    b = visit(s, 390, 844)
+    b.script("""const real = fetch; window.fetch = async (path, ...rest) => { const r = await real(path, ...rest); if (path !== '/v1/adapters') return r;
+        const one = (await r.json()).data[0]; return Response.json({data: Array.from({length: 300}, (_, i) => ({...one, name: 'x'.repeat(60) + i, generation: i + 1, tier: ['device', 'host', 'disk'][i % 3]}))}); }""")
+    b.wait("document.querySelectorAll('#adapters-list li').length === 300")
+    b.click("#views [data-view=adapters]")
+    b.type("#adapters-filter", "299")
+    b.wait("document.querySelectorAll('#adapters-list li').length === 1")
+    b.shoot(SHOTS / "many.png")
+    assert b.script("return document.documentElement.scrollWidth") <= 390
+    b.click("#views [data-view=talk]")
+    voice(b, A, "one:" + "x" * 60 + "7")
+    assert b.script("return document.documentElement.scrollWidth") <= 390
+    b.shoot(SHOTS / "long-name.png")
+
+
 def test_text_stays_text(fake, visit):
     b = visit(fake())
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
