@@ -164,9 +164,15 @@ const struct option_def option_rows[] = {
         "after SIGTERM running answers may take this long"),
 
     GROUP("Log"),
-    CHOICE("log-level", ENGINE, log_level, "info", "debug|info|warn|error",
+    CHOICE("log-level", ENGINE | LIVE, log_level, "info", "debug|info|warn|error",
            "least level that is logged"),
-    CHOICE("log-format", ENGINE, log_format, "text", "text|json", "form of log lines"),
+    CHOICE(
+        "log-format", ENGINE | LIVE, log_format, "auto", "auto|text|json",
+        "form of log lines; auto: fields for systemd's journal where that reads them, else text"),
+    INT("log-slow-ms", OPTION_SERVE | LIVE, log_slow_ms, 0, 86400000, "0", "MS",
+        "requests that take this long get a line that says where the time went; 0: none do"),
+    BOOL("log-prompts", OPTION_SERVE | LIVE, log_prompts, "false",
+         "log the beginning of each prompt, as the model sees it"),
 
     GROUP("Text"),
     STR("template", OPTION_RENDER, file, "", "FILE",

@@ -90,6 +90,8 @@ struct options {
     int64_t drain_timeout;
 
     char *log_level, *log_format;
+    int64_t log_slow_ms;
+    bool log_prompts;
 
     char *file;                                    /* render: the template */
     bool jsonl, decode, add_special, plain, count; /* tokenize */

@@ -63,10 +63,11 @@ struct engine_usage {
     int prompt_tokens;
     int cached_tokens;
     int completion_tokens;
-    int64_t queue_ns;  /* submitted to first scheduled */
-    int64_t prompt_ns; /* first scheduled to first token */
-    int64_t decode_ns; /* first token to last */
-    int stop_number;   /* DONE: which of the request's stop strings ended it, from 1; 0: none */
+    int64_t queue_ns;   /* submitted to first scheduled */
+    int64_t adapter_ns; /* of it: nothing but its adapters was missing */
+    int64_t prompt_ns;  /* first scheduled to first token */
+    int64_t decode_ns;  /* first token to last */
+    int stop_number;    /* DONE: which of the request's stop strings ended it, from 1; 0: none */
 };
 
 struct engine_event {

@@ -313,6 +313,25 @@ static void count_overtaken(struct engine *e)
     }
 }
 
+/* How long each who was never scheduled has waited for adapters only: to be read from disk, for a
+ * slot, for a load that is on its way. */
+static void time_lacks(struct engine *e, int64_t now_ns)
+{
+    for (int i = 0; i < e->waiting_count; i++)
+        e->waiting[i]->lacks = !e->waiting[i]->at_hand;
+    for (int i = 0; i < e->window_count; i++)
+        e->window[i]->lacks = e->plan.starved[i] || e->plan.loading[i];
+    for (int i = 0; i < e->waiting_count; i++) {
+        struct seq *s = e->waiting[i];
+        if (s->lacks_since_ns && !s->lacks) {
+            s->lacked_ns += now_ns - s->lacks_since_ns;
+            s->lacks_since_ns = 0;
+        } else if (!s->lacks_since_ns && s->lacks && !s->scheduled_ns) {
+            s->lacks_since_ns = now_ns;
+        }
+    }
+}
+
 /* The pages that the cache has are pinned for all who are admitted before any page is taken for
  * somebody: otherwise one's new page could be another's hit. */
 static void pin_cached_pages(struct engine *e)
@@ -393,6 +412,7 @@ static bool schedule(struct engine *e, struct engine_flight *f)
         }
     }
     if (e->lost == STATUS_OK) {
+        time_lacks(e, f->begin_ns);
         count_overtaken(e);
         carry_out(e, f);
     }

@@ -13,7 +13,8 @@
 #include "server/job_write.h"
 #include "server/server_state.h"
 
-#define READY_AT_ONCE 64
+#define READY_AT_ONCE  64
+#define PROMPTS_LOGGED 4 /* of a request */
 
 /* ---- events ---- */
 
@@ -229,6 +230,7 @@ static void on_terminal(struct choice *c, const struct engine_event *ev)
         if (c->index % j->request.best_of == 0) /* the choices of a prompt share it */
             j->call->tokens_in += ev->usage.prompt_tokens;
         j->call->tokens_out += ev->usage.completion_tokens;
+        access_log_spent(j->call, c);
     }
     if (ev->kind == ENGINE_EVENT_ERROR) {
         job_write_error(j, &ev->err);
@@ -359,6 +361,9 @@ static enum status line_up(struct job *j, int i, const char *client, uint64_t se
             return st;
     }
     c->fair.priority = j->request.priority;
+    c->lined_ns = clock_now_ns();
+    if (!j->call->times.lined_ns)
+        j->call->times.lined_ns = c->lined_ns;
     return fair_enter(&j->server->fair, client, &c->fair, e);
 }
 
@@ -394,6 +399,7 @@ static enum status submit_choice(struct choice *c, struct err *e)
     if (st != STATUS_OK)
         return st;
     id_map_put(&s->choices, c->engine_id, c);
+    c->submitted_ns = clock_now_ns();
     c->open = true;
     j->open_count++;
     strbuf_deinit(&j->body);
@@ -491,6 +497,9 @@ static void line_up_more(struct job *j)
 static void submit(struct job *j)
 {
     note_adapters(j);
+    for (int i = 0; i < j->request.prompt_count && i < PROMPTS_LOGGED; i++)
+        access_log_prompt(j->call, j->request.prompts[i].tokens.ids,
+                          j->request.prompts[i].tokens.count);
     int count = j->request.prompt_count * j->request.best_of;
     j->choices = mem_calloc((size_t)count, sizeof *j->choices);
     if (!j->choices) {

@@ -156,6 +156,8 @@ static struct server_options server_options_of(const struct options *o, struct s
         .queue = (int)o->queue,
         .drain_ms = (int)o->drain_timeout,
         .ping_ms = LIMIT_HTTP_PING_MS,
+        .log_slow_ms = (int)o->log_slow_ms,
+        .log_prompts = o->log_prompts,
         .stall_ms = ENGINE_STALL_MS,
         .open = open_engine,
         .on_listening = on_listening,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/journal.h"
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
@@ -32,7 +33,11 @@ void engine_setup_log(const struct options *o)
         level = LOG_LEVEL_WARN;
     else if (strcmp(o->log_level, "error") == 0)
         level = LOG_LEVEL_ERROR;
-    log_setup(level, strcmp(o->log_format, "json") == 0);
+    bool journal = journal_is_stderr();
+    enum log_form form = strcmp(o->log_format, "json") == 0              ? LOG_FORM_JSON
+                         : strcmp(o->log_format, "auto") == 0 && journal ? LOG_FORM_JOURNAL
+                                                                         : LOG_FORM_TEXT;
+    log_setup_form(level, form, journal, JOURNAL_SOCKET);
 }
 
 struct shown {

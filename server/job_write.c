@@ -33,6 +33,7 @@ void job_write_error(struct job *j, const struct err *e)
     if (!j->call)
         return;
     const struct api_error_kind *k = api_error_of(e->code);
+    j->call->times.error = k->code;
     if (e->code == STATUS_DEVICE_LOST)
         server_device_lost(j->server, e);
     if (!j->streams) {

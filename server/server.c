@@ -59,6 +59,7 @@ void server_answer_error(struct call *c, const struct api_error_kind *k, const s
         snprintf(seconds, sizeof seconds, "%d", k->retry_after_s);
         http_add_header(c->x, "Retry-After", seconds);
     }
+    c->times.error = k->code;
     struct strbuf b;
     strbuf_init(&b, SCRATCH_BYTES);
     bool message = speaks_messages(c->x);
@@ -225,28 +226,6 @@ static void write_error(void *ctx, struct http_exchange *x, int status, const st
         server_answer_error(c, api_error_of_http(status), e);
 }
 
-static double ms_between(int64_t from_ns, int64_t to_ns)
-{
-    return (double)(to_ns - from_ns) / MS_TO_NS;
-}
-
-static void log_call(const struct call *c, int status)
-{
-    enum log_level level =
-        c->route && !c->route->needs_engine && status < 400 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
-    char peer[64];
-    http_peer(c->x, peer);
-    int64_t now = clock_now_ns();
-    LOG_AT(
-        level, LOG_WHAT("request"), LOG_STR("id", c->request_id), LOG_STR("peer", peer),
-        LOG_STR("method", http_method(c->x)),
-        LOG_STR("path", c->route ? c->route->path : http_path(c->x)), LOG_INT("status", status),
-        LOG_STR("adapter", c->adapter), LOG_INT("tokens_in", c->tokens_in),
-        LOG_INT("tokens_out", c->tokens_out),
-        LOG_NUM("first_ms", c->first_token_ns ? ms_between(c->begin_ns, c->first_token_ns) : 0.0),
-        LOG_NUM("ms", ms_between(c->begin_ns, now)));
-}
-
 static void on_end(void *ctx, struct http_exchange *x, const struct http_end *end)
 {
     struct server *s = ctx;
@@ -257,7 +236,7 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         metrics_count(&s->metrics, c->route ? c->route->id : ROUTE_NONE, status);
         if (c->first_token_ns)
             metrics_duration(&s->metrics, (double)(now - c->begin_ns) * 1e-9);
-        log_call(c, status);
+        access_log_end(c, status, now);
         api_generate_on_end(c);
         api_text_on_end(c);
         api_adapters_on_end(c);

@@ -6,6 +6,7 @@
 
 #include "engine/engine.h"
 #include "engine/engine_text.h"
+#include "server/access_log.h"
 #include "server/api_key.h"
 #include "server/api_live.h"
 #include "server/api_request.h"
@@ -82,6 +83,7 @@ struct call {
     int64_t first_token_ns; /* 0: none */
     int64_t tokens_in;
     int64_t tokens_out;
+    struct access_times times;
     char adapter[LIMIT_NAME_BYTES * 2];
     char request_id[129];
 };

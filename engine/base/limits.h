@@ -11,7 +11,8 @@
 #define LIMIT_JSON_MEMBERS   100000 /* values in one request: cJSON keeps 64 bytes for each */
 
 /* Logs. */
-#define LIMIT_LOG_VALUE_BYTES 256 /* one field */
+#define LIMIT_LOG_VALUE_BYTES 256  /* one field */
+#define LIMIT_LOG_TEXT_BYTES  1024 /* one field that is a text, as prompts are */
 #define LIMIT_LOG_LINE_BYTES                                                                       \
     4096 /* one line: below PIPE_BUF, so lines of several threads never mix */
 

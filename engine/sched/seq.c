@@ -200,8 +200,10 @@ void seq_usage(const struct seq *s, struct engine_usage *out)
     out->cached_tokens = s->cached_tokens;
     out->completion_tokens = seq_made(s);
     out->stop_number = s->stop.found;
-    if (s->scheduled_ns)
+    if (s->scheduled_ns) {
         out->queue_ns = s->scheduled_ns - s->submitted_ns;
+        out->adapter_ns = s->lacked_ns;
+    }
     if (s->first_token_ns) {
         out->prompt_ns = s->first_token_ns - s->scheduled_ns;
         out->decode_ns = s->last_token_ns - s->first_token_ns;

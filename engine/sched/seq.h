@@ -43,6 +43,7 @@ struct seq {
     bool unloadable;    /* waiting: an adapter of it could not be read */
     bool at_hand;       /* waiting: its adapters are in slots, or (bit i of loadable) can be put */
     unsigned loadable;  /* into some */
+    bool lacks;         /* waiting: nothing but its adapters, when the last step was planned */
 
     /* the request */
     const char *request_id;
@@ -93,6 +94,8 @@ struct seq {
     /* times, clock_now_ns; 0: not yet */
     int64_t submitted_ns;
     int64_t scheduled_ns;
+    int64_t lacks_since_ns; /* waiting: since then nothing but its adapters was missing; 0: more */
+    int64_t lacked_ns;      /* before that, until it was first scheduled */
     int64_t first_token_ns;
     int64_t last_token_ns;
     int cached_tokens;

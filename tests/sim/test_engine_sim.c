@@ -497,6 +497,7 @@ static void hear_end(struct world *w, struct client *c, const struct engine_even
            (w->opt.prefix_cache && c->r.cache_prompt &&
             !(c->r.embed ? pooling_takes_all(w->model.pooling.kind) : c->r.prompt_logprobs)));
     EXPECT(u->queue_ns >= 0 && u->prompt_ns >= 0 && u->decode_ns >= 0);
+    EXPECT(u->adapter_ns >= 0 && u->adapter_ns <= u->queue_ns);
     seen.cached_tokens += (uint64_t)u->cached_tokens;
     EXPECT(!ev->embedding || (c->r.embed && ev->kind == ENGINE_EVENT_DONE));
     if (ev->kind == ENGINE_EVENT_DONE && c->r.embed) {
