@@ -48,12 +48,9 @@ struct options {
     char *default_adapter;
     char *state_dir; /* options_state_dir */
     char *served_name;
-    char *backend;
-    char *isa;
-    int64_t threads;
-    int64_t device;
-    char *quant;
-    char *head_quant;
+    char *backend, *isa;
+    int64_t threads, device;
+    char *quant, *head_quant;
     char *kv_cache_type;
     char *token_embedding;
     char *gpu_memory;     /* a share of free memory or bytes: options_memory */

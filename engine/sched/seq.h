@@ -94,8 +94,7 @@ struct seq {
     /* times, clock_now_ns; 0: not yet */
     int64_t submitted_ns;
     int64_t scheduled_ns;
-    int64_t lacks_since_ns; /* waiting: since then nothing but its adapters was missing; 0: more */
-    int64_t lacked_ns;      /* before that, until it was first scheduled */
+    int64_t lacks_since_ns, lacked_ns; /* `lacks` since then, 0: no; before that, in all */
     int64_t first_token_ns;
     int64_t last_token_ns;
     int cached_tokens;
