@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Debian package of what was built:   make-deb.sh BUILD OUT
 # DEB_VERSION (the binary's, with +cuda where it holds kernels), DEBFULLNAME and DEBEMAIL (who made it), CUDA (as in the Makefile).
-# Needs dpkg-deb (always there) and dpkg-shlibdeps (dpkg-dev), which finds the libraries it depends on.
+# LINTIAN=no leaves the check out, DEB_COMPRESSION=none is quick. Needs dpkg-deb (always there) and dpkg-shlibdeps (dpkg-dev), which finds the libraries it depends on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1 out=$2
@@ -71,8 +71,9 @@ find "$root" -type d -exec chmod 755 {} +
 find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 file=$out/chorus_${version}_$arch.deb
-dpkg-deb --root-owner-group -Zxz -z3 --build "$root" "$file" >/dev/null
+dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" --build "$root" "$file" >/dev/null
 echo "deb: $file ($(($(stat -c %s "$file") >> 10)) KiB)"
+[ "${LINTIAN:-yes}" = no ] && exit 0
 if command -v lintian >/dev/null; then
     lintian --allow-root --fail-on error,warning "$file"
 else
