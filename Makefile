@@ -324,6 +324,12 @@ deb: $(BUILD)/chorus
 	@CUDA=$(CUDA) scripts/make-deb.sh $(BUILD) $(or $(OUT),$(BUILD)/deb)
 endif
 
+deb-test: all test-deps ## as root: a Debian machine boots (debootstrap, systemd) and installs, runs, upgrades and purges the package
+	@CHORUS_DEB_TEST=1 build/venv/bin/python -m pytest -q -rP -p no:cacheprovider tests/service $(ARGS)
+
+docker-check: ## as root: the steps of Dockerfile's cpu target in a chroot, then its image as `docker run` would (TARGET=cpu)
+	@scripts/docker_check.py --target $(or $(TARGET),cpu)
+
 lint: ## sizes, include directions, banned calls, formatting
 	@python3 scripts/lint.py
 
@@ -339,5 +345,5 @@ clean: ## remove the build
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-.PHONY: all always install uninstall deb share random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
+.PHONY: all always install uninstall deb deb-test docker-check share random bundle card-objects cuda-check emu gpu-bench gpu-bins gpu-test deps test-deps run test release-test unit unit-bins sim mutants asan asan-bins tsan fuzz fuzz-bins fuzz-programs bench bench-grammar lint fmt golden clean help
 -include $(shell find $(BUILD)/obj $(BUILD)/emu/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -59,6 +59,7 @@ def parse(text):
             s.env.update(p.split("=", 1) for p in shlex.split(fill(rest, {**s.args, **s.env})))
         elif word in ("COPY", "RUN", "WORKDIR", "USER"):
             s.steps.append((word, rest))
+            s.user = rest if word == "USER" else s.user
         elif word in ("ENTRYPOINT", "CMD", "VOLUME"):
             setattr(s, {"ENTRYPOINT": "entry", "CMD": "command", "VOLUME": "volumes"}[word], json.loads(rest))
         elif word == "HEALTHCHECK":
