@@ -34,6 +34,7 @@ struct engine_flight {
     struct batch_seq *shares; /* owned, [seqs_max] their rows */
     int count;
     struct batch_builder batch;
+    struct engine_step told; /* its record, as far as it is known when it is packed */
     int64_t begin_ns;
 };
 
@@ -135,9 +136,6 @@ WARN_UNUSED enum status engine_grammar_begin(struct engine *e, struct seq *s, st
 /* After `token` was added: s->mask is for the next one, or *ended: the answer is complete. */
 WARN_UNUSED enum status engine_grammar_take(struct engine *e, struct seq *s, int32_t token,
                                             bool *ended, struct err *err);
-
-/* Engine thread: keeps the record of a step that ended just now; `pages` were held meanwhile. */
-void engine_live_record(struct engine *e, const struct engine_flight *f, int pages, int tokens_out);
 
 /* Asks for the adapters of all who wait; true: some could not be read, see seq.unloadable. */
 bool engine_load_ask(struct engine *e);

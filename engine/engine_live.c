@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/engine_internal.h"
+#include "engine/engine_live_step.h"
 
 /* ---- steps ---- */
 
@@ -56,25 +57,31 @@ static size_t bytes_of(const struct engine_step *step)
            (size_t)step->party_count * sizeof step->parties[0];
 }
 
-void engine_live_record(struct engine *e, const struct engine_flight *f, int pages, int tokens_out)
+/* Here, as a slot may have another adapter before the step ends. */
+void engine_live_begin(struct engine *e, struct engine_flight *f)
 {
     const struct batch *b = &f->batch.batch;
-    struct engine_step step; /* filled as far as bytes_of says */
-    memset(&step, 0, offsetof(struct engine_step, parties));
-    step.number = e->now.steps;
-    step.end_ns = engine_now(e);
-    step.seqs = b->seqs;
-    step.rows = b->rows;
-    step.tokens_out = tokens_out;
-    step.kv_pages_used = pages;
-    step.waiting = e->waiting_count;
-    count_rows(f, &step);
-    count_parties(e, b, &step);
+    struct engine_step *step = &f->told; /* filled as far as bytes_of says */
+    memset(step, 0, offsetof(struct engine_step, parties));
+    step->seqs = b->seqs;
+    step->rows = b->rows;
+    count_rows(f, step);
+    count_parties(e, b, step);
+}
+
+void engine_live_record(struct engine *e, struct engine_flight *f, int pages, int tokens_out)
+{
+    struct engine_step *step = &f->told;
+    step->number = e->now.steps;
+    step->end_ns = engine_now(e);
+    step->tokens_out = tokens_out;
+    step->kv_pages_used = pages;
+    step->waiting = e->waiting_count;
     pthread_mutex_lock(&e->lock);
     int64_t before = e->ring[e->ring_last % LIMIT_STEPS_KEPT].end_ns;
-    step.took_ns = step.end_ns - (before > f->begin_ns ? before : f->begin_ns);
-    memcpy(&e->ring[step.number % LIMIT_STEPS_KEPT], &step, bytes_of(&step));
-    e->ring_last = step.number;
+    step->took_ns = step->end_ns - (before > f->begin_ns ? before : f->begin_ns);
+    memcpy(&e->ring[step->number % LIMIT_STEPS_KEPT], step, bytes_of(step));
+    e->ring_last = step->number;
     pthread_mutex_unlock(&e->lock);
 }
 

@@ -20,6 +20,7 @@
 
 #include "engine/adapter/adapter_host.h"
 #include "engine/adapter/adapter_slots.h"
+#include "engine/engine_live_step.h"
 #include "engine/engine_seqs.h"
 #include "engine/model/forward.h"
 
@@ -475,6 +476,7 @@ static void pack(struct engine *e, struct engine_flight *f)
         f->seqs[i]->pending++;
         f->seqs[i]->pending_out = o;
     }
+    engine_live_begin(e, f);
 }
 
 static void launch(struct engine *e, struct engine_flight *f)
