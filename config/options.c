@@ -139,7 +139,7 @@ const struct option_def option_rows[] = {
     STR("port-file", OPTION_SERVE, port_file, "", "FILE",
         "write the port there once the server is ready"),
     STR("api-key-file", OPTION_SERVE | REMOTE, api_key_file, "", "FILE",
-        "API keys, one a line; without it no key is asked for"),
+        "API keys, one a line. serve: without it no key is asked for; else: the first is said"),
     LIST("allow-host", OPTION_SERVE, allow_host, "HOST",
          "one more name that requests may use in Host"),
     LIST("allow-origin", OPTION_SERVE, allow_origin, "ORIGIN",
