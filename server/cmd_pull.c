@@ -15,8 +15,8 @@
 #include "server/hub_pull.h"
 #include "server/text_table.h"
 
-#define SHOW_NS      100000000   /* between two states of the line */
-#define RATE_NS      10000000000 /* the rate is over about so long */
+#define SHOW_NS      100000000  /* between two states of the line */
+#define RATE_NS      3000000000 /* the rate is over about so long */
 #define BAR_CELLS    24
 #define LINE_COLUMNS 100
 #define INTERRUPTED  130 /* as shells have it */

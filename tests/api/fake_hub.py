@@ -1,6 +1,7 @@
 """A hub on this machine: the part of Hugging Face's HTTP interface that `chorus pull` and huggingface_hub use, and its CDN on another
 port. Large files (by ending) are LFS: they redirect to the CDN. `fault` is asked before every answer and may spoil it.
 """
+import functools
 import hashlib
 import json
 import re
@@ -12,12 +13,18 @@ from urllib.parse import unquote, urlsplit
 LFS = (".safetensors", ".gguf", ".bin")
 
 
+@functools.lru_cache
 def git_sha1(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+@functools.lru_cache
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 def etag_of(path, data):
-    return hashlib.sha256(data).hexdigest() if path.endswith(LFS) else git_sha1(data)
+    return sha256(data) if path.endswith(LFS) else git_sha1(data)
 
 
 class Fault:
