@@ -57,6 +57,9 @@ void hub_settings_load(struct hub_settings *out)
     else if (*home)
         join(out->token_file, home, "/token");
     out->token = set("HF_TOKEN");
+    out->ca_file = set("SSL_CERT_FILE");
+    if (!out->ca_file)
+        out->ca_file = set("REQUESTS_CA_BUNDLE");
     const char *endpoint = set("HF_ENDPOINT");
     int n = snprintf(out->endpoint, sizeof out->endpoint, "%s", endpoint ? endpoint : ENDPOINT);
     if (n < 0 || (size_t)n >= sizeof out->endpoint)

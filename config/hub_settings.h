@@ -18,7 +18,8 @@ struct hub_settings {
     char token_file[HUB_PATH_BYTES]; /* HF_TOKEN_PATH, HF_HOME/token; may not exist; "": none */
     const char *token;               /* HF_TOKEN, borrowed from the environment; NULL: not set */
     char endpoint[HUB_URL_BYTES];    /* HF_ENDPOINT without a slash at its end; "": too long */
-    bool offline;                    /* HF_HUB_OFFLINE */
+    const char *ca_file; /* SSL_CERT_FILE, REQUESTS_CA_BUNDLE; borrowed; NULL: not set */
+    bool offline;        /* HF_HUB_OFFLINE */
 };
 
 void hub_settings_load(struct hub_settings *out);

@@ -53,6 +53,7 @@ Architecture: $arch
 Maintainer: $maintainer
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 Depends: adduser, init-system-helpers (>= 1.54~), $depends
+Recommends: libcurl4 | libcurl4t64 | libcurl3-gnutls, ca-certificates
 Suggests: $suggests
 Section: net
 Priority: optional

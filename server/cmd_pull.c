@@ -245,6 +245,7 @@ static int pull(const struct options *o, const struct hub_settings *s, const str
     struct hub_fetch fetch = {
         .endpoint = s->endpoint,
         .token = *token ? token : NULL,
+        .ca_file = s->ca_file,
         .stall_s = (int)o->pull_timeout,
         .alive = is_alive,
         .note = show_note,

@@ -15,6 +15,7 @@
 #define CONNECT_TIMEOUT_S 15
 #define TOKEN_HEAD        "Authorization: Bearer "
 #define HEADER_BYTES_MAX  8192
+#define HUB_WHY_SHOWN     140
 
 /* X(member, type of the result, parameters) for each function of libcurl that is used. */
 #define CURL_FUNCTIONS(X)                                                                          \
@@ -247,6 +248,16 @@ static bool is_final(CURLcode code)
     }
 }
 
+/* What the texts of libcurl do not say. */
+static const char *hint_of(CURLcode code)
+{
+    if (code == CURLE_PEER_FAILED_VERIFICATION)
+        return " (SSL_CERT_FILE names whose certificates are trusted)";
+    if (code == CURLE_SSL_CACERT_BADFILE)
+        return " (Debian: apt install ca-certificates)";
+    return "";
+}
+
 static struct curl_slist *headers_of(struct hub_client *c, const struct hub_request *r)
 {
     char line[HEADER_BYTES_MAX];
@@ -286,6 +297,8 @@ static bool set_options(struct hub_client *c, const struct hub_request *r, struc
     SET(CURLOPT_NOPROGRESS, 0L);
     SET(CURLOPT_XFERINFOFUNCTION, on_time);
     SET(CURLOPT_XFERINFODATA, x);
+    if (r->ca_file)
+        SET(CURLOPT_CAINFO, r->ca_file);
     if (r->head)
         SET(CURLOPT_NOBODY, 1L);
     if (r->from > 0) {
@@ -326,10 +339,8 @@ bool hub_client_exchange(struct hub_client *c, const struct hub_request *r,
     if (code == CURLE_OK && !x.stopped)
         return true;
     out->final = x.stopped || is_final(code);
-    snprintf(out->why, sizeof out->why, "%.*s", (int)sizeof out->why - 1,
-             x.stopped ? "stopped"
-             : *why    ? why
-                       : c->easy_strerror(code));
+    const char *text = x.stopped ? "stopped" : *why ? why : c->easy_strerror(code);
+    snprintf(out->why, sizeof out->why, "%.*s%s", HUB_WHY_SHOWN, text, hint_of(code));
     return false;
 }
 

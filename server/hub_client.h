@@ -41,9 +41,10 @@ struct hub_response {
 struct hub_request {
     const char *url;
     bool head;
-    uint64_t from;     /* Range: bytes=from-; 0: all */
-    const char *token; /* sent to this host; NULL: none */
-    int stall_s;       /* no byte for so long ends it */
+    uint64_t from;       /* Range: bytes=from-; 0: all */
+    const char *ca_file; /* of those who sign certificates; NULL: the system's */
+    const char *token;   /* sent to this host; NULL: none */
+    int stall_s;         /* no byte for so long ends it */
     /* Before the first byte of a 2xx body (or its end); false ends the exchange. May be NULL. */
     bool (*begin)(void *ctx, const struct hub_response *r);
     bool (*data)(void *ctx, const void *bytes, size_t n); /* false ends the exchange */

@@ -12,18 +12,6 @@
 #define RETRY_AFTER_MAX 300 /* a hub that asks for more is taken at its word, later */
 #define SLICE_NS        100000000
 
-enum status hub_fetch_open(struct hub_fetch *f, struct err *e)
-{
-    enum status st = hub_client_create(&f->client, e);
-    if (st != STATUS_OK)
-        return st;
-    if (!*f->endpoint || !hub_client_origin(f->client, f->endpoint, f->origin)) {
-        hub_fetch_close(f);
-        return err_set(e, STATUS_INVALID, "HF_ENDPOINT", "HF_ENDPOINT is not an http(s) address");
-    }
-    return STATUS_OK;
-}
-
 void hub_fetch_close(struct hub_fetch *f)
 {
     hub_client_destroy(f->client);
@@ -58,6 +46,20 @@ static const char *token_for(const struct hub_fetch *f, const char *origin)
 {
     bool safe = strncmp(origin, "https:", 6) == 0 || is_here(origin);
     return safe && strcmp(origin, f->origin) == 0 ? f->token : NULL;
+}
+
+enum status hub_fetch_open(struct hub_fetch *f, struct err *e)
+{
+    enum status st = hub_client_create(&f->client, e);
+    if (st != STATUS_OK)
+        return st;
+    if (!*f->endpoint || !hub_client_origin(f->client, f->endpoint, f->origin)) {
+        hub_fetch_close(f);
+        return err_set(e, STATUS_INVALID, "HF_ENDPOINT", "HF_ENDPOINT is not an http(s) address");
+    }
+    if (f->token && !token_for(f, f->origin))
+        f->note(f->ctx, "the token is not sent: HF_ENDPOINT is plain http to another machine");
+    return STATUS_OK;
 }
 
 static bool is_redirect(const struct hub_response *r)
@@ -101,6 +103,7 @@ bool hub_fetch_try(struct hub_fetch *f, const char *url, uint64_t from, const st
             .url = here,
             .head = !sink,
             .from = from,
+            .ca_file = f->ca_file,
             .token = token_for(f, origin),
             .stall_s = f->stall_s,
             .begin = sink ? sink->begin : NULL,
@@ -138,8 +141,8 @@ static bool is_passing(int status)
 
 static const char *host_of(const struct hub_fetch *f)
 {
-    const char *host = strstr(f->origin, "://");
-    return host ? host + 3 : f->origin;
+    const char *host = strstr(f->endpoint, "://");
+    return host ? host + 3 : f->endpoint;
 }
 
 static enum status refused_gated(const struct hub_fetch *f, const struct hub_id *id, struct err *e)

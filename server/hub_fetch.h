@@ -18,6 +18,7 @@ struct hub_fetch {
     const char *endpoint;        /* borrowed */
     char origin[HUB_LINK_BYTES]; /* of the endpoint */
     const char *token;           /* borrowed; NULL: none */
+    const char *ca_file;         /* borrowed; NULL: the system's */
     int stall_s;
     bool (*alive)(void *ctx); /* asked often; false: stop */
     void (*note)(void *ctx, const char *text);

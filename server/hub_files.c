@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/json.h"
+#include "engine/base/limits.h"
 #include "engine/base/mem.h"
 #include "server/text_table.h"
 
@@ -45,9 +46,9 @@ static enum status parse_root(const cJSON *root, struct hub_files *out, struct e
     size_t n = 0;
     const cJSON *item;
     cJSON_ArrayForEach(item, list) n++;
-    if (n > HUB_FILES_MAX)
+    if (n > LIMIT_HUB_FILES)
         return err_set(e, STATUS_LIMIT, NULL, "the repository has more than %d files",
-                       HUB_FILES_MAX);
+                       LIMIT_HUB_FILES);
     out->list = mem_calloc(n ? n : 1, sizeof *out->list);
     if (!out->list)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");

@@ -10,9 +10,6 @@
 
 #include "server/hub_cache.h"
 
-#define HUB_FILES_MAX  10000 /* of one repository; the hub's advice is to stay below */
-#define HUB_LIST_BYTES (16u << 20)
-
 struct hub_file {
     char *name; /* owned */
     bool wanted;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/checked.h"
+#include "engine/base/limits.h"
 #include "engine/base/mem.h"
 #include "server/hub_hash.h"
 #include "server/hub_store.h"
@@ -79,7 +80,7 @@ static enum status list_files(struct pulling *x)
     struct strbuf url;
     struct strbuf text;
     strbuf_init(&url, HUB_LINK_BYTES);
-    strbuf_init(&text, HUB_LIST_BYTES);
+    strbuf_init(&text, LIMIT_HUB_LIST_BYTES);
     strbuf_printf(&url, "%s/api/models/%s/revision/", p->fetch->endpoint, p->id->name);
     hub_fetch_quote(&url, p->id->revision, false);
     strbuf_puts(&url, "?blobs=true");

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/limits.h"
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
 #include "server/hub_walk.h"
@@ -51,7 +52,7 @@ static bool add_file(void *ctx, const struct hub_entry *entry)
 static enum status add_snapshot(struct scanning *x, int at, const char *commit)
 {
     struct hub_scan *out = x->out;
-    if (out->snapshot_count == HUB_SCAN_MAX)
+    if (out->snapshot_count == LIMIT_HUB_SNAPSHOTS)
         return STATUS_OK;
     if (!VEC_RESERVE(out->snapshots, x->snapshot_cap, out->snapshot_count + 1))
         return no_memory(x->e);

@@ -9,7 +9,6 @@
 
 #include "server/hub_cache.h"
 
-#define HUB_SCAN_MAX   10000 /* snapshots, and as many parts */
 #define HUB_REFS_BYTES 160
 
 struct hub_snapshot {

@@ -130,7 +130,12 @@
 #define LIMIT_HTTP_PING_MS          15000
 #define LIMIT_HTTP_BODIES_BYTES     (256u << 20) /* request bodies in memory, all together */
 #define LIMIT_API_KEYS              1024
-#define LIMIT_LISTENERS             8  /* listening sockets, as a service manager may pass them */
-#define LIMIT_STEP_STREAMS          16 /* clients that watch steps at once; one more is 429 */
+
+/* The Hugging Face hub and its cache. */
+#define LIMIT_HUB_FILES      10000 /* of one repository: the hub's own advice is to stay below */
+#define LIMIT_HUB_LIST_BYTES (16u << 20) /* the list of them */
+#define LIMIT_HUB_SNAPSHOTS  10000       /* shown of a cache */
+#define LIMIT_LISTENERS      8           /* listening sockets, as a service manager may pass them */
+#define LIMIT_STEP_STREAMS   16          /* clients that watch steps at once; one more is 429 */
 
 #endif

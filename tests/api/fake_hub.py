@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -220,7 +221,22 @@ class Hub:
         self.url, self.cdn_url = f"http://127.0.0.1:{ports[0]}", f"http://localhost:{ports[1]}"
         self.same_host_url = f"http://127.0.0.1:{ports[1]}"  # the CDN under the hub's name: another port is another place
         for s in self.servers:
-            threading.Thread(target=s.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            self.serve(s)
+
+    def add(self, host, tls=None):
+        """One more door to the hub; tls: files of a certificate and its key. -> its port"""
+        s = Server(self, "hub", host)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            s.socket = context.wrap_socket(s.socket, server_side=True, do_handshake_on_connect=False)
+        self.servers.append(s)
+        self.serve(s)
+        return s.server_address[1]
+
+    @staticmethod
+    def serve(s):
+        threading.Thread(target=s.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def blob(self, etag):
         for repo in self.repositories.values():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -50,7 +51,7 @@ class Place:
 
     def __init__(self, cache, hub):
         self.cache, self.hub = cache, hub
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "CHORUS_"))}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "CHORUS_")) and k not in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")}
         self.env |= {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent / "home"), "HF_ENDPOINT": hub.url}
 
     def start(self, *args, **env):
@@ -314,6 +315,46 @@ def test_token_is_for_the_hub_alone(place, hub, tmp_path):
         assert [r[3].get("Authorization") for r in hub.requests if r[0] == "cdn"] == [None]
     file.write_text("two lines\nof it")
     assert "does not hold a token" in place.pull(STORY, "--token-file", str(file), code=2).stderr
+
+
+def test_token_is_not_sent_in_the_clear(place, hub):
+    hub.repositories[STORY].token = TOKEN
+    port = hub.add("127.0.0.2")  # not one of the names that surely mean this machine
+    done = place.pull(STORY, code=3, HF_TOKEN=TOKEN, HF_ENDPOINT=f"http://127.0.0.2:{port}")
+    assert "the token is not sent: HF_ENDPOINT is plain http" in done.stderr
+    assert hub.requests and all("Authorization" not in r[3] for r in hub.requests)
+
+
+def test_certificates_are_checked(place, hub, tmp_path):
+    tls = [str(tmp_path / n) for n in ("cert.pem", "key.pem")]
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not here to make a certificate")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                    "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-out", tls[0], "-keyout", tls[1]], check=True, capture_output=True)
+    hub.repositories[STORY].token = TOKEN
+    url = f"https://127.0.0.1:{hub.add('127.0.0.1', tls)}"
+    begin = time.monotonic()
+    done = place.pull(STORY, code=3, HF_TOKEN=TOKEN, HF_ENDPOINT=url)
+    assert "certificate" in done.stderr and "SSL_CERT_FILE names" in done.stderr and time.monotonic() - begin < 5 * SLOW
+    assert not hub.requests
+    # From https no redirect leads to http, where the CDN of this hub is.
+    done = place.pull(STORY, code=3, HF_TOKEN=TOKEN, HF_ENDPOINT=url, SSL_CERT_FILE=tls[0])
+    assert "a redirect leads from https to http" in done.stderr and not of_cdn(hub)
+    place.run("rm", STORY, "--yes")
+    del hub.repositories[STORY].commits[hub.repositories[STORY].refs["main"]][WEIGHTS]
+    place.pull(STORY, "--all", HF_TOKEN=TOKEN, HF_ENDPOINT=url, SSL_CERT_FILE=tls[0])
+    place.check({k: v for k, v in demo_files().items() if k != WEIGHTS})
+
+
+def test_pull_of_a_commit(place, hub):
+    commit = hub.repositories[STORY].refs["main"]
+    hub.repositories[STORY].push({"config.json": b"{}", WEIGHTS: b"newer"})
+    out = place.pull(f"{STORY}:{commit}").stdout.strip()
+    assert out.endswith(commit) and not list((place.repo() / "refs").iterdir())
+    for name in (f"{STORY}:{commit}", f"{STORY}:{commit[:8]}"):
+        assert commit in place.run("inspect", name).stdout
+    assert f"chorus pull {STORY} fetches what is missing" in place.run("inspect", STORY, code=3).stderr
+    assert not huggingface_hub.scan_cache_dir(place.cache).warnings
 
 
 def test_refusals_say_what_to_do(place, hub):

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/status.h"
+#include "engine/base/limits.h"
 #include "server/hub_files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -34,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     if (hub_files_parse(text, size, &files, NULL) == STATUS_OK) {
-        CHECK(hub_hash_ok(files.commit) && files.count <= HUB_FILES_MAX);
+        CHECK(hub_hash_ok(files.commit) && files.count <= LIMIT_HUB_FILES);
         for (size_t i = 0; i < files.count; i++)
             check_name(files.list[i].name);
         size_t n = hub_files_choose(&files, false, NULL, 0);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "engine/base/strbuf.h"
+#include "engine/base/limits.h"
 #include "server/hub_files.h"
 #include "server/hub_hash.h"
 
@@ -131,7 +132,7 @@ static void test_hub_files_refuses(void **state)
     struct err e = {0};
     strbuf_init(&many, 1u << 22);
     strbuf_puts(&many, "{\"sha\":\"" COMMIT "\",\"siblings\":[{\"rfilename\":\"a\"}");
-    for (int i = 0; i < HUB_FILES_MAX; i++)
+    for (int i = 0; i < LIMIT_HUB_FILES; i++)
         strbuf_puts(&many, ",{\"rfilename\":\"a\"}");
     strbuf_puts(&many, "]}");
     assert_int_equal(hub_files_parse(strbuf_str(&many), many.len, &files, &e), STATUS_LIMIT);
