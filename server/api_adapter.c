@@ -194,9 +194,9 @@ static bool same(const struct naming *a, const struct naming *b, bool weights)
 static enum status read_defaults(const struct api_context *ctx, struct naming *to, struct err *e)
 {
     int count = ctx->default_uses ? ctx->default_uses(ctx->ctx, to->uses) : -1;
+    const char *fallback = ctx->default_adapter;
     if (count < 0)
-        return ctx->default_adapter ? add(ctx, "adapter", ctx->default_adapter, 1.0, to, e)
-                                    : STATUS_OK;
+        return fallback ? add(ctx, "adapter", fallback, 1.0, to, e) : STATUS_OK;
     to->count = count;
     return STATUS_OK;
 }

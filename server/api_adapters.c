@@ -638,6 +638,7 @@ void api_adapters_scales(struct call *c, const char *tail)
     struct server *s = c->server;
     struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
     int used = keeper_names_scales(keeper_names_of(s->keeper), uses);
+    const char *fallback = s->api.default_adapter;
     struct engine_adapter_info *list;
     int count = served_list(s->engine, false, &list);
     if (count < 0) {
@@ -648,8 +649,7 @@ void api_adapters_scales(struct call *c, const char *tail)
     strbuf_init(&b, ANSWER_BYTES_MAX);
     strbuf_putc(&b, '[');
     for (int i = 0; i < count; i++) {
-        double scale =
-            used < 0 && s->api.default_adapter && strcmp(s->api.default_adapter, list[i].name) == 0;
+        double scale = used < 0 && fallback && strcmp(fallback, list[i].name) == 0;
         for (int k = 0; k < used; k++) {
             if (strcmp(uses[k].name, list[i].name) == 0)
                 scale = (double)uses[k].weight;

@@ -33,9 +33,9 @@ struct api_context {
     int vocab;
     const struct engine_info *info; /* what embeddings are like, and the context */
     struct sample_params defaults;
-    const char *const *base_names; /* what `model` calls the base; [0] is the main one */
-    int base_count;                /* >= 1 */
-    const char *default_adapter;   /* NULL: the base */
+    const char *const *base_names;         /* what `model` calls the base; [0] is the main one */
+    int base_count;                        /* >= 1 */
+    _Atomic(const char *) default_adapter; /* NULL: the base; may change at any time */
     /* Who speaks where a request names nobody, set at run time: how many of
      * [LIMIT_ADAPTERS_PER_REQUEST]; -1: nothing was set, default_adapter. May be NULL. */
     int (*default_uses)(void *ctx, struct engine_adapter_use *uses);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config/options.h"
+#include "config/options_reload.h"
 #include "config/supervisor.h"
 #include "engine/base/limits.h"
 #include "engine/base/log.h"
@@ -18,7 +18,10 @@
 #define URL_BYTES       400
 
 struct serving {
-    const struct options *options;
+    struct options *options;
+    struct options next; /* read again, until it is known what holds */
+    int argc;
+    char **argv;
     struct supervisor supervisor;
     struct listener listeners[LIMIT_LISTENERS]; /* handed over; as many as supervisor says */
     struct service_progress progress;
@@ -112,6 +115,9 @@ static enum status on_ready(void *ctx, int port, struct engine *engine, const ch
     return *s->options->port_file ? write_port_file(s->options->port_file, port, e) : STATUS_OK;
 }
 
+static enum status read_again(void *ctx, struct server_options *next, struct err *e);
+static void end_reading(void *ctx, bool adopt, struct server_options *now);
+
 static struct server_options server_options_of(const struct options *o, struct serving *serving)
 {
     return (struct server_options){
@@ -160,6 +166,8 @@ static struct server_options server_options_of(const struct options *o, struct s
         .log_prompts = o->log_prompts,
         .stall_ms = ENGINE_STALL_MS,
         .open = open_engine,
+        .reload = read_again,
+        .reload_end = end_reading,
         .on_listening = on_listening,
         .on_ready = on_ready,
         .ctx = serving,
@@ -176,7 +184,49 @@ static enum status take_over(struct serving *s, struct err *e)
     return st;
 }
 
-static int serve(const struct options *o)
+/* ---- settings that are read again ---- */
+
+static enum status read_again(void *ctx, struct server_options *next, struct err *e)
+{
+    struct serving *s = ctx;
+    enum status st = options_load(OPTION_SERVE, s->argc, s->argv, &s->next, e);
+    if (st == STATUS_OK)
+        *next = server_options_of(&s->next, s);
+    return st;
+}
+
+struct changes {
+    int applied;
+    int waiting;
+};
+
+static void tell_change(void *ctx, const struct option_change *change)
+{
+    struct changes *c = ctx;
+    c->applied += change->applied;
+    c->waiting += !change->applied;
+    LOG_AT(change->applied ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+           LOG_WHAT(change->applied ? "setting applied" : "setting needs a restart"),
+           LOG_STR("name", change->name), LOG_STR("was", change->was), LOG_STR("is", change->is));
+}
+
+/* The form of the log changes last, so that all of what is told stands in one. */
+static void end_reading(void *ctx, bool adopt, struct server_options *now)
+{
+    struct serving *s = ctx;
+    struct changes c = {0};
+    if (adopt) {
+        options_adopt(OPTION_SERVE, s->options, &s->next, tell_change, &c);
+        LOG_INFO(LOG_WHAT("settings were read again"),
+                 LOG_STR("file", *s->options->config ? s->options->config : "none"),
+                 LOG_INT("applied", c.applied), LOG_INT("need_restart", c.waiting));
+        engine_setup_log(s->options);
+        *now = server_options_of(s->options, s);
+    }
+    options_deinit(&s->next);
+}
+
+static int serve(int argc, char **argv, struct options *o)
 {
     struct err e = {0};
     if (!*o->model) {
@@ -184,7 +234,7 @@ static int serve(const struct options *o)
         return cmd_fail("serve", &e);
     }
     engine_setup_log(o);
-    struct serving serving = {.options = o};
+    struct serving serving = {.options = o, .argc = argc, .argv = argv};
     options_state_dir(o, serving.state_dir);
     if (take_over(&serving, &e) != STATUS_OK)
         return cmd_fail("serve", &e);
@@ -197,7 +247,7 @@ int cmd_serve(int argc, char **argv)
     struct options o;
     int code;
     if (cmd_options(OPTION_SERVE, argc, argv, &o, &code))
-        code = serve(&o);
+        code = serve(argc, argv, &o);
     options_deinit(&o);
     return code;
 }

@@ -125,10 +125,9 @@ static void judge_head(struct http_exchange *x, const char *method, const char *
         head.read_bytes = size->header_size;
     struct err e = {0};
     int status = http_head_check(&head, &x->framing, &e);
-    if (status == 0 && x->framing.content_length > h->limits.body_bytes) {
+    if (status == 0 && x->framing.content_length > x->body.max) {
         status = 413;
-        err_set(&e, STATUS_LIMIT, NULL, "the request body is larger than %zu bytes",
-                h->limits.body_bytes);
+        err_set(&e, STATUS_LIMIT, NULL, "the request body is larger than %zu bytes", x->body.max);
     }
     if (status) {
         x->closes = x->lingers = true;
@@ -176,11 +175,10 @@ static void take_body(struct http_exchange *x, const char *data, size_t n)
         return;
     struct err e = {0};
     int status = 0;
-    if (n > h->limits.body_bytes - x->body.len) {
+    if (n > x->body.max - x->body.len) {
         status = 413;
-        err_set(&e, STATUS_LIMIT, NULL, "the request body is larger than %zu bytes",
-                h->limits.body_bytes);
-    } else if (n > h->limits.bodies_bytes - h->bodies_bytes) {
+        err_set(&e, STATUS_LIMIT, NULL, "the request body is larger than %zu bytes", x->body.max);
+    } else if (h->bodies_bytes + n > h->limits.bodies_bytes) {
         status = 503;
         err_set(&e, STATUS_BUSY, NULL, "too many request bodies are in memory");
     } else {
@@ -535,6 +533,19 @@ static void close_doors(struct http_server *h, bool take)
             close(h->doors[i].fd);
     }
     h->door_count = 0;
+}
+
+void http_set_limits(struct http_server *h, const struct http_limits *limits)
+{
+    struct http_limits *l = &h->limits;
+    l->body_bytes = limits->body_bytes;
+    l->bodies_bytes = limits->bodies_bytes;
+    l->header_ms = limits->header_ms;
+    l->body_ms = limits->body_ms;
+    l->idle_ms = limits->idle_ms;
+    l->stall_ms = limits->stall_ms;
+    l->connections_peer = limits->connections_peer;
+    loop_timer_start(h->tick, tick_ms(l), tick_ms(l));
 }
 
 enum status http_start(struct loop *l, const struct listener *listeners, int count,

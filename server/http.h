@@ -65,6 +65,9 @@ WARN_UNUSED enum status http_start(struct loop *l, const struct listener *listen
                                    const struct http_limits *limits,
                                    const struct http_handlers *handlers, struct http_server **out,
                                    struct err *e);
+/* From now on; a request's body keeps the bound that it began with. What was made at the start
+ * (header_bytes, unsent_bytes, connections, reserved) stays. */
+void http_set_limits(struct http_server *h, const struct http_limits *limits);
 /* Accepts no more, closes idle connections, closes each other one after its answer. */
 void http_drain(struct http_server *h);
 /* Ends every connection (on_gone and on_end are called) and frees the server. NULL is allowed. */

@@ -12,6 +12,9 @@ struct loop {
     void (*signal_fn)(void *ctx);
     void *signal_ctx;
     int signal_count;
+    uv_signal_t hangup;
+    void (*hangup_fn)(void *ctx);
+    void *hangup_ctx;
 };
 
 /* Each handle begins with its uv part, so that one close callback frees them all. */
@@ -109,6 +112,22 @@ void loop_turn(struct loop *l)
     uv_run(&l->uv, UV_RUN_ONCE);
 }
 
+static enum status watch_signal(struct loop *l, uv_signal_t *h, uv_signal_cb fn, int number,
+                                struct err *e)
+{
+    int rc = uv_signal_init(&l->uv, h);
+    if (rc != 0)
+        return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
+    h->data = l;
+    rc = uv_signal_start(h, fn, number);
+    if (rc != 0) {
+        uv_close((uv_handle_t *)h, NULL);
+        return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
+    }
+    uv_unref((uv_handle_t *)h);
+    return STATUS_OK;
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
     (void)signum;
@@ -121,20 +140,24 @@ enum status loop_on_stop_signal(struct loop *l, void (*fn)(void *ctx), void *ctx
     static const int numbers[2] = {SIGINT, SIGTERM};
     l->signal_fn = fn;
     l->signal_ctx = ctx;
-    for (; l->signal_count < 2; l->signal_count++) {
-        uv_signal_t *h = &l->signals[l->signal_count];
-        int rc = uv_signal_init(&l->uv, h);
-        if (rc != 0)
-            return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
-        h->data = l;
-        rc = uv_signal_start(h, on_signal, numbers[l->signal_count]);
-        if (rc != 0) {
-            uv_close((uv_handle_t *)h, NULL);
-            return err_set(e, STATUS_IO, NULL, "cannot watch signals: %s", uv_strerror(rc));
-        }
-        uv_unref((uv_handle_t *)h);
-    }
-    return STATUS_OK;
+    enum status st = STATUS_OK;
+    for (; st == STATUS_OK && l->signal_count < 2; l->signal_count++)
+        st = watch_signal(l, &l->signals[l->signal_count], on_signal, numbers[l->signal_count], e);
+    return st;
+}
+
+static void on_hangup(uv_signal_t *h, int signum)
+{
+    (void)signum;
+    struct loop *l = h->data;
+    l->hangup_fn(l->hangup_ctx);
+}
+
+enum status loop_on_hangup(struct loop *l, void (*fn)(void *ctx), void *ctx, struct err *e)
+{
+    l->hangup_fn = fn;
+    l->hangup_ctx = ctx;
+    return watch_signal(l, &l->hangup, on_hangup, SIGHUP, e);
 }
 
 static void on_timer(uv_timer_t *h)

@@ -35,6 +35,10 @@ void loop_turn(struct loop *l);
 WARN_UNUSED enum status loop_on_stop_signal(struct loop *l, void (*fn)(void *ctx), void *ctx,
                                             struct err *e);
 
+/* `fn` is called on the loop for each SIGHUP. */
+WARN_UNUSED enum status loop_on_hangup(struct loop *l, void (*fn)(void *ctx), void *ctx,
+                                       struct err *e);
+
 /* NULL: out of memory. */
 struct loop_timer *loop_timer_create(struct loop *l, void (*fn)(void *ctx), void *ctx);
 /* Fires after `after_ms`, then every `repeat_ms` (0: once). Starting again replaces. */

@@ -16,6 +16,7 @@
 #include "server/api_text.h"
 #include "server/served.h"
 #include "server/server_state.h"
+#include "server/terminal.h"
 
 #define TICK_MS          200
 #define CUT_GRACE_MS     300  /* between cutting what is left and the end */
@@ -297,6 +298,18 @@ static void on_signal(void *ctx)
     }
 }
 
+/* Of an operator, or of a terminal that was closed. */
+static void on_hangup(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->had_terminal && !terminal_is_here()) {
+        LOG_INFO(LOG_WHAT("the terminal was closed"));
+        on_signal(s);
+    } else {
+        reload_ask(s);
+    }
+}
+
 void server_device_lost(struct server *s, const struct err *e)
 {
     if (s->result == STATUS_DEVICE_LOST)
@@ -413,12 +426,12 @@ static enum status take_engine(struct server *s, struct engine *engine, struct e
     if (st != STATUS_OK)
         return st;
     make_fingerprint(s);
-    const char *fallback = s->opt->default_adapter;
     s->api.text = s->text;
     s->api.vocab = s->info.vocab;
     s->api.info = &s->info;
     s->api.defaults = s->info.defaults;
-    s->api.default_adapter = fallback && *fallback ? fallback : NULL;
+    if (!reload_set_default_adapter(s, s->opt->default_adapter))
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     s->api.has_adapter = has_adapter;
     s->api.adapter_at = adapter_at;
     s->api.default_uses = default_uses;
@@ -451,6 +464,7 @@ static void on_loaded(void *ctx)
         s->phase = SERVER_READY;
         keeper_start(s->keeper);
         service_ready(s->service);
+        reload_ready(s);
     } else {
         server_check_drained(s);
     }
@@ -598,6 +612,8 @@ static enum status start(struct server *s, struct err *e)
     if (st == STATUS_OK)
         st = loop_on_stop_signal(s->loop, on_signal, s, e);
     if (st == STATUS_OK)
+        st = loop_on_hangup(s->loop, on_hangup, s, e);
+    if (st == STATUS_OK)
         st = start_http(s, e);
     if (st == STATUS_OK)
         st = service_create(s, &s->service, e);
@@ -618,7 +634,8 @@ static void stop(struct server *s)
 {
     http_stop(s->http);
     keeper_stop(s->keeper);
-    while (api_generate_release(s) || api_text_is_busy(s) || keeper_is_busy(s->keeper))
+    while (api_generate_release(s) || api_text_is_busy(s) || keeper_is_busy(s->keeper) ||
+           s->reload.busy)
         loop_turn(s->loop);
     api_adapters_release(s);
     keeper_destroy(s->keeper);
@@ -635,6 +652,7 @@ static void stop(struct server *s)
     strbuf_deinit(&s->scratch);
     metrics_gateway_deinit(&s->gateway);
     api_key_free(&s->keys);
+    reload_deinit(&s->reload);
     mem_free(s->base_name);
     mem_free(s);
 }
@@ -644,7 +662,9 @@ enum status server_run(const struct server_options *opt, struct err *e)
     struct server *s = mem_calloc(1, sizeof *s);
     if (!s)
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
-    s->opt = opt;
+    s->settings = *opt;
+    s->opt = &s->settings;
+    s->had_terminal = terminal_is_here();
     s->started_unix_s = clock_unix_s();
     s->fair =
         (struct fair){.seats = opt->seats, .reserve = opt->seats_reserve, .queue_max = opt->queue};

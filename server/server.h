@@ -52,6 +52,11 @@ struct server_options {
     /* Requests are served from now on. May be NULL. A failure ends the server. */
     enum status (*on_ready)(void *ctx, int port, struct engine *engine, const char *model,
                             struct err *e);
+    /* SIGHUP; NULL: nothing is read again. Reads the settings on a pool thread: what they would be,
+     * borrowed until reload_end, which follows on the loop. There `adopt` says whether they hold
+     * from now on (*now, else NULL, is what holds then, borrowed as these options are). */
+    enum status (*reload)(void *ctx, struct server_options *next, struct err *e);
+    void (*reload_end)(void *ctx, bool adopt, struct server_options *now);
     void *ctx;
 };
 

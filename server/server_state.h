@@ -19,6 +19,7 @@
 #include "server/keeper.h"
 #include "server/metrics.h"
 #include "server/metrics_gateway.h"
+#include "server/reload.h"
 #include "server/server.h"
 
 struct adapter_op;
@@ -31,7 +32,10 @@ enum server_phase { SERVER_LOADING, SERVER_READY, SERVER_DRAINING, SERVER_ENDED 
 #define SERVER_EVENTS     8 /* read from the engine at once */
 
 struct server {
-    const struct server_options *opt;
+    struct server_options settings;   /* what may change at SIGHUP does so here */
+    const struct server_options *opt; /* the same, to read */
+    struct reload reload;
+    bool had_terminal;
     struct loop *loop;
     struct http_server *http;
     struct listener listeners[LIMIT_LISTENERS];
