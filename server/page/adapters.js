@@ -122,7 +122,7 @@ function tensorTable(tensors) {
   const rows = tensors.slice(0, TENSORS_MAX).map((t) => el("tr", {}, el("td", {}, t.name), el("td", {}, `${t.shape} ${t.dtype}`), el("td", {}, t.matched ? "binds" : whyOf(t))));
   if (tensors.length > rows.length) rows.push(el("tr", {}, el("td", { colSpan: 3 }, `and ${count(tensors.length - rows.length)} more`)));
   const head = el("tr", {}, el("th", { scope: "col" }, "Tensor"), el("th", { scope: "col" }, "Shape"), el("th", { scope: "col" }, "Result"));
-  return el("div", { class: "scroll", tabIndex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
+  return el("div", { class: "scroll", role: "region", "aria-label": "Tensors", tabIndex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
 function scaleText(report) {
