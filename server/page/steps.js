@@ -75,7 +75,7 @@ function stepText(step) {
 }
 
 function tellFigures() {
-  const step = steps.at(-1);
+  const step = steps.findLast((s) => s.rows > 0);
   byId("figure-rate").textContent = rate(latest.rates.tokens_out);
   byId("figure-kv").textContent = `${count(latest.kv.used)} of ${count(latest.kv.pages)}`;
   byId("figure-waiting").textContent = count(latest.waiting);
