@@ -11,7 +11,7 @@ from live_folder import names, wait_for
 from prom import labels_of, scrape
 
 CHAT = "/v1/chat/completions"
-ASK = [{"role": "user", "content": "Tell me a story about a lantern."}]
+ASK = [{"role": "user", "content": "@long: tell me a story about a lantern."}]  # the fake engine says it until max_tokens
 GAUGES = {"queue": "vllm:num_requests_waiting", "running": "vllm:num_requests_running", "kv": "vllm:kv_cache_usage_perc"}
 
 
@@ -45,6 +45,13 @@ class Picker:
         return 0.6 if model in self.waiting else 0.0
 
 
+def until(s, what):
+    """The first scrape of which something holds: the next one may tell of something else."""
+    seen = []
+    wait_for(lambda: seen.append(Picker(s)) or what(seen[-1]))
+    return seen[-1]
+
+
 @pytest.fixture(scope="module")
 def server_of_one_slot(tmp_path_factory):
     s = start_real(tmp_path_factory.mktemp("slot"), "--model", str(DEMO), "--adapters", str(DEMO / "adapters"), "--kv-pages", "400", "--adapter-slots", "1")
@@ -71,15 +78,12 @@ def test_affinity_while_it_runs_and_while_it_waits(server_of_one_slot):
     assert len(idle.series) == 1 and abs(time.time() - idle.when) < 3600 and {idle.affinity(v) for v in VOICES} == {0.8}
     runs, waits = Stream(s, "villain"), None
     try:
-        wait_for(lambda: Picker(s).affinity("villain") == 1.0)
-        busy = Picker(s)
-        assert busy.active == {"villain"} and busy.running == 1 and 0 < busy.kv <= 1 and busy.when >= idle.when
+        busy = until(s, lambda p: p.affinity("villain") == 1.0 and p.running == 1)
+        assert busy.active == {"villain"} and 0 < busy.kv <= 1 and busy.when >= idle.when
         assert busy.affinity("wood-elf") == 0.0 and busy.affinity(DEMO.name) == 0.0  # its only slot is taken
         waits = Stream(s, "wood-elf")
-        seen = []  # they take turns in the slot, so what was seen is what is looked at
-        wait_for(lambda: seen.append(Picker(s)) or seen[-1].affinity("wood-elf") == 0.6)
-        both = seen[-1]
-        assert both.active == {"villain"} and both.waiting == {"wood-elf"} and both.queue == 1 and both.affinity("villain") == 1.0
+        both = until(s, lambda p: p.affinity("wood-elf") == 0.6 and p.queue == 1)  # they take turns in the slot
+        assert both.active == {"villain"} and both.waiting == {"wood-elf"} and both.affinity("villain") == 1.0
         runs.leave()
         wait_for(lambda: Picker(s).affinity("wood-elf") == 1.0)
         assert Picker(s).active == {"wood-elf"} and Picker(s, old=True).active == {"wood-elf"}
@@ -112,8 +116,7 @@ def test_what_waits(fake):
     streams = [Stream(s, "villain")]
     s.wait_metric("chorus_requests_running", 1)
     streams += [Stream(s, v) for v in ("villain", "summary", "summary")]
-    wait_for(lambda: Picker(s).queue == 3)
-    p = Picker(s)
+    p = until(s, lambda p: p.queue == 3)
     assert p.active == {"villain"} and p.waiting == {"villain", "summary"} and p.running == 1
     for stream in streams:
         stream.leave()
