@@ -35,16 +35,21 @@ static struct forms take_forms(struct adapter_store *s, struct adapter *a)
     return f;
 }
 
-/* From what was read to the host form; takes lora in every case. */
+/* From what was read to the host form and its identity, which is waited for last: the bytes are
+ * hashed while they are packed. Takes lora in every case. */
 static enum status make_form(const struct adapter_store *s, struct lora *lora, struct forms *out,
-                             struct err *e)
+                             uint8_t sha256[SHA256_BYTES], struct err *e)
 {
+    struct backend_image *image = NULL;
+    enum status st = STATUS_OK;
+    if (s->packs)
+        st = s->backend->ops->adapter_pack(s->backend, lora, &image, e);
+    adapter_source_identify(&s->source, lora);
+    memcpy(sha256, lora->sha256, SHA256_BYTES);
     if (!s->packs) {
         *out = (struct forms){.lora = lora};
         return STATUS_OK;
     }
-    struct backend_image *image = NULL;
-    enum status st = s->backend->ops->adapter_pack(s->backend, lora, &image, e);
     s->source.free(lora);
     if (st == STATUS_OK)
         *out = (struct forms){.image = image};
@@ -71,11 +76,13 @@ enum status adapter_host_keep(struct adapter_store *s, struct adapter *a, struct
     }
     pthread_mutex_unlock(&s->lock);
     if (!room) {
+        adapter_source_identify(&s->source, lora);
+        memcpy(a->facts.sha256, lora->sha256, SHA256_BYTES);
         s->source.free(lora);
         return STATUS_OK;
     }
     struct forms f = {0};
-    enum status st = make_form(s, lora, &f, e);
+    enum status st = make_form(s, lora, &f, a->facts.sha256, e);
     pthread_mutex_lock(&s->lock);
     if (st == STATUS_OK)
         put_form(s, a, &f);
@@ -228,10 +235,8 @@ static void make_room(struct adapter_store *s, size_t bytes)
     }
 }
 
-static enum status check_same(const struct adapter *a, const struct lora *l, struct err *e)
+static enum status has_changed(const struct adapter *a, struct err *e)
 {
-    if (memcmp(a->facts.sha256, l->sha256, sizeof a->facts.sha256) == 0)
-        return STATUS_OK;
     return err_set(e, STATUS_CONFLICT, "adapter",
                    "The files of adapter '%s' have changed since it was added; add it again.",
                    a->name);
@@ -264,10 +269,19 @@ static enum status read_again(const struct adapter_store *s, const struct adapte
                                             s->base, a->quant, &l, &error, e);
     if (st != STATUS_OK)
         return not_read(a, st, e);
-    st = check_same(a, l, e);
+    uint8_t sha256[SHA256_BYTES];
+    struct forms made = {0};
+    if (l->bytes != a->facts.bytes) { /* so that only what was counted for it is packed */
+        s->source.free(l);
+        return has_changed(a, e);
+    }
+    st = make_form(s, l, &made, sha256, e);
+    if (memcmp(a->facts.sha256, sha256, SHA256_BYTES) != 0)
+        st = has_changed(a, e);
     if (st == STATUS_OK)
-        return make_form(s, l, out, e);
-    s->source.free(l);
+        *out = made;
+    else
+        free_forms(s, &made);
     return st;
 }
 

@@ -14,7 +14,7 @@
 #include "engine/adapter/adapter_store.h"
 
 /* Any thread; `a` is not published yet. Makes the host form of `lora` and keeps it if the budget
- * has room or `a` is pinned. Takes lora in every case. */
+ * has room or `a` is pinned; a->facts.sha256 is known then. Takes lora in every case. */
 WARN_UNUSED enum status adapter_host_keep(struct adapter_store *s, struct adapter *a,
                                           struct lora *lora, struct err *e);
 

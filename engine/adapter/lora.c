@@ -31,8 +31,8 @@ struct reading {
     struct file_stamp tensor_stamp;
     struct lora_config *config; /* owned */
     struct safetensors *file;   /* owned */
-    uint8_t sha256[SHA256_BYTES];
-    bool young; /* a change during the reading could have gone unseen */
+    struct sha256_job *hash;    /* owned */
+    bool young;                 /* a change during the reading could have gone unseen */
 };
 
 static enum status open_tensors(struct reading *r, int *fd, struct err *e)
@@ -71,14 +71,14 @@ static bool is_any_young(const struct reading *r)
     return is_young(&r->config_stamp, now_ns) || is_young(&r->tensor_stamp, now_ns);
 }
 
-static enum status read_tensors(struct reading *r, struct sha256 *hash, struct err *e)
+static enum status read_tensors(struct reading *r, struct err *e)
 {
     int fd;
     enum status st = open_tensors(r, &fd, e);
     if (st != STATUS_OK)
         return st;
     r->young = is_any_young(r);
-    st = safetensors_read(fd, TENSOR_FILE, LIMIT_ADAPTER_BYTES, hash, &r->file, e);
+    st = safetensors_read(fd, TENSOR_FILE, LIMIT_ADAPTER_BYTES, r->hash, &r->file, e);
     close(fd);
     return st;
 }
@@ -100,7 +100,12 @@ static enum status read_bytes(struct reading *r, int fd, struct err *e)
     if (!r->gguf_bytes)
         return err_set(e, STATUS_NO_MEMORY, name, "%s: out of memory for %llu bytes", name,
                        (unsigned long long)n);
-    return file_pread(fd, name, r->gguf_bytes, (size_t)n, 0, e);
+    enum status st = file_pread(fd, name, r->gguf_bytes, (size_t)n, 0, e);
+    if (st != STATUS_OK)
+        return st;
+    sha256_job_follow(r->hash, r->gguf_bytes, (size_t)n);
+    sha256_job_reached(r->hash, (size_t)n);
+    return STATUS_OK;
 }
 
 static enum status read_gguf(struct reading *r, struct err *e)
@@ -116,13 +121,11 @@ static enum status read_gguf(struct reading *r, struct err *e)
         return st;
     if (!is_unchanged(r, r->gguf_name, &r->tensor_stamp))
         return changed(e);
-    sha256_of(r->gguf_bytes, (size_t)r->tensor_stamp.bytes, r->sha256);
     return gguf_parse(r->gguf_bytes, (size_t)r->tensor_stamp.bytes, r->gguf_name, &r->gguf, e);
 }
 
 static enum status read_files(struct reading *r, struct err *e)
 {
-    struct sha256 hash;
     size_t n;
     enum status st = file_read(r->root, CONFIG_FILE, LIMIT_CONFIG_JSON_BYTES, &r->config_text, &n,
                                &r->config_stamp, e);
@@ -130,16 +133,24 @@ static enum status read_files(struct reading *r, struct err *e)
         st = lora_config_parse(r->config_text, n, &r->config, e);
     if (st != STATUS_OK)
         return st;
-    sha256_init(&hash);
-    sha256_update(&hash, r->config_text, n);
-    st = read_tensors(r, &hash, e);
+    sha256_job_update(r->hash, r->config_text, n);
+    st = read_tensors(r, e);
     if (st != STATUS_OK)
         return st;
-    sha256_final(&hash, r->sha256);
     if (!is_unchanged(r, CONFIG_FILE, &r->config_stamp) ||
         !is_unchanged(r, TENSOR_FILE, &r->tensor_stamp))
         return changed(e);
     return STATUS_OK;
+}
+
+/* Gives the hash to the adapter where the bytes went too, else waits for it. */
+static void hand_over_hash(struct reading *r, struct lora *l)
+{
+    if (r->file && !r->file->memory)
+        l->hashing = r->hash;
+    else
+        sha256_job_end(r->hash, l->sha256);
+    r->hash = NULL;
 }
 
 /* Sets *settled to false when the files were so young that the result may be a mixture. */
@@ -147,13 +158,17 @@ static enum status open_once(const struct file_root *root, const char *gguf_name
                              const struct model *base, struct lora **out, bool *settled,
                              struct err *e)
 {
-    struct reading r = {.root = root, .gguf_name = gguf_name};
+    struct reading r = {.root = root, .gguf_name = gguf_name, .hash = sha256_job_begin()};
+    if (!r.hash)
+        return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     enum status st = gguf_name ? read_gguf(&r, e) : read_files(&r, e);
     if (st == STATUS_OK)
         st = gguf_name ? lora_gguf_bind(r.gguf, base, out, e)
                        : lora_bind(r.config, r.file, base, out, e);
     if (st == STATUS_OK)
-        memcpy((*out)->sha256, r.sha256, SHA256_BYTES);
+        hand_over_hash(&r, *out);
+    else
+        sha256_job_end(r.hash, NULL);
     *settled = !r.young;
     safetensors_free(r.file);
     lora_config_free(r.config);
@@ -168,7 +183,7 @@ static enum status open_settled(const struct file_root *root, const char *gguf_n
 {
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         struct lora *l = NULL;
-        bool settled;
+        bool settled = false;
         enum status st = open_once(root, gguf_name, base, &l, &settled, e);
         if (st != STATUS_OK)
             return st;
@@ -202,7 +217,8 @@ static enum status open_in(const struct file_root *parent, const char *name,
     return st;
 }
 
-enum status lora_open(const char *path, const struct model *base, struct lora **out, struct err *e)
+enum status lora_open_early(const char *path, const struct model *base, struct lora **out,
+                            struct err *e)
 {
     struct file_root root = {.fd = AT_FDCWD, .top_fd = -1};
     if (lora_is_gguf(&root, path))
@@ -215,8 +231,8 @@ enum status lora_open(const char *path, const struct model *base, struct lora **
     return st;
 }
 
-enum status lora_open_beneath(const char *root, const char *name, const struct model *base,
-                              struct lora **out, struct err *e)
+enum status lora_open_beneath_early(const char *root, const char *name, const struct model *base,
+                                    struct lora **out, struct err *e)
 {
     struct file_root parent;
     enum status st = file_root_open(root, true, &parent, e);
@@ -227,10 +243,36 @@ enum status lora_open_beneath(const char *root, const char *name, const struct m
     return st;
 }
 
+enum status lora_open(const char *path, const struct model *base, struct lora **out, struct err *e)
+{
+    enum status st = lora_open_early(path, base, out, e);
+    if (st == STATUS_OK)
+        lora_identify(*out);
+    return st;
+}
+
+enum status lora_open_beneath(const char *root, const char *name, const struct model *base,
+                              struct lora **out, struct err *e)
+{
+    enum status st = lora_open_beneath_early(root, name, base, out, e);
+    if (st == STATUS_OK)
+        lora_identify(*out);
+    return st;
+}
+
+void lora_identify(struct lora *l)
+{
+    if (l->hashing)
+        sha256_job_end(l->hashing, l->sha256);
+    l->hashing = NULL;
+}
+
 void lora_free(struct lora *l)
 {
     if (!l)
         return;
+    if (l->hashing)
+        sha256_job_end(l->hashing, NULL); /* it reads the storage */
     mem_free(l->modules);
     mem_free(l->storage);
     mem_free(l->base_name);

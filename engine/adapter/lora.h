@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/base/sha256.h"
+#include "engine/base/sha256_job.h"
 #include "engine/base/status.h"
 #include "engine/model/model.h"
 
@@ -40,9 +40,10 @@ struct lora {
     char *base_name;              /* owned; the base as the adapter names it, or NULL */
     /* Activated LoRA (Greenewald et al. 2025): it acts from the first token of the last of these
      * sequences in the prompt on, and not at all where there is none. */
-    int32_t *alora_tokens; /* owned, [alora_token_count] */
-    int alora_token_count; /* 0: an ordinary LoRA, it acts on every token */
-    void *storage;         /* owned */
+    int32_t *alora_tokens;      /* owned, [alora_token_count] */
+    int alora_token_count;      /* 0: an ordinary LoRA, it acts on every token */
+    void *storage;              /* owned */
+    struct sha256_job *hashing; /* owned; not NULL: sha256 is not known yet, see lora_identify */
 };
 
 struct file_root;
@@ -68,6 +69,15 @@ WARN_UNUSED enum status lora_open(const char *path, const struct model *base, st
 WARN_UNUSED enum status lora_open_beneath(const char *root, const char *name,
                                           const struct model *base, struct lora **out,
                                           struct err *e);
+/* The same two, but they may return while the bytes are still hashed: the adapter can be used, its
+ * sha256 only after lora_identify. */
+WARN_UNUSED enum status lora_open_early(const char *path, const struct model *base,
+                                        struct lora **out, struct err *e);
+WARN_UNUSED enum status lora_open_beneath_early(const char *root, const char *name,
+                                                const struct model *base, struct lora **out,
+                                                struct err *e);
+/* Waits for sha256; nothing when it is known. */
+void lora_identify(struct lora *l);
 void lora_free(struct lora *l);
 
 #endif

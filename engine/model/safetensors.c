@@ -12,7 +12,8 @@
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
 
-#define LENGTH_BYTES 8 /* the little-endian header length in front */
+#define READ_BYTES   ((size_t)4 << 20) /* that a hash may lag behind */
+#define LENGTH_BYTES 8                 /* the little-endian header length in front */
 /* A tensor of rank 8 is 14 JSON values; the rest is for __metadata__. */
 #define HEADER_MEMBERS ((size_t)LIMIT_TENSORS * 14 + 65536)
 
@@ -357,7 +358,7 @@ static const char *mistaken_for(const unsigned char head[LENGTH_BYTES])
 }
 
 static enum status read_length(int fd, const char *file, uint64_t *file_bytes, size_t *header_bytes,
-                               struct sha256 *sha, struct err *e)
+                               struct sha256_job *sha, struct err *e)
 {
     struct stat s;
     if (fstat(fd, &s) != 0 || s.st_size < 0)
@@ -384,14 +385,14 @@ static enum status read_length(int fd, const char *file, uint64_t *file_bytes, s
                        LIMIT_SAFETENSORS_HEADER_BYTES);
     }
     if (sha)
-        sha256_update(sha, head, sizeof head);
+        sha256_job_update(sha, head, sizeof head);
     *file_bytes = size;
     *header_bytes = (size_t)length;
     return STATUS_OK;
 }
 
 /* Reads and checks everything in front of the data. */
-static enum status open_header(int fd, const char *file, uint64_t max_bytes, struct sha256 *sha,
+static enum status open_header(int fd, const char *file, uint64_t max_bytes, struct sha256_job *sha,
                                struct safetensors **out, uint64_t *data_at, struct err *e)
 {
     uint64_t size = 0;
@@ -407,7 +408,7 @@ static enum status open_header(int fd, const char *file, uint64_t max_bytes, str
         return err_set(e, STATUS_NO_MEMORY, file, "%s: out of memory", file);
     st = file_pread(fd, file, header, header_bytes, LENGTH_BYTES, e);
     if (st == STATUS_OK && sha)
-        sha256_update(sha, header, header_bytes);
+        sha256_job_update(sha, header, header_bytes);
     if (st == STATUS_OK)
         st = safetensors_parse(header, header_bytes, (size_t)(size - LENGTH_BYTES - header_bytes),
                                file, out, e);
@@ -436,7 +437,26 @@ enum status safetensors_map(int fd, const char *file, struct safetensors **out, 
     return STATUS_OK;
 }
 
-enum status safetensors_read(int fd, const char *file, uint64_t max_bytes, struct sha256 *sha,
+/* The hash follows the reading. */
+static enum status read_hashing(int fd, const char *file, struct safetensors *s, uint64_t data_at,
+                                struct sha256_job *sha, struct err *e)
+{
+    unsigned char *to = s->memory;
+    enum status st = STATUS_OK;
+    if (sha)
+        sha256_job_follow(sha, to, s->data_bytes);
+    for (size_t at = 0, n; at < s->data_bytes && st == STATUS_OK; at += n) {
+        n = s->data_bytes - at < READ_BYTES ? s->data_bytes - at : READ_BYTES;
+        st = file_pread(fd, file, to + at, n, data_at + at, e);
+        if (sha && st == STATUS_OK)
+            sha256_job_reached(sha, at + n);
+    }
+    if (sha && st != STATUS_OK)
+        sha256_job_stop(sha);
+    return st;
+}
+
+enum status safetensors_read(int fd, const char *file, uint64_t max_bytes, struct sha256_job *sha,
                              struct safetensors **out, struct err *e)
 {
     struct safetensors *s = NULL;
@@ -449,13 +469,11 @@ enum status safetensors_read(int fd, const char *file, uint64_t max_bytes, struc
         st = err_set(e, STATUS_NO_MEMORY, file, "%s: out of memory for %zu bytes", file,
                      s->data_bytes);
     if (st == STATUS_OK)
-        st = file_pread(fd, file, s->memory, s->data_bytes, data_at, e);
+        st = read_hashing(fd, file, s, data_at, sha, e);
     if (st != STATUS_OK) {
         safetensors_free(s);
         return st;
     }
-    if (sha)
-        sha256_update(sha, s->memory, s->data_bytes);
     s->data = s->memory;
     *out = s;
     return STATUS_OK;

@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "engine/base/limits.h"
-#include "engine/base/sha256.h"
+#include "engine/base/sha256_job.h"
 #include "engine/base/status.h"
 #include "engine/model/tensor.h"
 
@@ -88,9 +88,10 @@ WARN_UNUSED enum status safetensors_parse(const char *header, size_t header_byte
 WARN_UNUSED enum status safetensors_map(int fd, const char *file, struct safetensors **out,
                                         struct err *e);
 /* Reads the open file into own memory, refusing more than max_bytes (STATUS_LIMIT) before taking
- * any. Every byte of the file goes through `sha` in order (NULL: none). */
+ * any. Every byte of the file goes through `sha` in order (NULL: none), which has stopped on
+ * failure and may otherwise still be at the tensors' bytes: it ends before they are freed. */
 WARN_UNUSED enum status safetensors_read(int fd, const char *file, uint64_t max_bytes,
-                                         struct sha256 *sha, struct safetensors **out,
+                                         struct sha256_job *sha, struct safetensors **out,
                                          struct err *e);
 void safetensors_free(struct safetensors *s);
 

@@ -212,8 +212,10 @@ static void test_engine_adapters_longest_wait(void **state)
 
 /* ---- the dry run ---- */
 
-static const struct adapter_source files = {
-    .open = lora_open, .open_beneath = lora_open_beneath, .free = lora_free};
+static const struct adapter_source files = {.open = lora_open_early,
+                                            .open_beneath = lora_open_beneath_early,
+                                            .identify = lora_identify,
+                                            .free = lora_free};
 
 static void test_engine_adapters_check_good(void **state)
 {
@@ -251,6 +253,42 @@ static void test_engine_adapters_check_good(void **state)
     model_close(m);
 }
 
+/* Who an adapter is was hashed beside everything else, and is known whatever became of its bytes:
+ * they are packed, kept as they are, or there is no room for them. */
+static void test_engine_adapters_identity_is_waited_for(void **state)
+{
+    (void)state;
+    struct model *m;
+    struct lora *l = NULL;
+    struct err err = {0};
+    char want[2 * SHA256_BYTES + 1];
+    assert_int_equal(model_open(DEMO, NULL, &m, &err), STATUS_OK);
+    assert_int_equal(lora_open(DEMO "/adapters/villain", m, &l, &err), STATUS_OK);
+    sha256_hex(l->sha256, want);
+    lora_free(l);
+    for (int way = 0; way < 3; way++) {
+        struct adapter_store s;
+        struct engine_adapter_info info;
+        struct fake_backend *f = fake_backend_open(true);
+        if (way == 0)
+            fake_backend_set_room(f, SIZE_MAX, true);
+        struct adapter_store_options opt = {.source = files,
+                                            .base = m,
+                                            .backend = &f->base,
+                                            .slots_max = 1,
+                                            .host_budget = way == 2 ? 0 : SIZE_MAX};
+        struct engine_adapter_spec spec = {.name = "villain", .path = DEMO "/adapters/villain"};
+        uint64_t generation;
+        assert_int_equal(adapter_store_init(&s, &opt), STATUS_OK);
+        assert_int_equal(adapter_store_put(&s, &spec, &generation, &err), STATUS_OK);
+        assert_int_equal(adapter_store_list(&s, &info, 1), 1);
+        assert_string_equal(info.sha256, want);
+        adapter_store_deinit(&s);
+        f->base.ops->close(&f->base);
+    }
+    model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_engine_adapters_counts),
         cmocka_unit_test(test_engine_adapters_longest_wait),
         cmocka_unit_test(test_engine_adapters_check_good),
+        cmocka_unit_test(test_engine_adapters_identity_is_waited_for),
     };
     log_setup(LOG_LEVEL_ERROR + 1, false);
     return cmocka_run_group_tests_name("engine_adapters", tests, NULL, NULL);
