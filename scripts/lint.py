@@ -28,7 +28,7 @@ ROOMS = {
     "config/": ["engine/sample/"],
     "server/": ["engine/engine", "engine/sample/sample.h", "config/"],
 }
-OWNERS = {"uv.h": {"server/loop.c"}, "microhttpd.h": {"server/http_state.h"}}
+OWNERS = {"uv.h": {"server/loop.c"}, "microhttpd.h": {"server/http_state.h"}, "curl/curl.h": {"server/hub_client.c"}}
 SYSTEM_MAIN = {"exit", "_exit"}
 
 

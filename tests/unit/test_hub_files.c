@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "engine/base/mem.h"
 #include "engine/base/strbuf.h"
 #include "engine/base/limits.h"
 #include "server/hub_files.h"
@@ -140,6 +141,31 @@ static void test_hub_files_refuses(void **state)
     strbuf_deinit(&many);
 }
 
+/* Every allocation that could fail, fails once. */
+static void test_hub_files_without_memory(void **state)
+{
+    (void)state;
+    struct strbuf list;
+    make_list("config.json model.safetensors a/b", &list);
+    for (int64_t k = 1;; k++) {
+        struct hub_files files;
+        struct err e = {0};
+        mem_fail_at(k);
+        enum status st = hub_files_parse(strbuf_str(&list), list.len, &files, &e);
+        mem_fail_at(0);
+        size_t count = files.count;
+        hub_files_deinit(&files);
+        if (st == STATUS_OK) {
+            assert_int_equal(count, 3);
+            assert_true(k > 4);
+            break;
+        }
+        if (st != STATUS_NO_MEMORY)
+            fail_msg("allocation %d: %d \"%s\"", (int)k, st, e.msg);
+    }
+    strbuf_deinit(&list);
+}
+
 #define GIT "0000000000000000000000000000000000000000"
 #define LFS GIT "000000000000000000000000"
 
@@ -211,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hub_files_chooses),
         cmocka_unit_test(test_hub_files_refuses),
+        cmocka_unit_test(test_hub_files_without_memory),
         cmocka_unit_test(test_hub_hashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
