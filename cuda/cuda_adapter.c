@@ -1,12 +1,13 @@
 /* An image is the stacks one after the other, each as plan_stack lays it out (A, the modules' B,
  * the gains), then the embedding's two matrices. Sizes and packing walk the same plan, so they
  * cannot disagree. Values become bf16 by rounding to nearest even; those that are bf16 already are
- * copied.
+ * copied; codes stay codes (lora_pack.h).
  */
 #include "cuda/cuda_adapter.h"
 
 #include <string.h>
 
+#include "cuda/lora_pack.h"
 #include "cuda/stack_shape.h"
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
@@ -23,6 +24,8 @@ struct stack_plan {
     size_t b_at[STACK_MODULES];
     int b_tiles[STACK_MODULES]; /* rank tiles of a row of fragments; 0: none */
     size_t gain_at;             /* 0: none */
+    enum lora_codes codes;
+    size_t scale_at; /* of int8: of the ranks */
     size_t bytes;
 };
 
@@ -54,9 +57,11 @@ static int output_tiles(const struct stack_shape *s, int m)
 
 /* Sizes fit: limits.h bounds rank (512) and widths (2^20, vocabulary 2^22), so a part is below
  * 2^33 bytes. */
-static struct stack_plan plan_stack(const struct lora *l, const struct model_shape *s, int stack)
+static struct stack_plan plan_stack(const struct lora *l, const struct model_shape *s, int stack,
+                                    bool codes)
 {
     struct stack_plan p = {.bytes = 0};
+    bool any = false;
     stack_shape_init(s, stack, &p.shape);
     bool has_gain = false;
     for (int m = 0; m < STACK_MODULES; m++) {
@@ -72,14 +77,26 @@ static struct stack_plan plan_stack(const struct lora *l, const struct model_sha
         p.rank_tile[m + 1] += tiles;
         p.b_tiles[part] = tiles > p.b_tiles[part] ? tiles : p.b_tiles[part];
         has_gain |= found->magnitude.data != NULL;
+        enum lora_codes width = lora_pack_width(found);
+        p.codes = any && width != p.codes ? LORA_BF16 : width;
+        codes = codes && p.codes != LORA_BF16;
+        any = true;
     }
+    if (!codes || has_gain)
+        p.codes = LORA_BF16;
     CHECK(p.rank_tile[STACK_MODULES] <= RANK_TILES_MAX);
-    p.bytes = (size_t)p.rank_tile[STACK_MODULES] * (size_t)p.shape.groups * TILE_BYTES_BF16;
+    p.bytes = aligned((size_t)p.rank_tile[STACK_MODULES] * (size_t)p.shape.groups *
+                      (size_t)lora_group_bytes(p.codes));
     for (int m = 0; m < STACK_MODULES; m++) {
         if (p.b_tiles[m] == 0)
             continue;
         p.b_at[m] = p.bytes;
-        p.bytes += (size_t)output_tiles(&p.shape, m) * (size_t)p.b_tiles[m] * FRAGMENT_BYTES;
+        p.bytes += aligned(
+            lora_b_bytes(p.codes, p.shape.interleaved, p.b_tiles[m], output_tiles(&p.shape, m)));
+    }
+    if (p.codes == LORA_INT8) {
+        p.scale_at = p.bytes;
+        p.bytes += aligned((size_t)p.rank_tile[STACK_MODULES] * RANK_TILE * sizeof(float));
     }
     if (has_gain) {
         p.gain_at = p.bytes;
@@ -98,11 +115,11 @@ static size_t embed_b_bytes(const struct lora_module *m)
     return aligned((size_t)m->out * (size_t)m->rank * sizeof(float));
 }
 
-size_t cuda_adapter_bytes(const struct lora *l, const struct model_shape *s)
+size_t cuda_adapter_bytes(const struct lora *l, const struct model_shape *s, bool codes)
 {
     size_t bytes = 0;
     for (int i = 0; i < STACK_COUNT(s->layers); i++)
-        bytes += plan_stack(l, s, i).bytes;
+        bytes += plan_stack(l, s, i, codes).bytes;
     const struct lora_module *embed = find_module(l, SITE_EMBED(s->layers));
     if (embed)
         bytes += embed_a_bytes(embed) + embed_b_bytes(embed);
@@ -111,7 +128,7 @@ size_t cuda_adapter_bytes(const struct lora *l, const struct model_shape *s)
 
 unsigned cuda_adapter_dora(const struct lora *l, const struct model_shape *s, int stack)
 {
-    struct stack_plan p = plan_stack(l, s, stack);
+    struct stack_plan p = plan_stack(l, s, stack, false);
     unsigned modules = 0;
     for (int m = 0; m < STACK_MODULES; m++) {
         if (p.module[m] && p.module[m]->magnitude.data)
@@ -160,6 +177,17 @@ static bool read_row(const struct tensor *t, int row, int r, int width, const st
     return !(beyond | round_values(s->wide + i, (int)(count - i), out + i));
 }
 
+/* Row r of the scratch's tile as codes: their first bytes. */
+static int8_t *code_row(const struct rows *s, int r)
+{
+    return (int8_t *)(s->tile + (size_t)r * s->stride);
+}
+
+static struct lora_pack_rows code_rows(const struct rows *s)
+{
+    return (struct lora_pack_rows){code_row(s, 0), s->stride * sizeof *s->tile};
+}
+
 static void clear_row(int r, int width, const struct rows *s)
 {
     memset(s->tile + (size_t)r * s->stride, 0, (size_t)width * sizeof *s->tile);
@@ -203,16 +231,24 @@ static bool pack_a(const struct stack_plan *p, int m, const struct rows *rows, u
 {
     const struct lora_module *l = p->module[m];
     int width = p->shape.groups * TILE_K;
-    size_t tile_bytes_all = (size_t)p->shape.groups * TILE_BYTES_BF16;
+    size_t tile_bytes_all = (size_t)p->shape.groups * (size_t)lora_group_bytes(p->codes);
     for (int i = p->rank_tile[m]; i < p->rank_tile[m + 1]; i++) {
         for (int r = 0; r < RANK_TILE; r++) {
             int rank = (i - p->rank_tile[m]) * RANK_TILE + r;
             if (rank >= l->rank)
                 clear_row(r, width, rows);
+            else if (p->codes)
+                lora_pack_read(&l->a, rank, width, code_row(rows, r));
             else if (!read_row(&l->a, rank, r, width, rows))
                 return false;
         }
-        put_a_tile(rows, p->shape.groups, stack + (size_t)i * tile_bytes_all);
+        uint8_t *to = stack + (size_t)i * tile_bytes_all;
+        struct lora_pack_rows codes = code_rows(rows);
+        if (p->codes)
+            lora_pack_a(p->codes, &codes, p->shape.groups, &l->a, (i - p->rank_tile[m]) * RANK_TILE,
+                        to);
+        else
+            put_a_tile(rows, p->shape.groups, to);
     }
     return true;
 }
@@ -221,8 +257,7 @@ static bool pack_a(const struct stack_plan *p, int m, const struct rows *rows, u
 static bool pack_b(const struct stack_plan *p, int part, const struct rows *rows, uint8_t *stack,
                    const struct lora_module **bad)
 {
-    int width = p->b_tiles[part] * RANK_TILE;
-    uint8_t *to = stack + p->b_at[part];
+    int count = p->b_tiles[part], width = count * RANK_TILE;
     for (int tile = 0; tile < output_tiles(&p->shape, part); tile++) {
         for (int r = 0; r < TILE_N; r++) {
             bool shared = p->shape.interleaved;
@@ -231,13 +266,48 @@ static bool pack_b(const struct stack_plan *p, int part, const struct rows *rows
             *bad = l;
             if (!l || row >= l->out)
                 clear_row(r, width, rows);
+            else if (p->codes)
+                lora_pack_read(&l->b, row, width, code_row(rows, r));
             else if (!read_row(&l->b, row, r, width, rows))
                 return false;
         }
-        put_b_tile(rows, p->b_tiles[part], to);
-        to += (size_t)p->b_tiles[part] * FRAGMENT_BYTES;
+        uint8_t *to =
+            stack + p->b_at[part] + lora_b_at(p->codes, p->shape.interleaved, count, tile);
+        struct lora_pack_rows codes = code_rows(rows);
+        if (p->codes)
+            lora_pack_b(p->codes, &codes, count, to);
+        else
+            put_b_tile(rows, count, to);
     }
     return true;
+}
+
+/* Of int4: in front of the tiles that share them. */
+static void pack_b_scales(const struct stack_plan *p, int part, uint8_t *stack)
+{
+    bool pair = p->shape.interleaved;
+    int count = p->b_tiles[part], share = 1 << lora_share(pair), step = pair ? 64 : 32;
+    for (int tile = 0; tile < output_tiles(&p->shape, part); tile += share) {
+        uint8_t *to = stack + p->b_at[part] + lora_b_scales_at(pair, count, tile);
+        for (int k = 0; k < (pair ? 2 : 1); k++) {
+            const struct lora_module *l = p->module[pair ? k : part];
+            lora_pack_b_scales(l ? &l->b : NULL, tile / share, count, step, to + k * 32);
+        }
+    }
+}
+
+/* Of int8, of A and B together; zero for ranks of padding. */
+static void pack_rank_scales(const struct stack_plan *p, uint8_t *stack)
+{
+    float *scale = (float *)(void *)(stack + p->scale_at);
+    memset(scale, 0, p->bytes - p->scale_at);
+    for (int m = 0; m < STACK_MODULES; m++) {
+        const struct lora_module *l = p->module[m];
+        for (int r = 0; l && r < l->rank; r++) {
+            const struct tensor_codes *a = l->a.data, *b = l->b.data;
+            scale[p->rank_tile[m] * RANK_TILE + r] = a->scales[r] * b->scales[r];
+        }
+    }
 }
 
 static void pack_magnitudes(const struct stack_plan *p, uint8_t *stack)
@@ -256,12 +326,18 @@ static const struct lora_module *pack_stack(const struct stack_plan *p, const st
                                             uint8_t *stack)
 {
     const struct lora_module *bad;
+    if (p->codes == LORA_INT4)
+        memset(stack, 0, p->bytes); /* between its parts there is room */
     for (int m = 0; m < STACK_MODULES; m++) {
         if (p->module[m] && !pack_a(p, m, rows, stack))
             return p->module[m];
         if (p->b_tiles[m] && !pack_b(p, m, rows, stack, &bad))
             return bad;
+        if (p->b_tiles[m] && p->codes == LORA_INT4)
+            pack_b_scales(p, m, stack);
     }
+    if (p->scale_at)
+        pack_rank_scales(p, stack);
     if (p->gain_at)
         pack_magnitudes(p, stack);
     return NULL;
@@ -287,6 +363,9 @@ static struct lora_stack entry_of(const struct stack_plan *p, uint64_t base)
     }
     if (p->gain_at)
         t.gain = device_pointer(base + p->gain_at);
+    t.codes = p->codes;
+    if (p->scale_at)
+        t.rank_scale = device_pointer(base + p->scale_at);
     return t;
 }
 
@@ -310,12 +389,13 @@ static void pack_embed(const struct lora_module *m, const struct rows *rows, uin
 }
 
 static const struct lora_module *pack_all(const struct lora *l, const struct model_shape *s,
-                                          const struct rows *rows, uint8_t *image, uint64_t base,
-                                          struct lora_stack *table, struct lora_embed *embed)
+                                          bool codes, const struct rows *rows, uint8_t *image,
+                                          uint64_t base, struct lora_stack *table,
+                                          struct lora_embed *embed)
 {
     size_t at = 0;
     for (int i = 0; i < STACK_COUNT(s->layers); i++) {
-        struct stack_plan p = plan_stack(l, s, i);
+        struct stack_plan p = plan_stack(l, s, i, codes);
         const struct lora_module *bad = pack_stack(&p, rows, image + at);
         if (bad)
             return bad;
@@ -329,8 +409,8 @@ static const struct lora_module *pack_all(const struct lora *l, const struct mod
     return NULL;
 }
 
-enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s, uint8_t *image,
-                              uint64_t device_base, struct lora_stack *table,
+enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s, bool codes,
+                              uint8_t *image, uint64_t device_base, struct lora_stack *table,
                               struct lora_embed *embed, struct err *e)
 {
     size_t widest = LIMIT_ADAPTER_RANK, padded = LIMIT_ADAPTER_RANK;
@@ -348,7 +428,8 @@ enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
     if (!rows.wide || !rows.tile) {
         st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory for an adapter");
     } else {
-        const struct lora_module *bad = pack_all(l, s, &rows, image, device_base, table, embed);
+        const struct lora_module *bad =
+            pack_all(l, s, codes, &rows, image, device_base, table, embed);
         if (bad) {
             char name[128];
             model_site_name(s, bad->site, name, sizeof name);
@@ -375,6 +456,8 @@ void cuda_adapter_rebase(struct lora_stack *table, int stacks, struct lora_embed
         }
         if (t->gain)
             t->gain = device_pointer((uintptr_t)t->gain + by);
+        if (t->rank_scale)
+            t->rank_scale = device_pointer((uintptr_t)t->rank_scale + by);
     }
     if (embed->rank) {
         embed->a = device_pointer((uintptr_t)embed->a + by);

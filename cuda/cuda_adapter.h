@@ -12,16 +12,19 @@
 #include "engine/adapter/lora.h"
 #include "engine/model/model.h"
 
+/* `codes`: stacks of which all factors are 8 or all 4 bits wide stay so, but for DoRA, which
+ * multiplies B by its gains on the device. All else becomes bf16. */
+
 /* Bytes of the image: true rank rounded up to 16 a module, and only what the adapter has. Of an
  * adapter without any module 0. */
-size_t cuda_adapter_bytes(const struct lora *l, const struct model_shape *s);
+size_t cuda_adapter_bytes(const struct lora *l, const struct model_shape *s, bool codes);
 
 /* Writes the image (cuda_adapter_bytes, 16-byte aligned) and what the tables say about the slot:
  * table [STACK_COUNT(layers)] with pointers as if the image were at device_base (a multiple of
  * 256), and *embed. STATUS_UNSUPPORTED names the module of which a value is beyond bf16: nothing
  * may be used then. */
 WARN_UNUSED enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
-                                          uint8_t *image, uint64_t device_base,
+                                          bool codes, uint8_t *image, uint64_t device_base,
                                           struct lora_stack *table, struct lora_embed *embed,
                                           struct err *e);
 /* The image has moved: table [stacks] and *embed point `to - from` bytes further. */

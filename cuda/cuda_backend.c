@@ -114,6 +114,11 @@ static enum cuda_embedding embedding_of(const struct backend_options *o)
                                         : EMBED_AUTO;
 }
 
+static enum lora_codes codes_of(const struct backend_options *o)
+{
+    return o->adapter_bits == 8 ? LORA_INT8 : o->adapter_bits == 4 ? LORA_INT4 : LORA_BF16;
+}
+
 static struct cuda_ways ways_of(const struct cuda_backend *c, const struct model_shape *s)
 {
     return (struct cuda_ways){
@@ -140,6 +145,7 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
                                     .kv_type = c->kv_type,
                                     .embedding = embedding_of(&c->opt),
                                     .ways = ways_of(c, &m->shape),
+                                    .codes = codes_of(&c->opt),
                                     .arena_bytes = c->opt.arena_bytes,
                                     .budget_bytes = budget < free_bytes ? budget : free_bytes};
     return STATUS_OK;

@@ -5,6 +5,7 @@
 #include "cuda/cuda_graphs.h"
 #include "cuda/cuda_workspace.h"
 #include "cuda/k_attend.h"
+#include "cuda/lora_layout.h"
 #include "cuda/stack_shape.h"
 
 /* What one adapter that nobody has seen yet is taken to need. */
@@ -30,15 +31,15 @@ static size_t page_bytes(const struct cuda_memory_ask *ask)
     return cuda_memory_page_bytes(&ask->shape, ask->kv_type);
 }
 
-/* A rank-64 adapter on all linears of the layers, bf16. */
-static size_t adapter_bytes(const struct model_shape *s)
+/* A rank-64 adapter on all linears of the layers. */
+static size_t adapter_bytes(const struct model_shape *s, enum lora_codes codes)
 {
     size_t sum = 0, rank_tiles = ARENA_RANK / TILE_N;
     for (int k = 0; k < STACK_KINDS; k++) {
         struct stack_shape shape;
         stack_shape_init(s, STACK_OF(0, k), &shape);
-        size_t a = (size_t)shape.modules * (size_t)shape.groups * TILE_BYTES_BF16;
-        size_t b = (size_t)shape.tiles * 512;
+        size_t a = (size_t)shape.modules * (size_t)shape.groups * (size_t)lora_group_bytes(codes);
+        size_t b = lora_b_bytes(codes, shape.interleaved, 1, shape.tiles);
         sum += rank_tiles * (a + b);
     }
     return sum * (size_t)s->layers;
@@ -68,7 +69,7 @@ static bool fixed_parts(const struct cuda_memory_ask *ask, bool host_embed, stru
 static size_t arena_wish(const struct cuda_memory_ask *ask)
 {
     return ask->arena_bytes ? ask->arena_bytes
-                            : (size_t)ask->plan.slots_max * adapter_bytes(&ask->shape);
+                            : (size_t)ask->plan.slots_max * adapter_bytes(&ask->shape, ask->codes);
 }
 
 /* Arena and pages from what the fixed parts leave; false: fewer than pages_min. */

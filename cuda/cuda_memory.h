@@ -40,6 +40,7 @@ struct cuda_memory_ask {
     enum kv_type kv_type;
     enum cuda_embedding embedding;
     struct cuda_ways ways;
+    enum lora_codes codes; /* of most adapters */
     size_t arena_bytes; /* 0: as many rank-64 adapters on all linears as there are slots, bounded by
                            a share of what is left */
     size_t budget_bytes; /* of free memory */

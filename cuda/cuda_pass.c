@@ -79,6 +79,7 @@ static void many_linear(struct cuda_backend *c, int layer, enum lora_stack_kind 
     a->bias = c->w.layers[layer].bias[kind];
     a->table = c->step.bucket.adapters ? c->ws.table : NULL;
     a->table_stride = c->ws.table_stride;
+    a->codes = cuda_has_codes(c);
     a->stack = stack;
     for (int m = 0; m < STACK_MODULES; m++)
         a->module_tile[m] = shape.module_tile[m];
@@ -144,6 +145,7 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
         .no_pieces = !c->step.bucket.adapters,
         .table = ws->table,
         .table_stride = ws->table_stride,
+        .codes = cuda_has_codes(c),
         .stack = stack,
         .u = ws->u,
         .sms = c->sms,

@@ -209,7 +209,8 @@ static void forget(struct cuda_backend *c, int slot)
 
 size_t cuda_slots_bytes(const struct backend *b, const struct lora *l)
 {
-    return lora_arena_cost(cuda_adapter_bytes(l, &((const struct cuda_backend *)b)->w.shape));
+    const struct cuda_backend *c = (const struct cuda_backend *)b;
+    return lora_arena_cost(cuda_adapter_bytes(l, &c->w.shape, cuda_has_codes(c)));
 }
 
 size_t cuda_slots_room(const struct backend *b)
@@ -245,14 +246,15 @@ enum status cuda_slots_pack(const struct backend *b, const struct lora *l,
     struct slot_image *i = mem_calloc(1, sizeof *i);
     if (!i)
         return err_set(e, STATUS_NO_MEMORY, "adapter", "out of memory while packing an adapter");
-    i->byte_count = cuda_adapter_bytes(l, &c->w.shape);
+    i->byte_count = cuda_adapter_bytes(l, &c->w.shape, cuda_has_codes(c));
     i->base.bytes = sizeof *i + stacks * (sizeof *i->table + 1) + i->byte_count;
     if (!make_image(i, stacks))
         st = err_set(e, STATUS_NO_MEMORY, "adapter", "out of memory while packing an adapter");
     for (size_t k = 0; k < stacks && st == STATUS_OK; k++)
         i->dora[k] = (uint8_t)cuda_adapter_dora(l, &c->w.shape, (int)k);
     if (st == STATUS_OK && i->byte_count > 0)
-        st = cuda_adapter_pack(l, &c->w.shape, i->bytes, PACK_BASE, i->table, &i->embed, e);
+        st = cuda_adapter_pack(l, &c->w.shape, cuda_has_codes(c), i->bytes, PACK_BASE, i->table,
+                               &i->embed, e);
     if (st == STATUS_OK)
         *out = &i->base;
     else

@@ -121,6 +121,12 @@ static inline struct cuda_backend *cuda_backend_of(struct backend *b)
     return (struct cuda_backend *)b;
 }
 
+/* Adapters may be of 8 or 4 bits: the kernels that know of them are a set of their own. */
+static inline bool cuda_has_codes(const struct cuda_backend *c)
+{
+    return c->opt.adapter_bits == 8 || c->opt.adapter_bits == 4;
+}
+
 /* A call's result; an error that CUDA keeps is logged once and makes the backend lost. */
 enum status cuda_backend_check(struct cuda_backend *c, cudaError_t code, const char *what,
                                struct err *e);

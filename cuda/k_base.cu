@@ -15,6 +15,7 @@
 #include "cuda/k_base.h"
 
 #include "cuda/launch.cuh"
+#include "cuda/lora_codes.cuh"
 #include "cuda/ptx.cuh"
 
 #define ALL 0xffffffffu
@@ -159,8 +160,38 @@ PTX_INLINE void shrink_group(float c[4], const uint8_t *a, const uint8_t *x)
                      i % 2 ? v[i / 2].w : v[i / 2].y);
 }
 
-static __global__ __launch_bounds__(SHRINK_WARPS * 32) void k_base_shrink(
-    const __grid_constant__ struct base_call c)
+/* The same of codes; int8 without its scales. */
+PTX_INLINE void shrink_group_codes(float c[4], const uint8_t *a, const uint8_t *x, int codes,
+                                   int lane)
+{
+    uint4 f[2][2], v[4];
+    uint32_t scales[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (codes == LORA_INT8 || i % 2 == 0)
+            f[i / 2][i % 2] = ptx_load_stream(a + (i * 1024 >> codes));
+    if (codes == LORA_INT4)
+        ptx_load_stream_8(&scales[0], &scales[1], a + 1024 + lane / 4 * 8 - lane * 16);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = ptx_load_l2(x + i * 64);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float part[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint4 w = codes == LORA_INT4 ? codes_step(f[h], i, LORA_INT4)
+                                               : codes_step(f[h], i, LORA_INT8);
+            const uint4 at = v[h * 2 + i / 2];
+            ptx_mma_bf16(part, w.x, w.y, w.z, w.w, i % 2 ? at.z : at.x, i % 2 ? at.w : at.y);
+        }
+        codes_add(c, part, codes == LORA_INT4 ? scales[h] : BF16_ONES);
+    }
+}
+
+template <bool CODES>
+__global__ __launch_bounds__(SHRINK_WARPS *
+                             32) void k_base_shrink(const __grid_constant__ struct base_call c)
 {
     DYN_SMEM(smem);
     ptx_pdl_trigger();
@@ -177,10 +208,20 @@ static __global__ __launch_bounds__(SHRINK_WARPS * 32) void k_base_shrink(
               t = lane % 4;
     const int row = piece.row + min(g, piece.rows - 1); /* what the others compute is not read */
     const uint8_t *x = (const uint8_t *)a.x + (size_t)row * a.x_stride * 2 + t * 16;
-    const uint8_t *from = stack->a + (size_t)rank_tile * a.groups * TILE_BYTES_BF16 + lane * 16;
+    const int codes = CODES ? stack->codes : LORA_BF16;
+    const size_t bytes = (size_t)lora_group_bytes(codes);
+    const uint8_t *from = stack->a + rank_tile * a.groups * bytes + lane * 16;
     float sum[4] = {0, 0, 0, 0};
-    for (int i = warp; i < a.groups; i += SHRINK_WARPS)
-        shrink_group(sum, from + (size_t)i * TILE_BYTES_BF16, x + (size_t)i * 256);
+    for (int i = warp; i < a.groups; i += SHRINK_WARPS) {
+        if (CODES && codes)
+            shrink_group_codes(sum, from + i * bytes, x + (size_t)i * 256, codes, lane);
+        else
+            shrink_group(sum, from + i * bytes, x + (size_t)i * 256);
+    }
+    if (CODES && codes == LORA_INT8)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            sum[i] *= __ldg(stack->rank_scale + rank_tile * TILE_N + g + i / 2 * 8);
     float *red = (float *)smem; /* [warp][rank 16][row 8] */
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -220,13 +261,26 @@ struct lora_part {
 struct lora_share {
     int row, rows; /* of the part; the first may be negative */
     const uint8_t *b[LORA_TILES];
+    const uint8_t *scales[LORA_TILES];        /* int4 */
     int first[LORA_TILES], count[LORA_TILES]; /* rank tiles of u */
     float scale[LORA_TILES];                  /* with the piece's weight */
     const float *gain;
     float weight;
+    int codes; /* enum lora_codes */
 };
 
-template <int OUT>
+/* B of tile k of the warp's: `tile` of its module, `count` rank tiles. */
+template <bool CODES>
+PTX_INLINE void share_b(struct lora_share *e, int k, const uint8_t *b, bool pair, int count,
+                        int tile)
+{
+    const int codes = CODES ? e->codes : LORA_BF16;
+    e->b[k] = b + lora_b_at(codes, pair, count, tile);
+    if (CODES && codes == LORA_INT4)
+        e->scales[k] = b + lora_b_scales_at(pair, count, tile);
+}
+
+template <int OUT, bool CODES>
 PTX_INLINE struct lora_share share_of(const struct base_args &a, const struct lora_part &w,
                                       const struct lora_piece &piece)
 {
@@ -236,6 +290,7 @@ PTX_INLINE struct lora_share share_of(const struct base_args &a, const struct lo
     e.rows = s->rank_tiles > 0 ? piece.rows : 0;
     e.gain = s->gain;
     e.weight = piece.weight;
+    e.codes = CODES ? s->codes : LORA_BF16;
 #pragma unroll
     for (int k = 0; k < LORA_TILES; k++) {
         int module = OUT == BASE_SWIGLU ? k : 0;
@@ -246,12 +301,13 @@ PTX_INLINE struct lora_share share_of(const struct base_args &a, const struct lo
         e.count[k] = s->module_tile[module + 1] - e.first[k];
         e.scale[k] = piece.weight * s->scale[module];
         if (OUT != BASE_SWIGLU)
-            e.b[k] = s->b[module] + (size_t)(w.tile + k - a.module_tile[module]) * e.count[k] * 512;
+            share_b<CODES>(&e, k, s->b[module], false, e.count[k],
+                           w.tile + k - a.module_tile[module]);
     }
     if (OUT == BASE_SWIGLU)
 #pragma unroll
         for (int k = 0; k < LORA_TILES; k++)
-            e.b[k] = s->b[0] + (size_t)(w.tile + k) * max(e.count[0], e.count[1]) * 512;
+            share_b<CODES>(&e, k, s->b[0], true, max(e.count[0], e.count[1]), w.tile + k);
     return e;
 }
 
@@ -261,7 +317,7 @@ PTX_INLINE const void *pointer_of(const void *p, int lane)
 }
 
 /* Lane q's share, in all lanes. */
-PTX_INLINE struct lora_share share_from(const struct lora_share &mine, int q)
+template <bool CODES> PTX_INLINE struct lora_share share_from(const struct lora_share &mine, int q)
 {
     struct lora_share e;
     e.row = __shfl_sync(ALL, mine.row, q);
@@ -269,18 +325,41 @@ PTX_INLINE struct lora_share share_from(const struct lora_share &mine, int q)
 #pragma unroll
     for (int k = 0; k < LORA_TILES; k++) {
         e.b[k] = (const uint8_t *)pointer_of(mine.b[k], q);
+        if (CODES)
+            e.scales[k] = (const uint8_t *)pointer_of(mine.scales[k], q);
         e.first[k] = __shfl_sync(ALL, mine.first[k], q);
         e.count[k] = __shfl_sync(ALL, mine.count[k], q);
         e.scale[k] = __shfl_sync(ALL, mine.scale[k], q);
     }
     e.gain = (const float *)pointer_of(mine.gain, q);
     e.weight = __shfl_sync(ALL, mine.weight, q);
+    e.codes = CODES ? __shfl_sync(ALL, mine.codes, q) : LORA_BF16;
     return e;
+}
+
+/* Fragment of rank tile i of `count`. */
+template <bool CODES>
+PTX_INLINE uint4 fragment_of(const struct lora_share &e, const uint8_t *b, int count, int i,
+                             int lane)
+{
+    if (!CODES || !e.codes)
+        return ptx_load_stream(b + i * 512 + lane * 16);
+    return codes_fragment(b + lora_code_at(e.codes, count, i, lane), e.codes);
+}
+
+/* u with the scales at byte `at` of those of tile k. */
+template <bool CODES>
+PTX_INLINE uint2 u_scaled(const struct lora_share &e, int k, const uint2 v, int at, int lane)
+{
+    if (!CODES || e.codes != LORA_INT4)
+        return v;
+    const uint2 s = *(const uint2 *)(e.scales[k] + at + lane % 4 * 8);
+    return make_uint2(codes_scaled(v.x, s.x), codes_scaled(v.y, s.y));
 }
 
 /* c[k] += (B u) of tile k for rank tiles [i, i + RANK_STEP): c0, c1 of row g, c2, c3 of row g + 8,
  * piece rows 2t and 2t + 1. u: this lane's fragments of the piece. */
-template <int OUT>
+template <int OUT, bool CODES>
 PTX_INLINE void expand(float c[LORA_TILES][4], const struct lora_share &e, int tiles,
                        const uint8_t *u, int i, int lane)
 {
@@ -292,7 +371,7 @@ PTX_INLINE void expand(float c[LORA_TILES][4], const struct lora_share &e, int t
         for (int n = 0; n < RANK_STEP; n++) {
             const int end = OUT == BASE_SWIGLU ? max(e.count[0], e.count[1]) : e.count[k];
             if (k < tiles && i + n < end)
-                b[k][n] = ptx_load_stream(e.b[k] + (i + n) * 512 + lane * 16);
+                b[k][n] = fragment_of<CODES>(e, e.b[k], end, i + n, lane);
             if (i + n < e.count[k])
                 v[k][n] = __ldcg((const uint2 *)(u + (e.first[k] + i + n) * 256));
         }
@@ -303,15 +382,17 @@ PTX_INLINE void expand(float c[LORA_TILES][4], const struct lora_share &e, int t
             if (k >= tiles)
                 continue;
             if (OUT != BASE_SWIGLU) {
+                const uint2 s = u_scaled<CODES>(e, k, v[k][n], (i + n) * 32, lane);
                 if (i + n < e.count[k])
-                    ptx_mma_bf16(c[k], b[k][n].x, b[k][n].y, b[k][n].z, b[k][n].w, v[k][n].x,
-                                 v[k][n].y);
+                    ptx_mma_bf16(c[k], b[k][n].x, b[k][n].y, b[k][n].z, b[k][n].w, s.x, s.y);
                 continue;
             }
+            const uint2 gate = u_scaled<CODES>(e, k, v[0][n], (i + n) * 64, lane);
+            const uint2 up = u_scaled<CODES>(e, k, v[1][n], (i + n) * 64 + 32, lane);
             if (i + n < e.count[0])
-                ptx_mma_bf16(c[k], b[k][n].x, 0, b[k][n].z, 0, v[0][n].x, v[0][n].y);
+                ptx_mma_bf16(c[k], b[k][n].x, 0, b[k][n].z, 0, gate.x, gate.y);
             if (i + n < e.count[1])
-                ptx_mma_bf16(c[k], 0, b[k][n].y, 0, b[k][n].w, v[1][n].x, v[1][n].y);
+                ptx_mma_bf16(c[k], 0, b[k][n].y, 0, b[k][n].w, up.x, up.y);
         }
 }
 
@@ -328,14 +409,14 @@ PTX_INLINE void add_gain(const struct base_args &a, const struct lora_part &w,
 }
 
 /* Adds one piece to `extra`. All lanes. */
-template <int OUT>
+template <int OUT, bool CODES>
 PTX_INLINE void add_piece(const struct base_args &a, const struct lora_part &w, int index,
                           const struct lora_share &e, int lane)
 {
     const uint8_t *u = (const uint8_t *)a.u + (size_t)index * RANK_TILES_MAX * 256 + lane * 8;
     float c[LORA_TILES][4] = {};
     for (int i = 0; i < max(e.count[0], e.count[1]); i += RANK_STEP)
-        expand<OUT>(c, e, w.tiles, u, i, lane);
+        expand<OUT, CODES>(c, e, w.tiles, u, i, lane);
     if (e.gain)
         add_gain(a, w, e, lane);
     __syncwarp(); /* the gains, before other lanes add to the same places */
@@ -352,7 +433,7 @@ PTX_INLINE void add_piece(const struct base_args &a, const struct lora_part &w, 
     __syncwarp(); /* this piece's sums, before the next piece's */
 }
 
-template <int OUT>
+template <int OUT, bool CODES>
 PTX_INLINE void add_pieces(const struct base_call &c, const struct lora_part &w, int lane)
 {
     const int count = c.head->pieces[VIEW_ROWS].count;
@@ -364,11 +445,11 @@ PTX_INLINE void add_pieces(const struct base_call &c, const struct lora_part &w,
                           piece.row + piece.rows > w.first && !is_done(c.a, piece.row);
         struct lora_share mine = {};
         if (here)
-            mine = share_of<OUT>(c.a, w, piece);
+            mine = share_of<OUT, CODES>(c.a, w, piece);
         uint32_t left = __ballot_sync(ALL, mine.rows > 0);
         for (; left; left &= left - 1) {
             const int q = __ffs((int)left) - 1;
-            add_piece<OUT>(c.a, w, from + q, share_from(mine, q), lane);
+            add_piece<OUT, CODES>(c.a, w, from + q, share_from<CODES>(mine, q), lane);
         }
     }
 }
@@ -397,7 +478,7 @@ PTX_INLINE float4 part_sum(const struct base_args &a, const struct lora_part &w,
     return add4(v, bias_at(a, w.tile * TILE_N + column));
 }
 
-template <int OUT>
+template <int OUT, bool CODES>
 __global__ __launch_bounds__(LORA_WARPS *
                              32) void k_base_lora(const __grid_constant__ struct base_call c)
 {
@@ -417,7 +498,7 @@ __global__ __launch_bounds__(LORA_WARPS *
         return;
     part_load(a, w, lane);
     __syncwarp(); /* products and zeros, before other lanes read them */
-    add_pieces<OUT>(c, w, lane);
+    add_pieces<OUT, CODES>(c, w, lane);
     __syncwarp(); /* what adapters add, also where there are none */
     constexpr int ACROSS = OUT == BASE_SWIGLU ? LORA_TILES * 2 : LORA_TILES * 4;
     for (int i = lane; i < w.rows * ACROSS; i += 32) {
@@ -459,14 +540,14 @@ template <int OUT> static enum status launch_out(const struct base_call &c, cuda
     }
     enum status st = launch({dim3((unsigned)a.pieces_max, (unsigned)a.rank_tiles_max),
                              SHRINK_WARPS * 32, SHRINK_WARPS * 512, dependent},
-                            s, k_base_shrink, c);
+                            s, a.codes ? k_base_shrink<true> : k_base_shrink<false>, c);
     if (st != STATUS_OK)
         return st;
     const int across = LORA_WARPS * LORA_TILES;
     const dim3 grid((unsigned)((a.tiles + across - 1) / across),
                     (unsigned)((a.rows_max + LORA_ROWS - 1) / LORA_ROWS));
     return launch({grid, LORA_WARPS * 32, LORA_WARPS * 2 * LORA_ROWS * PITCH * 4, dependent}, s,
-                  k_base_lora<OUT>, c);
+                  a.codes ? k_base_lora<OUT, true> : k_base_lora<OUT, false>, c);
 }
 
 extern "C" enum status cuda_base(const struct base_args *a, cudaStream_t s)

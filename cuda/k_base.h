@@ -47,6 +47,7 @@ struct base_args {
     /* adapters; table NULL: nobody in the step has any here */
     const struct lora_stack *table; /* device, [slots, table_stride] */
     int table_stride;
+    int codes;                      /* some adapters may be of int8 or int4 */
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; `tiles` where none */
     const void *x;                  /* bf16 [T, x_stride], 16-byte aligned, what W was applied to */

@@ -45,6 +45,9 @@ template <int NT> PTX_INLINE float slices_total(const float *slot)
 
 /* ---- adapters ---- */
 
+/* What a kernel knows of: no adapters, those in bf16, or those of codes too. */
+enum linear_lora { LINEAR_NO_LORA, LINEAR_LORA, LINEAR_CODES };
+
 /* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass, row t. */
 struct item {
     int k, n, t, r;
@@ -141,11 +144,12 @@ PTX_INLINE int tile_begin(const struct linear_dev *p, int block)
 }
 
 /* At most 8 rows. */
-template <int FORMAT, bool SMALL, bool LORA>
-__global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_linear_few(
-    const __grid_constant__ struct linear_dev p)
+template <int FORMAT, bool SMALL, int LORA>
+__global__
+    PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA != LINEAR_NO_LORA>::registers)) void k_linear_few(
+        const __grid_constant__ struct linear_dev p)
 {
-    using shape = few_shape<FORMAT, SMALL, LORA>;
+    using shape = few_shape<FORMAT, SMALL, LORA != LINEAR_NO_LORA>;
     ptx_pdl_trigger();
     DYN_SMEM(smem);
     const struct place at = place_here();
@@ -168,17 +172,25 @@ __global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_lin
                                  0,  rows};
     struct expand_feed feed;
     struct gather_ahead gather;
-    uint8_t *expand_ring = NULL;
+    constexpr bool CODES = LORA == LINEAR_CODES;
+    constexpr int FRAGS = CODES ? shape::codes_frags : shape::expand_frags;
+    const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
+    uint8_t *const rings = room.at + shape::table * PIECE_BYTES + shape::u_room;
+    uint8_t *const expand_ring = rings + at.warp * (FRAGS * RANK_TILE_BYTES);
+    float *const rms_room = (float *)(rings + shape::codes_expand);
+    struct expand_feed *const park = (struct expand_feed *)((uint8_t *)rms_room + shape::codes_rms +
+                                                            at.warp * shape::park_bytes);
+    static_assert(sizeof *park <= shape::park_bytes, "");
     if (pieces > 0) {
-        const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
-        expand_ring = room.at + shape::lora_bytes - shape::expand_bytes +
-                      at.warp * shape::expand_frags * RANK_TILE_BYTES;
         for (int i = threadIdx.x; i < p.pass_tiles * 128; i += LINEAR_THREADS)
             more.at[i] = 0;
-        lora_find(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
         pieces = state->lora.count;
         if (pieces > 0) {
-            expand_begin<shape::expand_frags>(&feed, &range, 0, 0, expand_ring, &at);
+            if (LORA == LINEAR_CODES)
+                expand_begin_codes<FRAGS>(park, &range, expand_ring);
+            else
+                expand_begin<FRAGS, false>(&feed, &range, 0, 0, expand_ring, &at);
             gather_find(&gather, &state->lora, &p);
         }
     }
@@ -194,7 +206,10 @@ __global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_lin
     uint4 x[shape::window * 4];
     few_x<shape::window>(x, x_at, r.group_end - r.group);
     struct rms_ahead rms;
-    rms_ask(&rms, &p, rows, &at);
+    if (LORA == LINEAR_CODES)
+        rms_copy<shape::rms_tiles>(rms_room, &p, rows, &at);
+    else
+        rms_ask(&rms, &p, rows, &at);
     struct residual_ahead residual = {};
     if (p.out == LINEAR_RESIDUAL) {
         struct item e = item_of<1>(threadIdx.x, tile0, 0);
@@ -206,7 +221,9 @@ __global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_lin
     for (int tile = tile0; tile < r.tile_end; tile += p.pass_tiles) {
         const int tiles = min(p.pass_tiles, r.tile_end - tile);
         few_pass<shape>(red + at.warp * 128 + at.lane, x, &stage, &cur, &p, &r, tiles, x_at, &at);
-        if (tile == tile0)
+        if (LORA == LINEAR_CODES && tile == tile0)
+            rms_copied<shape::rms_tiles>(state->rinv, rms_room, &p, rows, &at);
+        else if (tile == tile0)
             rms_finish(state->rinv, &rms, &p, rows, &at);
         if (pieces > 0 && tile == tile0) {
             gather_put(&gather, &state->lora);
@@ -216,8 +233,12 @@ __global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_lin
         if (pieces > 0) {
             range.tile = tile;
             range.tiles = tiles;
-            expand_all<shape::expand_frags, false>(more.at, more.tile_floats, &feed, tile == tile0,
-                                                   &range, expand_ring, &at);
+            if (LORA == LINEAR_CODES)
+                expand_all_codes<FRAGS>(more.at, more.tile_floats, park, tile == tile0, &range,
+                                        expand_ring);
+            else
+                expand_all<FRAGS, false, false>(more.at, more.tile_floats, &feed, tile == tile0,
+                                                &range, expand_ring, &at);
         }
         pass_end<1>(red, state->rinv, &p, &state->lora, pieces > 0 ? more : (struct added){NULL, 0},
                     false, residual, tile, tiles, 0, rows);
@@ -229,7 +250,7 @@ __global__ PTX_REGISTERS((few_shape<FORMAT, SMALL, LORA>::registers)) void k_lin
 }
 
 /* NT row tiles of 8 at a time. */
-template <int FORMAT, int NT, bool SMALL, bool LORA>
+template <int FORMAT, int NT, bool SMALL, int LORA>
 __global__ __launch_bounds__(LINEAR_THREADS,
                              1) void k_linear_many(const __grid_constant__ struct linear_dev p)
 {
@@ -265,7 +286,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         expand_ring = SMALL ? room.at + shape::lora_bytes - shape::expand_bytes +
                                   at.warp * shape::expand_frags * RANK_TILE_BYTES
                             : (uint8_t *)red + shape::expand_at(at.warp);
-        lora_find(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
         pieces = state->lora.count;
     }
     ptx_pdl_wait();
@@ -305,8 +326,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                 more.at = red + FLOATS;
                 totals_make_room<NT>(red, &p, tile, tiles);
                 struct expand_feed feed;
-                expand_all<shape::expand_frags, true>(more.at, more.tile_floats, &feed, false,
-                                                      &range, expand_ring, &at);
+                expand_all<shape::expand_frags, true, LORA == LINEAR_CODES>(
+                    more.at, more.tile_floats, &feed, false, &range, expand_ring, &at);
             }
             pass_end<NT>(red, state->rinv, &p, &state->lora, more, pieces > 0, {}, tile, tiles,
                          first, rows);
@@ -378,17 +399,20 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     for (int m = 0; m < STACK_MODULES; m++)
         d->module_tile[m] = a->module_tile[m];
     d->u = (uint8_t *)a->u;
+    d->codes = a->codes != 0;
 }
 
-template <int FORMAT, bool SMALL, bool LORA>
+template <int FORMAT, bool SMALL, int LORA>
 static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
 {
-    using shape = few_shape<FORMAT, SMALL, LORA>;
+    using shape = few_shape<FORMAT, SMALL, LORA != LINEAR_NO_LORA>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
     const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
                         sizeof(struct block_state<1>) +
-                        (LORA ? shape::lora_bytes + d->pass_tiles * 512 : 0);
+                        (!LORA ? 0
+                               : d->pass_tiles * 512 + (LORA == LINEAR_CODES ? shape::codes_bytes
+                                                                             : shape::lora_bytes));
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
                   k_linear_few<FORMAT, SMALL, LORA>, *d);
 }
@@ -402,9 +426,19 @@ static enum status launch_many(const struct linear_dev *d, int grid, bool depend
     static_assert(shape::stages >= 2, "a stage to read and one to fill");
     static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
-                  d->table ? k_linear_many<FORMAT, NT, SMALL, true>
-                           : k_linear_many<FORMAT, NT, SMALL, false>,
+                  !d->table  ? k_linear_many<FORMAT, NT, SMALL, LINEAR_NO_LORA>
+                  : d->codes ? k_linear_many<FORMAT, NT, SMALL, LINEAR_CODES>
+                             : k_linear_many<FORMAT, NT, SMALL, LINEAR_LORA>,
                   *d);
+}
+
+template <int FORMAT, bool SMALL>
+static enum status launch_few_of(struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
+{
+    if (!d->table)
+        return launch_few<FORMAT, SMALL, LINEAR_NO_LORA>(d, grid, dependent, s);
+    return d->codes ? launch_few<FORMAT, SMALL, LINEAR_CODES>(d, grid, dependent, s)
+                    : launch_few<FORMAT, SMALL, LINEAR_LORA>(d, grid, dependent, s);
 }
 
 template <int FORMAT>
@@ -412,13 +446,11 @@ static enum status launch_rows(struct linear_dev *d, int rows, int grid, bool de
                                cudaStream_t s)
 {
     if (small && rows <= 8)
-        return d->table ? launch_few<FORMAT, true, true>(d, grid, dependent, s)
-                        : launch_few<FORMAT, true, false>(d, grid, dependent, s);
+        return launch_few_of<FORMAT, true>(d, grid, dependent, s);
     if (small)
         return launch_many<FORMAT, 2, true>(d, grid, dependent, s);
     if (rows <= 8)
-        return d->table ? launch_few<FORMAT, false, true>(d, grid, dependent, s)
-                        : launch_few<FORMAT, false, false>(d, grid, dependent, s);
+        return launch_few_of<FORMAT, false>(d, grid, dependent, s);
     if (rows <= 16)
         return launch_many<FORMAT, 2, false>(d, grid, dependent, s);
     if (rows <= 32)
@@ -452,9 +484,9 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
         const bool dependent = a->dependent != 0;
         enum status st =
             d.fine ? launch({dim3(a->sms), SHRINK_FEW_WARPS * 32, SHRINK_FEW_BYTES, dependent}, s,
-                            k_shrink_few, d)
+                            d.codes ? k_shrink_few<true> : k_shrink_few<false>, d)
                    : launch({dim3(2 * a->sms), LINEAR_THREADS, LINEAR_SLICES * 512, dependent}, s,
-                            k_shrink, d);
+                            d.codes ? k_shrink<true> : k_shrink<false>, d);
         if (st != STATUS_OK)
             return st;
     }

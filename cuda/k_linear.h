@@ -56,7 +56,8 @@ struct linear_args {
     int table_stride;
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
-    void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
+    void *u;   /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
+    int codes; /* some adapters may be of int8 or int4 */
     int no_pieces; /* the step has none, whatever the table: the node in front is left out */
     int sms;       /* multiprocessors of the card: bounds the grid */
     int small;     /* use at most 99 KB of shared memory, as where a card has no more */

@@ -74,6 +74,10 @@ enum lora_stack_kind { STACK_QKV, STACK_O, STACK_GATE_UP, STACK_DOWN, STACK_KIND
 /* Rank tiles (16 ranks) of a stack at most: three modules of rank 512. */
 #define RANK_TILES_MAX 96
 
+/* How wide A and B are. Used as a shift, too: fragments take as many bytes as those of bf16 >> it.
+ */
+enum lora_codes { LORA_BF16, LORA_INT8, LORA_INT4 };
+
 /* One adapter at one linear; rank_tiles 0: it has nothing there. All pointers are device pointers.
  *
  * a: the modules' A stacked, each padded to whole rank tiles with zeros, in the bf16 tile format
@@ -84,13 +88,16 @@ enum lora_stack_kind { STACK_QKV, STACK_O, STACK_GATE_UP, STACK_DOWN, STACK_KIND
  * gate_up: b[0] holds both: output tile j, rank tile i: a0 and a2 are gate's rows, a1 and a3 up's;
  * as many rank tiles as the larger of the two has, zeros where one has fewer; b[1] is not used.
  * y = base * (1 + weight * gain) + weight * scale[m] * B u, u = A x. DoRA's g is multiplied into B
- * at load (k_dora.h); scale stays the module's own. 0 where it has no module. */
+ * at load (k_dora.h); scale stays the module's own. 0 where it has no module.
+ * int8, int4: lora_layout.h. */
 struct lora_stack {
     const uint8_t *a;
     const uint8_t *b[STACK_MODULES];
     const float
         *gain; /* [n of the linear], g - 1; 0 for rows of modules without DoRA; NULL: none */
+    const float *rank_scale; /* [16 rank_tiles], int8 only: u is multiplied by it */
     float scale[STACK_MODULES];
+    int32_t codes;                          /* enum lora_codes */
     int32_t rank_tiles;                     /* of all modules */
     int32_t module_tile[STACK_MODULES + 1]; /* first rank tile of each module, and the end */
 };

@@ -101,6 +101,41 @@ PTX_INLINE void rms_finish(float *rinv, const struct rms_ahead *a, const struct 
         rinv[at->warp] = rsqrtf(__fmaf_rn(v, p->k_inverse, p->eps));
 }
 
+/* The same through shared memory, [row][ROOM] floats: adapters of codes need the registers. */
+template <int ROOM>
+PTX_INLINE void rms_copy(float *room, const struct linear_dev *p, int rows, const struct place *at)
+{
+    if (!p->ss || at->warp >= rows || p->ss_tiles % 4)
+        return;
+    const float *ss = p->ss + (size_t)(p->x_row ? p->x_row[at->warp] : at->warp) * p->ss_tiles;
+    for (int i = at->lane * 4; i < min(ROOM, p->ss_tiles); i += 128)
+        ptx_cp_async16(room + at->warp * ROOM + i, ss + i);
+}
+
+template <int ROOM>
+PTX_INLINE void rms_copied(float *rinv, const float *room, const struct linear_dev *p, int rows,
+                           const struct place *at)
+{
+    if (!p->ss || p->ss_tiles % 4) {
+        rms_rows<1>(rinv, p, 0, rows, at);
+        return;
+    }
+    if (at->warp >= rows)
+        return;
+    ptx_cp_async_commit(); /* a warp without groups has copied nothing behind them */
+    ptx_cp_async_wait<0>();
+    __syncwarp(); /* all lanes' copies */
+    const float *ss = p->ss + (size_t)(p->x_row ? p->x_row[at->warp] : at->warp) * p->ss_tiles;
+    float v = 0;
+    for (int i = at->lane; i < p->ss_tiles; i += 32)
+        v = __fadd_rn(v, i < ROOM ? room[at->warp * ROOM + i] : ptx_load_l2_f32(ss + i));
+#pragma unroll
+    for (int d = 16; d; d /= 2)
+        v = __fadd_rn(v, __shfl_xor_sync(~0u, v, d));
+    if (at->lane == 0)
+        rinv[at->warp] = rsqrtf(__fmaf_rn(v, p->k_inverse, p->eps));
+}
+
 /* What the epilogue of RESIDUAL reads for outputs (t, n) and (t, n + 8). */
 struct residual_ahead {
     bool here; /* else it is read where it is used */

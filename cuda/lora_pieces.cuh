@@ -15,7 +15,8 @@ struct alignas(16) piece_entry {
     float scale[STACK_MODULES]; /* with the piece's weight */
     int16_t row, rows;
     int16_t module_tile[STACK_MODULES + 1];
-    int32_t u_at; /* rows of 32 bytes of the pieces before it in lora_state.u */
+    int32_t u_at;  /* rows of 32 bytes of the pieces before it in lora_state.u */
+    int32_t codes; /* enum lora_codes */
 };
 
 static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
@@ -35,6 +36,7 @@ struct lora_state {
     int u_rows;    /* -1: u is not here */
     int table;     /* entries in `pieces` at most */
     int any_gain;
+    int pair; /* gate and up; codes only */
     int round_end[LORA_ROUNDS];
     int before[FINE_PIECES]; /* fine: units before each piece */
     uint8_t *u;              /* [piece][rank tile][row][t] 8 bytes */
@@ -48,6 +50,7 @@ struct lora_room {
     int table, u;
 };
 
+template <bool CODES>
 PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
 {
     const struct lora_piece piece = p->pieces[q];
@@ -57,6 +60,7 @@ PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
         return e;
     e.row = (int16_t)piece.row;
     e.rows = (int16_t)piece.rows;
+    e.codes = CODES ? s->codes : LORA_BF16;
 #pragma unroll
     for (int m = 0; m < STACK_MODULES; m++) {
         e.b[m] = s->b[m];
@@ -68,9 +72,10 @@ PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
     return e;
 }
 
+template <bool CODES>
 LINEAR_CALL void piece_entry_far(struct piece_entry *e, const struct linear_dev *p, int q)
 {
-    *e = piece_entry_of(p, q);
+    *e = piece_entry_of<CODES>(p, q);
 }
 
 /* Last tile but one of module m; gate and up count as one. */
@@ -135,17 +140,20 @@ PTX_INLINE void lora_count(struct lora_state *l, struct lora_room room, const st
 
 /* Before the wait for the node in front: the table of the pieces, and what of u will be here, for
  * tiles [tile, tile_end). Barriers inside. */
+template <bool CODES>
 PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
                           int count, int tile, int tile_end, const struct place *at)
 {
     struct piece_entry *table = (struct piece_entry *)room.at;
     const struct lora_pieces *head = &p->head->pieces[p->view];
     if ((int)threadIdx.x < min(count, room.table))
-        table[threadIdx.x] = piece_entry_of(p, threadIdx.x);
+        table[threadIdx.x] = piece_entry_of<CODES>(p, threadIdx.x);
     if (threadIdx.x >= LINEAR_THREADS - LORA_ROUNDS)
         l->round_end[threadIdx.x % LORA_ROUNDS] = head->round_end[threadIdx.x % LORA_ROUNDS];
     if (threadIdx.x == LINEAR_THREADS - LORA_ROUNDS - 1)
         l->any_gain = head->any_gain;
+    if (CODES && threadIdx.x == 0)
+        l->pair = p->out == LINEAR_SWIGLU;
     __syncthreads(); /* entries, before their u is counted */
     if (at->warp == 0)
         lora_count(l, room, p, count, tile, tile_end, at->lane);

@@ -8,6 +8,7 @@
 #ifndef CHORUS_CUDA_LORA_SHRINK_CUH
 #define CHORUS_CUDA_LORA_SHRINK_CUH
 
+#include "cuda/lora_codes.cuh"
 #include "cuda/lora_device.cuh"
 
 /* One slice of a unit as a warp works on it. */
@@ -16,9 +17,11 @@ struct shrink_work {
     const uint8_t *x; /* this lane's bytes of x there */
     int groups;
     int piece, rank_tile, unit, slice;
+    int codes; /* enum lora_codes */
 };
 
 /* Unit numbers must not fall from call to call. */
+template <bool CODES>
 PTX_INLINE struct shrink_work shrink_find(struct unit_scan *s, const struct linear_dev *p,
                                           int count, int unit, int slice, const struct place *at)
 {
@@ -38,8 +41,10 @@ PTX_INLINE struct shrink_work shrink_find(struct unit_scan *s, const struct line
     const struct lora_piece *piece = p->pieces + w.piece;
     int group = slice_begin(p->groups, slice);
     w.groups = slice_begin(p->groups, slice + 1) - group;
-    w.a = piece_stack(p, piece->slot)->a +
-          ((size_t)w.rank_tile * p->groups + group) * TILE_BYTES_BF16 + at->lane * 16;
+    const struct lora_stack *stack = piece_stack(p, piece->slot);
+    w.codes = CODES ? stack->codes : LORA_BF16;
+    w.a = stack->a + ((size_t)w.rank_tile * p->groups + group) * lora_group_bytes(w.codes) +
+          at->lane * 16;
     int row = piece->row + min(at->g, piece->rows - 1);
     if (p->x_row)
         row = p->x_row[row];
@@ -59,6 +64,19 @@ PTX_INLINE void shrink_put(float *to, const float c[4], const struct place *at)
 #pragma unroll
     for (int i = 0; i < 4; i++)
         to[shrink_at(at->g + i / 2 * 8, at->t * 2 + i % 2)] = c[i];
+}
+
+/* The scales of int8, on the sums of a slice: the same on every path. */
+template <bool CODES>
+PTX_INLINE void shrink_scale(float c[4], const struct linear_dev *p, const struct shrink_work *w,
+                             const struct place *at)
+{
+    if (!CODES || w->codes != LORA_INT8)
+        return;
+    const float *scale = piece_stack(p, p->pieces[w->piece].slot)->rank_scale;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        c[i] *= __ldg(scale + w->rank_tile * TILE_N + at->g + i / 2 * 8);
 }
 
 /* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
@@ -91,14 +109,35 @@ PTX_INLINE void shrink_sum(const float *red, const struct linear_dev *p,
     __syncthreads(); /* the sums, before the next unit's */
 }
 
+PTX_INLINE void shrink_step(float c[4], const uint4 a, const uint4 *x, int i)
+{
+    const uint4 v = x[i / 2];
+    ptx_mma_bf16(c, a.x, a.y, a.z, a.w, i % 2 ? v.z : v.x, i % 2 ? v.w : v.y);
+}
+
 /* c[half] += half a group: four k16 steps. x: two lots of 16 bytes. */
 PTX_INLINE void shrink_half(float c[4], const uint4 a[4], const uint4 *x)
 {
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const uint4 v = x[i / 2];
-        ptx_mma_bf16(c, a[i].x, a[i].y, a[i].z, a[i].w, i % 2 ? v.z : v.x, i % 2 ? v.w : v.y);
+    for (int i = 0; i < 4; i++)
+        shrink_step(c, a[i], x, i);
+}
+
+/* The same of codes; scales: of int4. */
+PTX_INLINE void shrink_half_codes(float c[4], const uint4 a[4], const uint4 *x, int codes,
+                                  uint32_t scales)
+{
+    if (codes == LORA_INT8) {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            shrink_step(c, codes_step(a, i, LORA_INT8), x, i);
+        return;
     }
+    float part[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        shrink_step(part, codes_step(a, i, LORA_INT4), x, i);
+    codes_add(c, part, scales);
 }
 
 /* Four lots of 16 bytes of x: this lane's share of a group. */
@@ -109,16 +148,36 @@ PTX_INLINE void shrink_x(uint4 x[4], const uint8_t *from)
         x[i] = ptx_load_l2(from + i * 64);
 }
 
-PTX_INLINE void half_load(uint4 a[4], const uint8_t *from)
+/* A of a group: halves of 16 bytes four times; of codes twice or once. */
+struct shrink_group {
+    uint4 a[2][4];
+    uint32_t scales[2]; /* of int4 */
+};
+
+template <bool CODES>
+PTX_INLINE void half_load(struct shrink_group *to, int h, const uint8_t *group, int codes)
 {
+    const uint8_t *from = group + h * (2048 >> codes);
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        a[i] = ptx_load_stream(from + i * 512);
+        if (!CODES || i < 4 >> codes)
+            to->a[h][i] = ptx_load_stream(from + i * 512);
+}
+
+/* group: at this lane's 16 bytes. */
+template <bool CODES>
+PTX_INLINE void scales_load(struct shrink_group *to, const uint8_t *group, int codes, int lane)
+{
+    if (CODES && codes == LORA_INT4)
+        ptx_load_stream_8(&to->scales[0], &to->scales[1], group + 1024 + lane / 4 * 8 - lane * 16);
 }
 
 /* c = the slice's sums. `first`: A of its first group, loaded before. */
-PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, uint4 (&first)[2][4])
+template <bool CODES>
+PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, struct shrink_group *first,
+                             int lane)
 {
+    const int group_bytes = lora_group_bytes(CODES ? w->codes : LORA_BF16);
     uint4 x[4];
     float sum[2][4] = {};
     if (w->groups > 0)
@@ -129,10 +188,15 @@ PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, uint4 (&fi
             shrink_x(x, w->x + (size_t)(g + 1) * 256);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            shrink_half(sum[h], first[h], now + h * 2);
+            if (CODES && w->codes)
+                shrink_half_codes(sum[h], first->a[h], now + h * 2, w->codes, first->scales[h]);
+            else
+                shrink_half(sum[h], first->a[h], now + h * 2);
             if (g + 1 < w->groups)
-                half_load(first[h], w->a + (size_t)(g + 1) * TILE_BYTES_BF16 + h * 2048);
+                half_load<CODES>(first, h, w->a + (size_t)(g + 1) * group_bytes, w->codes);
         }
+        if (g + 1 < w->groups)
+            scales_load<CODES>(first, w->a + (size_t)(g + 1) * group_bytes, w->codes, lane);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -140,18 +204,22 @@ PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, uint4 (&fi
 }
 
 /* The first group of A into registers, the others asked into L2: a warp reads them one by one. */
-PTX_INLINE void shrink_begin(const struct shrink_work *w, uint4 (&first)[2][4], int lane)
+template <bool CODES>
+PTX_INLINE void shrink_begin(const struct shrink_work *w, struct shrink_group *first, int lane)
 {
+    const int group_bytes = lora_group_bytes(CODES ? w->codes : LORA_BF16);
     if (w->groups == 0)
         return;
-    half_load(first[0], w->a);
-    half_load(first[1], w->a + 2048);
+    half_load<CODES>(first, 0, w->a, w->codes);
+    half_load<CODES>(first, 1, w->a, w->codes);
+    scales_load<CODES>(first, w->a, w->codes, lane);
     const uint8_t *a = w->a - lane * 16;
-    for (int i = TILE_BYTES_BF16 + lane * 128; i < w->groups * TILE_BYTES_BF16; i += 32 * 128)
+    for (int i = group_bytes + lane * 128; i < w->groups * group_bytes; i += 32 * 128)
         ptx_prefetch_l2(a + i);
 }
 
 /* Shared memory: [slice][lane][4] floats. */
+template <bool CODES>
 __global__ __launch_bounds__(LINEAR_THREADS,
                              2) void k_shrink(const __grid_constant__ struct linear_dev p)
 {
@@ -162,26 +230,27 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     const int count = p.head->pieces[p.view].count;
     struct unit_scan scan;
     struct shrink_work w;
-    uint4 loaded[2][4];
+    struct shrink_group loaded;
     int slice, unit = -1, units = 0;
     if (count > 0) {
         units = scan_init(&scan, &p, count, at.lane);
         unit = shrink_unit<LINEAR_WARPS>(false, units, 0, &slice, &at);
     }
     if (unit >= 0) {
-        w = shrink_find(&scan, &p, count, unit, slice, &at);
-        shrink_begin(&w, loaded, at.lane);
+        w = shrink_find<CODES>(&scan, &p, count, unit, slice, &at);
+        shrink_begin<CODES>(&w, &loaded, at.lane);
     }
     ptx_pdl_wait();
     for (int item = 1; unit >= 0; item++) {
         float c[4];
-        shrink_slice(c, &w, loaded);
+        shrink_slice<CODES>(c, &w, &loaded, at.lane);
         const struct shrink_work done = w;
         unit = shrink_unit<LINEAR_WARPS>(false, units, item, &slice, &at);
         if (unit >= 0) {
-            w = shrink_find(&scan, &p, count, unit, slice, &at);
-            shrink_begin(&w, loaded, at.lane);
+            w = shrink_find<CODES>(&scan, &p, count, unit, slice, &at);
+            shrink_begin<CODES>(&w, &loaded, at.lane);
         }
+        shrink_scale<CODES>(c, &p, &done, &at);
         shrink_put(red + at.warp * 128, c, &at);
         shrink_sum(red, &p, &done);
     }

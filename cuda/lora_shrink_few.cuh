@@ -25,13 +25,14 @@ struct shrink_feed {
     bool fine, ahead; /* ahead: at the item behind */
 };
 
+template <bool CODES>
 PTX_INLINE void feed_next(struct shrink_feed *f, const struct linear_dev *p, const struct place *at)
 {
     int slice;
     const int unit = shrink_unit<SHRINK_FEW_WARPS>(f->fine, f->units, ++f->item, &slice, at);
     f->group = 0;
     if (unit >= 0) {
-        f->work = shrink_find(&f->scan, p, f->count, unit, slice, at);
+        f->work = shrink_find<CODES>(&f->scan, p, f->count, unit, slice, at);
     } else {
         f->work.unit = -1;
         f->work.groups = 0;
@@ -39,20 +40,25 @@ PTX_INLINE void feed_next(struct shrink_feed *f, const struct linear_dev *p, con
 }
 
 /* One group into the ring. Each lane copies the very bytes it reads. */
+template <bool CODES>
 PTX_INLINE void feed_issue(struct shrink_feed *f, uint8_t *ring, const struct linear_dev *p,
                            const struct place *at)
 {
     if (f->group == f->work.groups && !f->ahead && f->work.unit >= 0) {
-        feed_next(f, p, at);
+        feed_next<CODES>(f, p, at);
         f->ahead = true;
     }
     if (f->group == f->work.groups)
         return;
     uint8_t *to = ring + f->slot * TILE_BYTES_BF16;
-    const uint8_t *from = f->work.a + (size_t)f->group * TILE_BYTES_BF16;
+    const int codes = CODES ? f->work.codes : LORA_BF16;
+    const uint8_t *from = f->work.a + (size_t)f->group * lora_group_bytes(codes);
 #pragma unroll
     for (int i = 0; i < TILE_BYTES_BF16; i += 512)
-        ptx_cp_async16(to + i, from + i);
+        if (!CODES || i < TILE_BYTES_BF16 >> codes)
+            ptx_cp_async16(to + i, from + i);
+    if (CODES && codes == LORA_INT4) /* scales, for each lane its own */
+        ptx_cp_async8(to + 1024 - at->lane * 8, from + 1024 + at->g * 8 - at->lane * 16);
     ptx_cp_async_commit();
     f->group++;
     f->slot = (f->slot + 1) % SHRINK_FEW_STAGES;
@@ -60,12 +66,13 @@ PTX_INLINE void feed_issue(struct shrink_feed *f, uint8_t *ring, const struct li
 }
 
 /* As much as the ring holds. */
+template <bool CODES>
 PTX_INLINE void feed_fill(struct shrink_feed *f, uint8_t *ring, const struct linear_dev *p,
                           const struct place *at)
 {
 #pragma unroll 1
     for (int i = f->pending; i < SHRINK_FEW_STAGES; i++)
-        feed_issue(f, ring, p, at);
+        feed_issue<CODES>(f, ring, p, at);
 }
 
 /* Until the oldest group has come. */
@@ -82,7 +89,33 @@ PTX_INLINE void feed_wait(const struct shrink_feed *f)
         ptx_cp_async_wait<0>();
 }
 
+/* c += a group of codes at `from` in the ring, at this lane's 16 bytes. Word by word: registers are
+ * short here. */
+PTX_INLINE void few_codes(float (&c)[2][4], const uint8_t *from, const uint4 x[4], int codes,
+                          int lane)
+{
+    if (codes == LORA_INT8) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const uint2 w = *(const uint2 *)(from + i / 2 * 512 + i % 2 * 8);
+            shrink_step(c[i / 4], codes_int8(w.x, w.y), x + i / 4 * 2, i % 4);
+        }
+        return;
+    }
+    const uint2 scales = *(const uint2 *)(from + 1024 - lane * 8);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float part[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            shrink_step(part, codes_int4(*(const uint32_t *)(from + h * 512 + i * 4)), x + h * 2,
+                        i);
+        codes_add(c[h], part, h ? scales.y : scales.x);
+    }
+}
+
 /* Shared memory: a ring a warp, then [slice][lane][4] floats. */
+template <bool CODES>
 __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
                              5) void k_shrink_few(const __grid_constant__ struct linear_dev p)
 {
@@ -97,9 +130,9 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
     if (feed.count > 0)
         feed.units = scan_init(&feed.scan, &p, feed.count, at.lane);
     feed.fine = shrink_fine(&p, feed.units, feed.count);
-    feed_next(&feed, &p, &at);
+    feed_next<CODES>(&feed, &p, &at);
     struct shrink_work w = feed.work;
-    feed_fill(&feed, ring, &p, &at);
+    feed_fill<CODES>(&feed, ring, &p, &at);
     ptx_pdl_wait();
     int slot = 0;
 #pragma unroll 1
@@ -118,24 +151,29 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
                     break;
                 feed_wait(&feed);
                 const uint8_t *from = ring + slot * TILE_BYTES_BF16;
+                if (CODES && w.codes) {
+                    few_codes(c, from, x[i], w.codes, at.lane);
+                } else {
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    uint4 a[4];
+                    for (int h = 0; h < 2; h++) {
+                        uint4 a[4];
 #pragma unroll
-                    for (int k = 0; k < 4; k++)
-                        a[k] = *(const uint4 *)(from + h * 2048 + k * 512);
-                    shrink_half(c[h], a, x[i] + h * 2);
+                        for (int k = 0; k < 4; k++)
+                            a[k] = *(const uint4 *)(from + h * 2048 + k * 512);
+                        shrink_half(c[h], a, x[i] + h * 2);
+                    }
                 }
                 if (g + i + SHRINK_FEW_X < w.groups)
                     shrink_x(x[i], w.x + (size_t)(g + i + SHRINK_FEW_X) * 256);
                 slot = (slot + 1) % SHRINK_FEW_STAGES;
                 feed.pending--;
             }
-            feed_fill(&feed, ring, &p, &at);
+            feed_fill<CODES>(&feed, ring, &p, &at);
         }
 #pragma unroll
         for (int i = 0; i < 4; i++)
             c[0][i] = __fadd_rn(c[0][i], c[1][i]);
+        shrink_scale<CODES>(c[0], &p, &w, &at);
         if (feed.fine) {
             shrink_put((float *)(p.u + (size_t)w.unit * 4096 + w.slice * 512), c[0], &at);
         } else {
@@ -144,11 +182,11 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
                 shrink_sum(red, &p, &w);
         }
         if (!feed.ahead)
-            feed_next(&feed, &p, &at);
+            feed_next<CODES>(&feed, &p, &at);
         feed.ahead = false;
         w = feed.work;
         if (w.unit >= 0)
-            feed_fill(&feed, ring, &p, &at);
+            feed_fill<CODES>(&feed, ring, &p, &at);
     }
 }
 

@@ -39,7 +39,23 @@ PTX_INLINE void ptx_cp_async16(void *smem, const void *gmem)
                  : "memory");
 }
 
-/* The same; stores zeros and reads nothing where !valid (gmem must still be a valid address). */
+/* The same for 8 bytes. */
+PTX_INLINE void ptx_cp_async8(void *smem, const void *gmem)
+{
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 8;" ::"r"(ptx_smem(smem)),
+                 "l"(gmem)
+                 : "memory");
+}
+
+/* For 4 bytes. */
+PTX_INLINE void ptx_cp_async4(void *smem, const void *gmem)
+{
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 4;" ::"r"(ptx_smem(smem)),
+                 "l"(gmem)
+                 : "memory");
+}
+
+/* 16 bytes; stores zeros and reads nothing where !valid (gmem must still be a valid address). */
 PTX_INLINE void ptx_cp_async16_or_zero(void *smem, const void *gmem, bool valid)
 {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(ptx_smem(smem)),
@@ -102,6 +118,14 @@ PTX_INLINE uint4 ptx_load_stream(const void *gmem)
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(gmem));
     return v;
+}
+
+/* The same for 8 bytes. */
+PTX_INLINE void ptx_load_stream_8(uint32_t *low, uint32_t *high, const void *gmem)
+{
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];"
+                 : "=r"(*low), "=r"(*high)
+                 : "l"(gmem));
 }
 
 /* ld.global.cg: from L2, for what an earlier kernel or another block wrote. */
@@ -182,6 +206,14 @@ PTX_INLINE uint32_t ptx_and_or(uint32_t w, uint32_t mask, uint32_t magic)
 {
     uint32_t r;
     asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(r) : "r"(w), "r"(mask), "r"(magic));
+    return r;
+}
+
+/* fma.rn.bf16x2: a b + c of two pairs, rounded once. */
+PTX_INLINE uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t r;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
     return r;
 }
 

@@ -2,9 +2,8 @@
  * engine/model/forward.c.
  *
  * The operations are cut where fusing pays: five a layer, each with its norm, bias, LoRA segments,
- * RoPE and residual inside, so that a device can make each one graph node that prefetches its
- * weights before it waits for its input. Activations live in the backend; T, S, A, O and all arrays
- * come from the batch given to step_begin.
+ * RoPE and residual inside, so that each can be one graph node that prefetches its weights before
+ * it waits. Activations live in the backend; T, S, A, O and all arrays are step_begin's batch's.
  *
  * Threads: everything is called from the engine thread, one call at a time; open, model_load and
  * close from the thread that opens the engine. A result of a row depends on that row's own
@@ -41,6 +40,7 @@ struct backend_plan {
 
 struct backend_options {
     int threads;            /* CPU: 0 = one a core */
+    int adapter_bits;       /* card: 8, 4: adapters of 8 and 4 bits stay so; else all become bf16 */
     const char *isa;        /* CPU: "auto" (NULL too), "avx512", "avx2", "scalar" */
     int device;             /* card: its number */
     const char *quant;      /* card: "auto" (NULL too), "none", "int8", "int4" */

@@ -120,6 +120,11 @@ static enum status open_any(const struct backend_options *o, struct backend **ou
     return cpu_backend_open(o, out, e);
 }
 
+static int adapter_bits(enum engine_adapter_quant quant)
+{
+    return quant == ENGINE_QUANT_INT8 ? 8 : quant == ENGINE_QUANT_INT4 ? 4 : 16;
+}
+
 static enum status open_backend(const struct engine_options *opt, struct backend **out,
                                 struct err *e)
 {
@@ -136,6 +141,7 @@ static enum status open_backend(const struct engine_options *opt, struct backend
         .memory_bytes = opt->gpu_memory_bytes,
         .arena_bytes = opt->lora_arena_bytes,
         .plain_launches = opt->plain_launches,
+        .adapter_bits = adapter_bits(opt->adapter_quant),
         .deterministic = opt->deterministic,
     };
     if (strcmp(name, "auto") == 0)
@@ -146,14 +152,6 @@ static enum status open_backend(const struct engine_options *opt, struct backend
         return open_cuda(&options, out, e);
     return err_set(e, STATUS_INVALID, "backend",
                    "There is no backend '%s'; known are " KNOWN_BACKENDS ".", name);
-}
-
-/* The CPU computes in 32 bits in any case. */
-static void tell_widened(const struct engine_options *opt, const struct backend *b)
-{
-    if (opt->adapter_quant > ENGINE_QUANT_NONE && strcmp(b->ops->name, "cpu") != 0)
-        LOG_WARN(LOG_WHAT("quantised adapters take 16 bits a value on the card"),
-                 LOG_STR("adapter_quant", engine_adapter_quant_names[opt->adapter_quant]));
 }
 
 static enum status open_files(const struct engine_options *opt, struct opened *o, struct err *e)
@@ -203,7 +201,6 @@ enum status engine_open(const struct engine_options *opt, struct engine **out, s
     };
     st = open_backend(opt, &parts.backend, e);
     if (st == STATUS_OK) {
-        tell_widened(opt, parts.backend);
         st = engine_create(opt, &parts, out, e);
         if (st != STATUS_OK)
             parts.backend->ops->close(parts.backend);

@@ -67,19 +67,47 @@ static double dot_chunk(const float a[CHUNK], const float b[CHUNK])
     return sum;
 }
 
-/* `u` [chunks * CHUNK] in -1 .. 1. The part of its squares that the best scale for these codes
- * explains, and that scale. */
-static double try_reach(const float *u, size_t chunks, float most, float reach, float *scale)
+/* A group's codes: their product with what they stand for, and their squares. */
+struct fit {
+    double qu, qq;
+};
+
+/* `u` [chunks * CHUNK] in -1 .. 1. */
+static struct fit try_reach(const float *u, size_t chunks, float most, float reach)
 {
     float q[CHUNK];
-    double qu = 0, qq = 0;
+    struct fit f = {0, 0};
     for (size_t i = 0; i < chunks; i++) {
         round_chunk(u + i * CHUNK, most / reach, most, q);
-        qu += dot_chunk(q, u + i * CHUNK);
-        qq += dot_chunk(q, q);
+        f.qu += dot_chunk(q, u + i * CHUNK);
+        f.qq += dot_chunk(q, q);
     }
-    *scale = qq > 0 ? (float)(qu / qq) : 0.0f;
-    return qq > 0 ? qu * qu / qq : 0;
+    return f;
+}
+
+/* The part of the squares that the best scale explains. */
+static double explained(const struct fit *f)
+{
+    return f->qq > 0 ? f->qu * f->qu / f->qq : 0;
+}
+
+/* To the nearest that has 8 bits, ties to even; finite ones stay so. */
+static float round_bf16(float v)
+{
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    u = (u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u;
+    memcpy(&v, &u, sizeof u);
+    return v;
+}
+
+/* The scale of a group of which the largest value is `largest`: no value becomes infinite. */
+static float scale_of(const struct format *f, const struct fit *fit, float largest)
+{
+    float scale = fit->qq > 0 ? (float)(fit->qu / fit->qq) * largest : 0;
+    float widest = (f->dtype == DTYPE_Q4 ? 0.99f : 0.9999f) * FLT_MAX / f->most;
+    scale = scale < widest ? scale : widest;
+    return f->dtype == DTYPE_Q4 && scale >= FLT_MIN ? round_bf16(scale) : scale;
 }
 
 static void write_codes(const float *u, size_t chunks, float most, float reach, int8_t *codes)
@@ -96,8 +124,9 @@ static void write_codes(const float *u, size_t chunks, float most, float reach, 
 static float quantise_group(const struct format *f, float *u, size_t chunks, int8_t *codes,
                             struct lora_quant_sums *sums)
 {
-    float largest = 0, scale = 0, best_reach = 1;
-    double norm = 0, best = -1;
+    float largest = 0, best_reach = 1;
+    struct fit best = {0, 0};
+    double norm = 0;
     for (size_t i = 0; i < chunks * CHUNK; i++)
         largest = fabsf(u[i]) > largest ? fabsf(u[i]) : largest;
     if (largest == 0) {
@@ -109,20 +138,19 @@ static float quantise_group(const struct format *f, float *u, size_t chunks, int
     for (size_t i = 0; i < chunks; i++)
         norm += dot_chunk(u + i * CHUNK, u + i * CHUNK);
     for (int i = 0; i < f->reach_count; i++) {
-        float s;
-        double explained = try_reach(u, chunks, f->most, f->reach[i], &s);
-        if (explained > best) {
-            best = explained;
+        struct fit fit = try_reach(u, chunks, f->most, f->reach[i]);
+        if (i == 0 || explained(&fit) > explained(&best)) {
+            best = fit;
             best_reach = f->reach[i];
-            scale = s;
         }
     }
     write_codes(u, chunks, f->most, best_reach, codes);
-    double square = (double)largest * (double)largest;
+    float scale = scale_of(f, &best, largest);
+    double square = (double)largest * (double)largest, s = (double)scale / (double)largest;
+    double error = norm - (scale >= FLT_MIN ? 2 * s * best.qu - s * s * best.qq : explained(&best));
     sums->norm += norm * square;
-    sums->error += best < norm ? (norm - best) * square : 0;
-    float widest = 0.9999f * FLT_MAX / f->most; /* no value becomes infinite */
-    return scale * largest < widest ? scale * largest : widest;
+    sums->error += error > 0 ? error * square : 0;
+    return scale;
 }
 
 /* ---- one factor ---- */

@@ -3,8 +3,9 @@
  * 8 bits: one scale for each rank, of A's row and of B's column, so that B (A x) needs no scales
  * inside its sums. 4 bits: one for 64 inputs of a rank of A, and for 64 outputs of a rank of B.
  * Codes are symmetric, -127 .. 127 or -7 .. 7; the scale of a group is the one that leaves the
- * least squared error for its codes, which for 4 bits are tried at several widths. Magnitudes of
- * DoRA and effective scales stay as they are. Pure, any thread.
+ * least squared error for its codes, which for 4 bits are tried at several widths; scales of 4 bits
+ * are bf16 (but for subnormal ones), as a card reads them. Magnitudes of DoRA and effective scales
+ * stay as they are. Pure, any thread.
  */
 #ifndef CHORUS_ADAPTER_LORA_QUANT_H
 #define CHORUS_ADAPTER_LORA_QUANT_H

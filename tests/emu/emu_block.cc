@@ -43,6 +43,7 @@ namespace
 struct copy {
     void *to;
     const void *from; /* NULL: zeros */
+    size_t bytes;
 };
 
 struct lane {
@@ -468,21 +469,22 @@ void emu_combine_match(void *const io[32], uint32_t)
 
 /* ---- what ptx.cuh does ---- */
 
-static bool in_smem(const void *p)
+static bool in_smem(const void *p, int bytes)
 {
     const uint8_t *at = (const uint8_t *)p;
-    return at >= emu_now->smem && at + 16 <= emu_now->smem + running->block->grid->kernel.smem;
+    return at >= emu_now->smem && at + bytes <= emu_now->smem + running->block->grid->kernel.smem;
 }
 
-void emu_cp_async16(void *smem, const void *gmem, bool valid, const char *file, int line)
+void emu_cp_async(void *smem, const void *gmem, int bytes, bool valid, const char *file, int line)
 {
-    emu_check_16(smem, file, line);
-    emu_check_16(gmem, file, line);
-    if (!in_smem(smem))
+    if ((uintptr_t)smem % (unsigned)bytes || (uintptr_t)gmem % (unsigned)bytes)
+        emu_wrong(file, line, "cp.async from %p to %p is not aligned to its %d bytes", gmem, smem,
+                  bytes);
+    if (!in_smem(smem, bytes))
         emu_wrong(file, line, "cp.async outside the block's shared memory (byte %td of %zu)",
                   (uint8_t *)smem - emu_now->smem, running->block->grid->kernel.smem);
-    memset(smem, POISON, 16);
-    running->copies.push_back({smem, valid ? gmem : nullptr});
+    memset(smem, POISON, (size_t)bytes);
+    running->copies.push_back({smem, valid ? gmem : nullptr, (size_t)bytes});
 }
 
 void emu_cp_async_commit()
@@ -498,9 +500,9 @@ void emu_cp_async_wait(int groups)
     size_t done = l->group_ends.size() - (size_t)groups, copies = l->group_ends[done - 1];
     for (size_t i = 0; i < copies; i++) {
         if (l->copies[i].from)
-            memcpy(l->copies[i].to, l->copies[i].from, 16);
+            memcpy(l->copies[i].to, l->copies[i].from, l->copies[i].bytes);
         else
-            memset(l->copies[i].to, 0, 16);
+            memset(l->copies[i].to, 0, l->copies[i].bytes);
     }
     l->copies.erase(l->copies.begin(), l->copies.begin() + (long)copies);
     l->group_ends.erase(l->group_ends.begin(), l->group_ends.begin() + (long)done);
@@ -581,7 +583,7 @@ void emu_ldmatrix(uint32_t *r, const void *smem, int matrices, bool trans, const
 {
     if ((int)emu_now->lane < 8 * matrices) {
         emu_check_16(smem, file, line);
-        if (!in_smem(smem))
+        if (!in_smem(smem, 16))
             emu_wrong(file, line, "ldmatrix outside the block's shared memory (byte %td of %zu)",
                       (const uint8_t *)smem - emu_now->smem, running->block->grid->kernel.smem);
     }

@@ -6,7 +6,7 @@
 #define PTX_REGISTERS(n)
 
 /* The target is poisoned at once and filled at the wait. */
-void emu_cp_async16(void *smem, const void *gmem, bool valid, const char *file, int line);
+void emu_cp_async(void *smem, const void *gmem, int bytes, bool valid, const char *file, int line);
 void emu_cp_async_commit();
 void emu_cp_async_wait(int groups);
 
@@ -19,11 +19,19 @@ EMU_INLINE void emu_check_16(const void *p, const char *file, int line)
 
 PTX_INLINE void ptx_cp_async16(void *smem, const void *gmem, EMU_SITE)
 {
-    emu_cp_async16(smem, gmem, true, file, line);
+    emu_cp_async(smem, gmem, 16, true, file, line);
+}
+PTX_INLINE void ptx_cp_async4(void *smem, const void *gmem, EMU_SITE)
+{
+    emu_cp_async(smem, gmem, 4, true, file, line);
+}
+PTX_INLINE void ptx_cp_async8(void *smem, const void *gmem, EMU_SITE)
+{
+    emu_cp_async(smem, gmem, 8, true, file, line);
 }
 PTX_INLINE void ptx_cp_async16_or_zero(void *smem, const void *gmem, bool valid, EMU_SITE)
 {
-    emu_cp_async16(smem, gmem, valid, file, line);
+    emu_cp_async(smem, gmem, 16, valid, file, line);
 }
 PTX_INLINE void ptx_cp_async_commit()
 {
@@ -75,6 +83,13 @@ PTX_INLINE uint4 ptx_load_l2(const void *gmem, EMU_SITE)
     emu_check_16(gmem, file, line);
     return *(const uint4 *)gmem;
 }
+PTX_INLINE void ptx_load_stream_8(uint32_t *low, uint32_t *high, const void *gmem, EMU_SITE)
+{
+    if ((uintptr_t)gmem % 8)
+        emu_wrong(file, line, "address %p is not 8-byte aligned", gmem);
+    *low = ((const uint32_t *)gmem)[0];
+    *high = ((const uint32_t *)gmem)[1];
+}
 PTX_INLINE float ptx_load_l2_f32(const float *gmem)
 {
     return *gmem;
@@ -107,6 +122,17 @@ PTX_INLINE float ptx_exp2(float x)
 PTX_INLINE uint32_t ptx_and_or(uint32_t w, uint32_t mask, uint32_t magic)
 {
     return (w & mask) | magic;
+}
+PTX_INLINE uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t r = 0;
+    for (int i = 0; i < 32; i += 16) {
+        float v[3];
+        const uint32_t bits[] = {a >> i << 16, b >> i << 16, c >> i << 16};
+        memcpy(v, bits, sizeof v);
+        r |= (uint32_t)__bfloat16_as_ushort(__double2bfloat16((double)v[0] * v[1] + v[2])) << i;
+    }
+    return r;
 }
 
 #endif

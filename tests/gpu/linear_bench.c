@@ -1,7 +1,7 @@
 /* linear_bench: the linears of the 3B shape (28 layers, int4) as a chain of dependent nodes in one
  * CUDA graph, and each kind of node by itself, against a copy measured in the same run.
  *
- *   linear_bench [T ...]     default 1 8 32 64
+ *   linear_bench [bf16|int8|int4] [T ...]     width of adapters, default bf16; T 1 8 32 64
  *
  * Per T: without adapters, and with one rank-64 adapter a row on all seven linears; with and
  * without programmatic dependent launch. Random data, median of 30. Attention is left out. */
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cuda/k_linear.h"
+#include "cuda/lora_layout.h"
 
 #define LAYERS     28
 #define HIDDEN     3072
@@ -44,6 +45,7 @@ struct bench {
     float *y, *qkv, *ss, *norm;
     void *x, *xn, *h, *u;
     int rows;
+    enum lora_codes codes;
     bool adapters;
 };
 
@@ -120,20 +122,34 @@ static double copy_speed(void)
     return 2.0 * (double)bytes / ((double)ms[REPEAT / 2] * 1e-3);
 }
 
+static size_t a_bytes(const struct bench *b, const struct kind *k)
+{
+    return (size_t)(k->modules * RANK_TILES * (k->k / TILE_K)) * (size_t)lora_group_bytes(b->codes);
+}
+
 /* slot s of layer l and kind i lies at ((s * LAYERS + l) * sum of kinds) of the arena. */
 static void adapters_init(struct bench *b)
 {
     size_t layer = 0;
     for (int i = 0; i < KINDS; i++) {
         const struct kind *k = &kinds[i];
-        size_t a = (size_t)k->modules * RANK_TILES * (size_t)(k->k / TILE_K) * TILE_BYTES_BF16;
-        b->slot_bytes[i] = a + (size_t)(k->n / TILE_N) * RANK_TILES * 512;
+        b->slot_bytes[i] =
+            (a_bytes(b, k) + 255) / 256 * 256 +
+            lora_b_bytes(b->codes, k->out == LINEAR_SWIGLU, RANK_TILES, k->n / TILE_N);
         layer += b->slot_bytes[i];
     }
     size_t entries = (size_t)ROWS_MAX * STACK_COUNT(LAYERS);
     struct lora_stack *table = calloc(entries, sizeof *table);
     b->arena = device(layer * LAYERS * ROWS_MAX);
-    fill(b->arena, layer * LAYERS * ROWS_MAX, 0x80ff80ffu, 0x3c003c00u, false);
+    if (b->codes) /* any codes; scales below 1 */
+        fill(b->arena, layer * LAYERS * ROWS_MAX, 0x3f7f3f7fu, 0, false);
+    else
+        fill(b->arena, layer * LAYERS * ROWS_MAX, 0x80ff80ffu, 0x3c003c00u, false);
+    float scales[STACK_MODULES * RANK_TILES * TILE_N];
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        scales[i] = 0.001f;
+    float *rank_scale = device(sizeof scales);
+    check(cudaMemcpy(rank_scale, scales, sizeof scales, cudaMemcpyHostToDevice), "scales");
     uint8_t *p = b->arena;
     for (int s = 0; table && s < ROWS_MAX; s++)
         for (int l = 0; l < LAYERS; l++)
@@ -143,13 +159,16 @@ static void adapters_init(struct bench *b)
                     &table[(size_t)s * STACK_COUNT(LAYERS) + (size_t)STACK_OF(l, i)];
                 t->a = p;
                 t->rank_tiles = k->modules * RANK_TILES;
-                const uint8_t *bp =
-                    p + (size_t)t->rank_tiles * (size_t)(k->k / TILE_K) * TILE_BYTES_BF16;
+                t->codes = b->codes;
+                t->rank_scale = b->codes == LORA_INT8 ? rank_scale : NULL;
+                const uint8_t *bp = p + (a_bytes(b, k) + 255) / 256 * 256;
                 int first[STACK_MODULES + 1] = {0, 192, 256, 320};
                 for (int m = 0; m < STACK_MODULES; m++) {
                     t->scale[m] = 1;
                     t->module_tile[m + 1] = (m < k->modules ? m + 1 : k->modules) * RANK_TILES;
-                    t->b[m] = bp + (i == STACK_QKV ? (size_t)first[m] * RANK_TILES * 512 : 0);
+                    t->b[m] =
+                        bp +
+                        (i == STACK_QKV ? lora_b_bytes(b->codes, false, RANK_TILES, first[m]) : 0);
                 }
                 p += b->slot_bytes[i];
             }
@@ -242,6 +261,7 @@ static void node(struct bench *b, int layer, int kind, bool dependent)
                             .h_stride = FFN,
                             .table = b->table,
                             .table_stride = STACK_COUNT(LAYERS),
+                            .codes = b->codes != LORA_BF16,
                             .stack = STACK_OF(layer, kind),
                             .module_tile = {0, kind == STACK_QKV ? 192 : k->n / TILE_N,
                                             kind == STACK_QKV ? 256 : k->n / TILE_N},
@@ -314,6 +334,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "linear_bench: no card\n");
         return 1;
     }
+    static const char *const widths[] = {"bf16", "int8", "int4"};
+    for (int i = 0; argc > 1 && i < 3; i++)
+        if (strcmp(argv[1], widths[i]) == 0) {
+            b.codes = (enum lora_codes)i;
+            argc--;
+            argv++;
+            break;
+        }
+    printf("adapters of %s\n", widths[b.codes]);
     bench_init(&b);
     for (int i = 0; i < (argc > 1 ? argc - 1 : 4); i++) {
         long rows = argc > 1 ? strtol(argv[i + 1], NULL, 10) : usual[i];

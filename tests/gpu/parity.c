@@ -48,6 +48,7 @@ static const char usage[] =
     "modes: steps company jobs (all where none is named)\n"
     "  --backend NAME    cuda, cpu, or noisy (a test of this test); default cuda\n"
     "  --adapters DIR    every sub-directory is an adapter; may be repeated\n"
+    "  --adapter-quant FORMAT  none, int8, int4: of all adapters, here and in the reference\n"
     "  --quant FORMAT    none, int8, int4: what the device holds\n"
     "  --head FORMAT     the head's, default int8 where --quant is not none\n"
     "  --kv FORMAT       bf16, int8: keys and values, here and in the reference\n"
@@ -68,6 +69,15 @@ static enum weight_format format_of(const char *s)
     lanes_die("no format \"%s\"; there are none, int8, int4", s);
 }
 
+static enum engine_adapter_quant adapter_width(const char *s)
+{
+    for (int q = ENGINE_QUANT_NONE; q < ENGINE_QUANT_COUNT; q++) {
+        if (strcmp(s, engine_adapter_quant_names[q]) == 0)
+            return (enum engine_adapter_quant)q;
+    }
+    lanes_die("no width \"%s\"; there are none, int8, int4", s);
+}
+
 static int number(const char *s)
 {
     char *end;
@@ -85,6 +95,8 @@ static void read_option(struct parity *p, const char *name, const char *value, b
         if (p->dir_count == PARITY_DIRS_MAX)
             lanes_die("more than %d adapter directories", PARITY_DIRS_MAX);
         p->dirs[p->dir_count++] = value;
+    } else if (strcmp(name, "--adapter-quant") == 0) {
+        p->adapter_quant = adapter_width(value);
     } else if (strcmp(name, "--quant") == 0) {
         p->linears = format_of(value);
     } else if (strcmp(name, "--head") == 0) {
@@ -120,7 +132,14 @@ static const struct {
 int main(int argc, char **argv)
 {
     struct parity p = {
-        .device = "cuda", .sequences = 64, .jobs = 512, .draws = 8, .seed = 1, .plant = 1.0f};
+
+        .device = "cuda",
+        .adapter_quant = ENGINE_QUANT_NONE,
+        .sequences = 64,
+        .jobs = 512,
+        .draws = 8,
+        .seed = 1,
+        .plant = 1.0f};
     bool head_given = false;
     bool wanted[MODE_COUNT] = {false};
     int named = 0;

@@ -16,6 +16,7 @@ struct parity {
     int dir_count;
     enum weight_format linears;
     enum weight_format head;
+    enum engine_adapter_quant adapter_quant; /* of the device's adapters and the reference's */
     const char *kv_type; /* NULL: bf16 on the device, float32 in the reference */
     bool plain_launches;
     int threads;

@@ -142,6 +142,7 @@ static struct ask *open_engine(const struct parity *p, int in_flight, int *adapt
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
     opt.kv_type = p->kv_type;
+    opt.adapter_quant = p->adapter_quant;
     opt.plain_launches = p->plain_launches;
     opt.deterministic = true;
     struct ask *a = ask_open(&opt);

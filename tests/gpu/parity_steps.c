@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/adapter/lora_quant.h"
 #include "tests/gpu/ask.h"
 #include "tests/gpu/view.h"
 
@@ -41,6 +42,8 @@ static void load_adapters(struct world *w)
             if (w->adapters == PARITY_ADAPTERS_MAX)
                 lanes_die("more than %d adapters", PARITY_ADAPTERS_MAX);
             if (lora_open(paths[i], w->files, &w->loras[w->adapters], &e) != STATUS_OK)
+                lanes_die("%s: %s", paths[i], e.msg);
+            if (lora_quantise(w->loras[w->adapters], w->p->adapter_quant, NULL, &e) != STATUS_OK)
                 lanes_die("%s: %s", paths[i], e.msg);
             w->names[w->adapters++] = paths[i];
         }
@@ -87,6 +90,9 @@ static struct backend *open_backend(const struct world *w, const char *name)
     opt.quant = parity_formats[p->linears];
     opt.head_quant = parity_formats[p->head];
     opt.kv_type = p->kv_type;
+    opt.adapter_bits = p->adapter_quant == ENGINE_QUANT_INT8   ? 8
+                       : p->adapter_quant == ENGINE_QUANT_INT4 ? 4
+                                                               : 16;
     opt.plain_launches = p->plain_launches;
     struct backend *b = NULL;
     struct err e = {0};

@@ -10,6 +10,7 @@
 #include "cuda/k_base.h"
 #include "cuda/k_norm.h"
 #include "cuda/k_tail.h"
+#include "tests/kernels/lora_ref.h"
 
 #define SLOTS 3
 #define GUARD 0xFFFFu
@@ -34,6 +35,8 @@ struct adapter {
     float *a[STACK_MODULES]; /* [ranks, k] */
     float *b[STACK_MODULES]; /* [rows of the module, ranks] */
     float *gain;             /* [tiles * 16] or NULL */
+    enum lora_codes codes;
+    struct lora_ref ref[STACK_MODULES];
     struct lora_stack dev;
 };
 
@@ -43,6 +46,7 @@ struct linear {
     int rows[STACK_MODULES];
     int module_tile[STACK_MODULES]; /* of outputs, as stack_shape has them */
     int k, groups, tiles;
+    int codes;
     struct adapter adapter[SLOTS];
     struct lora_stack *table; /* device */
 };
@@ -86,6 +90,37 @@ static void pack_b(const struct adapter *a, int m, int rows, int wide, int acros
         }
 }
 
+static void codes_upload(const struct linear *l, const struct adapter *a, struct lora_stack *d)
+{
+    bool both = l->out == BASE_SWIGLU, four = a->codes == LORA_INT4;
+    size_t bytes = (size_t)d->rank_tiles * (size_t)l->groups * (four ? 1088 : 2048);
+    uint8_t *image = zeros(bytes, 1);
+    float *scale = zeros((size_t)d->rank_tiles * 16, sizeof *scale);
+    for (int m = 0; m < l->modules; m++) {
+        lora_ref_put_a(&a->ref[m], l->groups, d->module_tile[m], image);
+        for (int r = 0; r < a->ranks[m] && !four; r++)
+            scale[d->module_tile[m] * 16 + r] = a->ref[m].a_scale[r];
+    }
+    d->a = kernel_test_upload(image, bytes);
+    d->rank_scale =
+        four ? NULL : kernel_test_upload(scale, (size_t)d->rank_tiles * 16 * sizeof *scale);
+    kernel_test_sync();
+    free(image);
+    free(scale);
+    for (int m = 0; m < (both ? 1 : l->modules); m++) {
+        int wide = rank_tiles(a->ranks[m]), up = both ? rank_tiles(a->ranks[1]) : 0;
+        int tiles = both ? l->tiles : (l->rows[m] + 15) / 16;
+        wide = up > wide ? up : wide;
+        bytes = lora_ref_b_bytes(a->codes, tiles, wide, both);
+        image = zeros(bytes, 1);
+        for (int half = both; half < (both ? 3 : 1); half++)
+            lora_ref_put_b(&a->ref[both ? half - 1 : m], tiles, wide, half, image);
+        d->b[m] = kernel_test_upload(image, bytes);
+        kernel_test_sync();
+        free(image);
+    }
+}
+
 static void adapter_upload(struct linear *l, struct adapter *a)
 {
     struct lora_stack d = {.rank_tiles = 0};
@@ -96,6 +131,14 @@ static void adapter_upload(struct linear *l, struct adapter *a)
     }
     for (int m = l->modules; m <= STACK_MODULES; m++)
         d.module_tile[m] = d.rank_tiles;
+    d.codes = a->codes;
+    if (a->gain)
+        d.gain = kernel_test_upload(a->gain, (size_t)l->tiles * 16 * sizeof *a->gain);
+    if (a->codes != LORA_BF16) {
+        codes_upload(l, a, &d);
+        a->dev = d;
+        return;
+    }
     size_t a_count = (size_t)d.rank_tiles * (size_t)l->groups * 2048;
     uint16_t *image = zeros(a_count, 2);
     for (int m = 0; m < l->modules; m++)
@@ -117,8 +160,6 @@ static void adapter_upload(struct linear *l, struct adapter *a)
         kernel_test_sync();
         free(image);
     }
-    if (a->gain)
-        d.gain = kernel_test_upload(a->gain, (size_t)l->tiles * 16 * sizeof *a->gain);
     kernel_test_sync();
     a->dev = d;
 }
@@ -131,7 +172,8 @@ static float *random_bf16(uint64_t *seed, size_t count)
     return v;
 }
 
-static void linear_init(struct linear *l, enum base_out out, int k, int rows, bool gain,
+/* codes: 0: all adapters are bf16; else they are of all widths. */
+static void linear_init(struct linear *l, enum base_out out, int k, int rows, bool gain, int codes,
                         uint64_t *seed)
 {
     static const int ranks[SLOTS][STACK_MODULES] = {{5, 17, 16}, {33, 0, 3}, {0, 0, 0}};
@@ -140,6 +182,7 @@ static void linear_init(struct linear *l, enum base_out out, int k, int rows, bo
                                     : out == BASE_SWIGLU ? 2
                                                          : 1,
                          .k = k,
+                         .codes = codes,
                          .groups = PAD_K(k) / TILE_K};
     for (int m = 0; m < l->modules; m++) {
         l->rows[m] = out == BASE_STORE ? rows + 16 * m : rows;
@@ -156,11 +199,15 @@ static void linear_init(struct linear *l, enum base_out out, int k, int rows, bo
     struct lora_stack table[SLOTS];
     for (int i = 0; i < SLOTS; i++) {
         struct adapter *a = &l->adapter[i];
+        a->codes = (enum lora_codes)(codes ? (i + codes) % 3 : LORA_BF16);
         for (int m = 0; m < l->modules; m++) {
             a->ranks[m] = ranks[i][m];
             a->scale[m] = 0.25f + 0.5f * (float)(m % 2);
             a->a[m] = random_bf16(seed, (size_t)a->ranks[m] * (size_t)k);
             a->b[m] = random_bf16(seed, (size_t)a->ranks[m] * (size_t)l->rows[m]);
+            if (a->codes != LORA_BF16)
+                lora_ref_init(&a->ref[m], a->codes, a->ranks[m], k, l->rows[m], 1.0f, 1.0f, seed,
+                              a->a[m], a->b[m]);
         }
         if (gain && i == 1)
             a->gain = random_bf16(seed, (size_t)l->tiles * 16);
@@ -177,6 +224,7 @@ static void linear_free(struct linear *l)
         for (int m = 0; m < l->modules; m++) {
             free(l->adapter[i].a[m]);
             free(l->adapter[i].b[m]);
+            lora_ref_free(&l->adapter[i].ref[m]);
         }
         free(l->adapter[i].gain);
     }
@@ -259,9 +307,10 @@ static void step_free(struct step *s)
     free(s->y);
 }
 
-/* What adapters add to row t of module m's row `row`, but for done rows. */
+/* What adapters add to row t of module m's row `row`, but for done rows. *off grows by what codes
+ * may be off: u once, and once more where int4 multiplies it by a scale. */
 static double lora_at(const struct linear *l, const struct step *s, int t, int m, int row,
-                      const struct base_rows *done)
+                      const struct base_rows *done, double *off)
 {
     double sum = 0.0;
     for (int i = 0; i < s->head.pieces[VIEW_ROWS].count; i++) {
@@ -275,8 +324,10 @@ static double lora_at(const struct linear *l, const struct step *s, int t, int m
             for (int c = 0; c < l->k; c++)
                 u += (double)a->a[m][r * l->k + c] *
                      (double)kernel_test_float(s->x[t * s->stride + c]);
-            sum += (double)(p->weight * a->scale[m]) * (double)a->b[m][row * a->ranks[m] + r] *
-                   (double)bf16((float)u);
+            double v = (double)(p->weight * a->scale[m]) * (double)a->b[m][row * a->ranks[m] + r] *
+                       (double)bf16((float)u);
+            sum += v;
+            *off += a->codes ? fabs(v) / 256 : 0;
         }
         bool there = false;
         for (int n = 0; n < l->modules; n++)
@@ -289,11 +340,11 @@ static double lora_at(const struct linear *l, const struct step *s, int t, int m
 }
 
 static double out_at(const struct linear *l, const struct step *s, int t, int m, int row, bool lora,
-                     const struct base_rows *done)
+                     const struct base_rows *done, double *off)
 {
     int n = row_of(l, m, row);
     double v = (double)s->product[t * s->product_stride + n] + (double)s->bias[n];
-    return v + (lora ? lora_at(l, s, t, m, row, done) : 0.0);
+    return v + (lora ? lora_at(l, s, t, m, row, done, off) : 0.0);
 }
 
 /* Row scales are powers of two, so that a product divided by them is exact. */
@@ -335,6 +386,7 @@ static void check_scaled(const struct linear *l, const struct step *s, bool lora
                           .h_stride = h_stride,
                           .table = lora ? l->table : NULL,
                           .table_stride = 1,
+                          .codes = l->codes != 0,
                           .x = kernel_test_upload(s->x, (size_t)ROWS * (size_t)s->stride * 2),
                           .x_stride = s->stride,
                           .groups = l->groups,
@@ -356,10 +408,13 @@ static void check_scaled(const struct linear *l, const struct step *s, bool lora
         for (int m = 0; m < (both ? 1 : l->modules); m++)
             for (int row = 0; row < l->rows[m]; row++) {
                 int n = row_of(l, m, row);
-                double want = out_at(l, s, t, m, row, lora, done), got, slack = 2e-4;
+                double off = 0, off_up = 0, got, slack = 2e-4;
+                double want = out_at(l, s, t, m, row, lora, done, &off);
                 if (both) {
-                    double up = out_at(l, s, t, 1, row, lora, done);
-                    want = want / (1.0 + exp(-want)) * up;
+                    double up = out_at(l, s, t, 1, row, lora, done, &off_up);
+                    double silu = want / (1.0 + exp(-want));
+                    off = 1.1 * off * (fabs(up) + off_up) + fabs(silu) * off_up;
+                    want = silu * up;
                     got = (double)kernel_test_float(h[t * h_stride + row]);
                     slack = 0x1p-8 * (fabs(want) + 0.1) + 2e-4 * fabs(up);
                 } else {
@@ -368,7 +423,7 @@ static void check_scaled(const struct linear *l, const struct step *s, bool lora
                     slack *= 1.0 + fabs(want);
                 }
                 /* u may round the other way: a unit of bf16 of each of up to 3 x 33 ranks. */
-                slack += lora ? 0.02 : 0.0;
+                slack += lora ? 0.02 + off : 0.0;
                 if (!(fabs(got - want) <= slack))
                     fail_msg("out %d, lora %d, row %d, module %d, feature %d: %.7g for %.7g",
                              l->out, lora, t, m, row, got, want);
@@ -406,12 +461,15 @@ static void test_base(void **state)
     } cases[] = {{BASE_STORE, 200, 16, false}, {BASE_STORE, 128, 33, true},
                  {BASE_ADD, 130, 40, false},   {BASE_ADD, 1100, 16, true},
                  {BASE_SWIGLU, 96, 17, false}, {BASE_SWIGLU, 256, 64, true}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        uint64_t seed = 40 + i;
+    const int count = (int)(sizeof cases / sizeof *cases);
+    for (int n = 0; n < 2 * count; n++) {
+        const int i = n % count;
+        uint64_t seed = 40 + (uint64_t)n;
         struct linear l;
         struct step s;
         const struct base_rows done = {20, 25};
-        linear_init(&l, cases[i].out, cases[i].k, cases[i].rows, cases[i].gain, &seed);
+        linear_init(&l, cases[i].out, cases[i].k, cases[i].rows, cases[i].gain,
+                    n < count ? 0 : 1 + i % 3, &seed);
         step_init(&s, &l, &seed);
         check_base(&l, &s, false, NULL);
         check_base(&l, &s, true, NULL);
@@ -469,7 +527,7 @@ static void check_tail(const struct linear *l, const struct adapter *a, int tile
             for (int c = 0; c < k; c++) {
                 float want = r < a->ranks[m] && c < l->k ? a->a[m][r * l->k + c] : 0.0f;
                 float got = kernel_test_float(got_a[(a->dev.module_tile[m] * 16 + r) * k + c]);
-                if (got != want)
+                if (got != bf16(want))
                     fail_msg("A, module %d, rank %d, column %d: %g for %g", m, r, c, (double)got,
                              (double)want);
             }
@@ -478,7 +536,7 @@ static void check_tail(const struct linear *l, const struct adapter *a, int tile
             uint16_t got = w[n * stride + c];
             bool in = c >= COLUMN && c < COLUMN + ranks;
             float want = in ? tail_want(l, a, tile_first * 16 + n, c - COLUMN) : 0.0f;
-            if (in ? kernel_test_float(got) != want : got != GUARD)
+            if (in ? kernel_test_float(got) != bf16(want) : got != GUARD)
                 fail_msg("B, row %d, column %d: %04x for %g", n, c, got, (double)want);
         }
     for (int r = 0; r < X_ROWS; r++)
@@ -499,10 +557,10 @@ static void test_tail(void **state)
 {
     (void)state;
     static const enum base_out outs[] = {BASE_STORE, BASE_ADD, BASE_SWIGLU};
-    for (size_t i = 0; i < sizeof outs / sizeof *outs; i++) {
+    for (size_t i = 0; i < 4 * sizeof outs / sizeof *outs; i++) {
         uint64_t seed = 70 + i;
         struct linear l;
-        linear_init(&l, outs[i], 130, 40, false, &seed);
+        linear_init(&l, outs[i % 3], 130, 90, false, (int)i / 3, &seed);
         for (int slot = 0; slot < SLOTS - 1; slot++) {
             check_tail(&l, &l.adapter[slot], 0, l.tiles);
             check_tail(&l, &l.adapter[slot], l.tiles - 2, 2);

@@ -49,6 +49,11 @@ static struct fixture_lora adapter_kind(int i)
                                  .strength = 0.4};
 }
 
+/* Of the adapters of the worlds to come (the default: all widths in turn), and what the card is
+ * told of it. */
+static enum engine_adapter_quant adapter_quant = ENGINE_QUANT_NONE;
+static int adapter_bits = 16;
+
 struct world {
     struct model *model;
     struct lora *adapters[ADAPTERS];
@@ -64,6 +69,9 @@ static struct world make_world(enum model_arch arch, enum dtype d)
     for (int i = 0; i < ADAPTERS; i++) {
         struct fixture_lora f = adapter_kind(i);
         w.adapters[i] = fixture_lora(&s, &f, 1000 + (uint64_t)i);
+        fixture_lora_quantise(
+            w.adapters[i],
+            adapter_quant ? adapter_quant : (enum engine_adapter_quant)(ENGINE_QUANT_NONE + i % 3));
     }
     for (int i = 0; i < PROMPT; i++)
         w.prompt[i] = fixture_below(&r, s.vocab);
@@ -131,7 +139,9 @@ static struct drive open_planned(const struct model *m, const struct backend_opt
         .layers = m->shape.layers, .vocab = m->shape.vocab, .plan = *p, .chunk = 1 << 20};
     d.width = m->shape.hidden;
     struct err e = {0};
-    if (cuda_backend_open(opt, &d.b, &e) != STATUS_OK)
+    struct backend_options all = *opt;
+    all.adapter_bits = adapter_bits;
+    if (cuda_backend_open(&all, &d.b, &e) != STATUS_OK)
         fail_msg("backend: %s", e.msg);
     if (d.b->ops->model_load(d.b, m, p, NULL, &e) != STATUS_OK)
         fail_msg("model: %s", e.msg);
@@ -598,6 +608,49 @@ static void test_cuda_backend_equality_int8_kv(void **state)
     check_equality(ARCH_QWEN3, "none", "int8");
 }
 
+static void adapters_at(enum engine_adapter_quant quant, int bits)
+{
+    adapter_quant = quant;
+    adapter_bits = bits;
+}
+
+/* Read as they are, but for those with DoRA; all of them widened; all widths beside each other. */
+static void test_cuda_backend_quantised_adapters(void **state)
+{
+    (void)state;
+    static const struct {
+        enum engine_adapter_quant quant;
+        int bits;
+    } all[] = {{ENGINE_QUANT_INT8, 8},
+               {ENGINE_QUANT_INT4, 4},
+               {ENGINE_QUANT_INT4, 16},
+               {ENGINE_QUANT_DEFAULT, 4}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        adapters_at(all[i].quant, all[i].bits);
+        check_against_cpu(ARCH_LLAMA, DTYPE_BF16, "none", WEIGHT_BF16, WEIGHT_BF16, (int)i);
+    }
+    adapters_at(ENGINE_QUANT_INT8, 8);
+    check_against_cpu(ARCH_QWEN2, DTYPE_BF16, "int4", WEIGHT_INT4, WEIGHT_INT8, 3);
+    check_many(ARCH_QWEN2, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8, true);
+    adapters_at(ENGINE_QUANT_INT4, 4);
+    check_many(ARCH_QWEN3, DTYPE_F16, "int4", WEIGHT_INT4, WEIGHT_INT8, false);
+    check_runs(ARCH_LLAMA, "none", WEIGHT_BF16);
+    adapters_at(ENGINE_QUANT_DEFAULT, 8);
+    check_many(ARCH_LLAMA, DTYPE_BF16, "int8", WEIGHT_INT8, WEIGHT_INT8, true);
+    check_runs(ARCH_LLAMA, "none", WEIGHT_BF16);
+    adapters_at(ENGINE_QUANT_NONE, 16);
+}
+
+static void test_cuda_backend_quantised_equality(void **state)
+{
+    (void)state;
+    adapters_at(ENGINE_QUANT_DEFAULT, 8);
+    check_equality(ARCH_LLAMA, "int4", NULL);
+    adapters_at(ENGINE_QUANT_INT4, 4);
+    check_equality(ARCH_MISTRAL, "int4", NULL);
+    adapters_at(ENGINE_QUANT_NONE, 16);
+}
+
 /* Contexts beyond one attention chunk. */
 static void check_long_context(const char *kv_type)
 {
@@ -858,6 +911,8 @@ int main(void)
         cmocka_unit_test(test_cuda_backend_equality_llama),
         cmocka_unit_test(test_cuda_backend_equality_mistral),
         cmocka_unit_test(test_cuda_backend_equality_int8_kv),
+        cmocka_unit_test(test_cuda_backend_quantised_adapters),
+        cmocka_unit_test(test_cuda_backend_quantised_equality),
         cmocka_unit_test(test_cuda_backend_long_context),
         cmocka_unit_test(test_cuda_backend_follows),
         cmocka_unit_test(test_cuda_backend_masks),

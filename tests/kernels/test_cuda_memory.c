@@ -123,6 +123,25 @@ static void test_cuda_memory_8_gb_whole(void **state)
     assert_int_equal(cuda_memory_divide(&ask, 16 * 4096 / 16, &m, &pages, &e), STATUS_NO_MEMORY);
 }
 
+/* The arena is planned for adapters as wide as they will be. */
+static void test_cuda_memory_codes(void **state)
+{
+    (void)state;
+    struct cuda_memory_ask ask = ask_3b(WEIGHT_INT4, WEIGHT_INT8, 4096, 16, 75);
+    /* Rank 64 on all seven linears: values of A and B, int4's groups of 64, of 28 layers. */
+    const size_t a = (size_t)64 * (6 * 3072 + 8192) * 28, b = (size_t)64 * 27648 * 28;
+    const size_t bytes[] = {2 * (a + b), a + b, (a + b) / 2 + (a + b) / 32};
+    for (int codes = LORA_BF16; codes <= LORA_INT4; codes++) {
+        struct cuda_memory m;
+        struct err e = {0};
+        int pages = 0;
+        ask.codes = (enum lora_codes)codes;
+        if (cuda_memory_divide(&ask, 4096 / 16, &m, &pages, &e) != STATUS_OK)
+            fail_msg("%s", e.msg);
+        assert_int_equal(m.arena, (size_t)ask.plan.slots_max * bytes[codes]);
+    }
+}
+
 /* The embedding leaves the card where that makes room that is needed, and only there. */
 static void test_cuda_memory_embedding(void **state)
 {
@@ -211,9 +230,9 @@ static void test_cuda_memory_too_small(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuda_memory_8_gb),      cmocka_unit_test(test_cuda_memory_8_gb_whole),
-        cmocka_unit_test(test_cuda_memory_embedding), cmocka_unit_test(test_cuda_memory_shares),
-        cmocka_unit_test(test_cuda_memory_too_small),
+        cmocka_unit_test(test_cuda_memory_8_gb),   cmocka_unit_test(test_cuda_memory_8_gb_whole),
+        cmocka_unit_test(test_cuda_memory_codes),  cmocka_unit_test(test_cuda_memory_embedding),
+        cmocka_unit_test(test_cuda_memory_shares), cmocka_unit_test(test_cuda_memory_too_small),
     };
     return cmocka_run_group_tests_name("cuda_memory", tests, NULL, NULL);
 }

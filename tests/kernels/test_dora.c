@@ -154,7 +154,7 @@ static void check_module(const struct scene *s, int stack, const struct stack_sh
 
 static void run_scene(struct scene *s)
 {
-    s->bytes = cuda_adapter_bytes(s->lora, s->shape);
+    s->bytes = cuda_adapter_bytes(s->lora, s->shape, false);
     int stacks = STACK_COUNT(s->shape->layers);
     struct lora_embed embed;
     struct err e = {0};
@@ -163,8 +163,8 @@ static void run_scene(struct scene *s)
     s->after = mem_alloc_aligned(s->bytes);
     uint8_t *seen = mem_calloc(s->bytes, 1);
     s->d_image = kernel_test_alloc(s->bytes);
-    if (cuda_adapter_pack(s->lora, s->shape, s->before, (uint64_t)(uintptr_t)s->d_image, s->table,
-                          &embed, &e) != STATUS_OK)
+    if (cuda_adapter_pack(s->lora, s->shape, false, s->before, (uint64_t)(uintptr_t)s->d_image,
+                          s->table, &embed, &e) != STATUS_OK)
         fail_msg("%s", e.msg);
     kernel_test_write(s->d_image, s->before, s->bytes);
     for (int i = 0; i < stacks; i++) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cuda/k_linear.h"
+#include "tests/kernels/lora_ref.h"
 
 #define SLOTS        6
 #define BLENDS       4
@@ -23,6 +24,8 @@ struct adapter {
     float *a[STACK_MODULES]; /* [rank, k] */
     float *b[STACK_MODULES]; /* [rows of the module, rank] */
     float *gain;             /* [n] or NULL */
+    enum lora_codes codes;
+    struct lora_ref ref[STACK_MODULES]; /* of codes */
 };
 
 struct model {
@@ -32,6 +35,7 @@ struct model {
     int module_tile[STACK_MODULES + 1];
     float *w;   /* [tiles * 16, k], what the packed weights mean */
     float *mag; /* the same with the offsets of integer weights: bounds of the fp32 sums */
+    int codes;  /* 0: adapters are bf16; else of all widths, and which has which */
     struct adapter adapter[SLOTS];
     struct dev_matrix dev;
     struct lora_stack *table; /* device */
@@ -188,6 +192,39 @@ static int module_rows(const struct model *m, int i)
     return (end < m->n ? end : m->n) - m->module_tile[i] * 16;
 }
 
+/* A and B of codes. */
+static void codes_build(const struct model *m, const struct adapter *ad, struct lora_stack *s)
+{
+    bool pair = m->out == LINEAR_SWIGLU, four = ad->codes == LORA_INT4;
+    size_t a_bytes = (size_t)s->rank_tiles * (size_t)m->groups * (four ? 1088 : 2048);
+    uint8_t *a = zeros(a_bytes, 1);
+    float *scale = zeros((size_t)s->rank_tiles * 16, sizeof *scale);
+    for (int i = 0; i < m->modules; i++) {
+        const struct lora_ref *l = &ad->ref[i];
+        lora_ref_put_a(l, m->groups, s->module_tile[i], a);
+        for (int r = 0; r < l->rank && !four; r++)
+            scale[s->module_tile[i] * 16 + r] = l->a_scale[r];
+        int up = (ad->rank[1] + 15) / 16, ranks = (l->rank + 15) / 16;
+        int tiles = pair ? m->tiles : m->module_tile[i + 1] - m->module_tile[i];
+        if (pair && i > 0)
+            continue;
+        ranks = pair && up > ranks ? up : ranks;
+        size_t bytes = lora_ref_b_bytes(ad->codes, tiles, ranks, pair);
+        uint8_t *b = zeros(bytes, 1);
+        for (int half = pair; half < (pair ? 3 : 1); half++)
+            lora_ref_put_b(&ad->ref[pair ? half - 1 : i], tiles, ranks, half, b);
+        s->b[i] = kernel_test_upload(b, bytes);
+        kernel_test_sync();
+        free(b);
+    }
+    s->a = kernel_test_upload(a, a_bytes);
+    s->rank_scale =
+        four ? NULL : kernel_test_upload(scale, (size_t)s->rank_tiles * 16 * sizeof *scale);
+    kernel_test_sync();
+    free(a);
+    free(scale);
+}
+
 static struct lora_stack stack_build(const struct model *m, const struct adapter *ad)
 {
     struct lora_stack s = {0};
@@ -196,8 +233,15 @@ static struct lora_stack stack_build(const struct model *m, const struct adapter
         s.module_tile[i + 1] = s.module_tile[i] + (ad->rank[i] + 15) / 16;
     }
     s.rank_tiles = s.module_tile[STACK_MODULES];
+    s.codes = ad->codes;
+    if (ad->gain)
+        s.gain = kernel_test_upload(ad->gain, (size_t)m->n * sizeof(float));
     if (s.rank_tiles == 0)
         return s;
+    if (s.codes != LORA_BF16) {
+        codes_build(m, ad, &s);
+        return s;
+    }
     size_t a_bytes = (size_t)s.rank_tiles * (size_t)m->groups * TILE_BYTES_BF16;
     uint8_t *a = zeros(a_bytes, 1);
     for (int i = 0; i < m->modules; i++)
@@ -231,19 +275,18 @@ static struct lora_stack stack_build(const struct model *m, const struct adapter
         kernel_test_sync();
         free(b);
     }
-    if (ad->gain)
-        s.gain = kernel_test_upload(ad->gain, (size_t)m->n * sizeof(float));
     return s;
 }
 
 /* Slot 0 has nothing here; slot 1 all modules; slot 2 lacks the first (where there are more) and
  * has DoRA; the others are random, with ranks up to max_rank. */
-static void adapters_build(struct model *m, int max_rank, uint64_t *seed)
+static void adapters_build(struct model *m, int max_rank, int codes, uint64_t *seed)
 {
     struct lora_stack table[SLOTS * TABLE_STRIDE];
     memset(table, 0xFF, sizeof table);
     for (int slot = 0; slot < SLOTS; slot++) {
         struct adapter *ad = &m->adapter[slot];
+        ad->codes = (enum lora_codes)(codes ? (slot + codes) % 3 : LORA_BF16);
         for (int i = 0; i < m->modules && slot > 0; i++) {
             ad->rank[i] =
                 slot == 1 ? max_rank : 1 + (int)kernel_test_below(seed, (uint32_t)max_rank);
@@ -255,6 +298,9 @@ static void adapters_build(struct model *m, int max_rank, uint64_t *seed)
             ad->scale[i] = kernel_test_uniform(seed, 0.5f, 2);
             ad->a[i] = random_floats(seed, rank * (size_t)m->k, 0.1f, true);
             ad->b[i] = random_floats(seed, rows * rank, 0.3f / sqrtf((float)rank + 1), true);
+            if (ad->codes != LORA_BF16)
+                lora_ref_init(&ad->ref[i], ad->codes, ad->rank[i], m->k, (int)rows, 0.1f,
+                              0.3f / sqrtf((float)rank + 1), seed, ad->a[i], ad->b[i]);
         }
         if (slot == 2 || slot == 4)
             ad->gain = random_floats(seed, (size_t)m->n, 0.5f, false);
@@ -265,9 +311,10 @@ static void adapters_build(struct model *m, int max_rank, uint64_t *seed)
 }
 
 static void model_init(struct model *m, enum weight_format format, enum linear_out out, int n,
-                       int k, int modules, int max_rank, uint64_t *seed)
+                       int k, int modules, int max_rank, int codes, uint64_t *seed)
 {
     memset(m, 0, sizeof *m);
+    m->codes = codes;
     m->format = format;
     m->out = out;
     m->n = n;
@@ -284,7 +331,7 @@ static void model_init(struct model *m, enum weight_format format, enum linear_o
     if (out == LINEAR_SWIGLU)
         memset(m->bias, 0, (size_t)m->tiles * 16 * sizeof(float));
     if (max_rank > 0)
-        adapters_build(m, max_rank, seed);
+        adapters_build(m, max_rank, codes, seed);
 }
 
 static void model_free(struct model *m)
@@ -293,6 +340,7 @@ static void model_free(struct model *m)
         for (int i = 0; i < STACK_MODULES; i++) {
             free(m->adapter[s].a[i]);
             free(m->adapter[s].b[i]);
+            lora_ref_free(&m->adapter[s].ref[i]);
         }
         free(m->adapter[s].gain);
     }
@@ -444,6 +492,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .table = lora ? m->table : NULL,
         .no_pieces = lora == USE_NO_PIECES,
         .table_stride = TABLE_STRIDE,
+        .codes = m->codes != 0,
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
@@ -522,9 +571,10 @@ static struct exact reference(const struct model *m, const struct rows *r, int t
     if (r->ss_tiles)
         rinv = 1 / sqrt(ssum / m->k + 1e-5);
     /* 128 products a group in 8 steps: 16 roundings of a running sum of at most `mag`; u: half a
-     * unit of bf16 (2^-9) and the fp32 sum in front of it. */
-    struct exact e = {(acc * gain + add) * rinv,
-                      (16 * ULP * mag * (1 + fabs(gain)) + add_mag * (1 / 512.0 + 1e-4)) * rinv};
+     * unit of bf16 (2^-9) and the fp32 sum in front of it; u of int4 times a scale: another. */
+    struct exact e = {
+        (acc * gain + add) * rinv,
+        (16 * ULP * mag * (1 + fabs(gain)) + add_mag * ((m->codes ? 2 : 1) / 512.0 + 1e-4)) * rinv};
     e.error += fabs(e.value) * 1e-5 + 1e-7;
     return e;
 }
@@ -649,17 +699,23 @@ static void check_all(const struct model *m, const struct rows *r, bool by_row, 
 
 /* ---- tests ---- */
 
-static void one_case(enum weight_format format, enum linear_out out, int n, int k, int rows,
-                     enum mix mix, int modules, int max_rank, bool norm, bool by_row)
+static void one_width(enum weight_format format, enum linear_out out, int n, int k, int rows,
+                      enum mix mix, int modules, int max_rank, int codes, bool norm, bool by_row)
 {
     uint64_t seed = (uint64_t)(format * 1000003 + out * 10007 + n * 131 + k * 17 + rows * 7 + mix);
     struct model m;
     struct rows r;
-    model_init(&m, format, out, n, k, modules, max_rank, &seed);
+    model_init(&m, format, out, n, k, modules, max_rank, codes, &seed);
     rows_init(&r, &m, rows, mix, norm, &seed);
     check_all(&m, &r, by_row, max_rank > 0 ? USE_TABLE : USE_NO_TABLE);
     rows_free(&r);
     model_free(&m);
+}
+
+static void one_case(enum weight_format format, enum linear_out out, int n, int k, int rows,
+                     enum mix mix, int modules, int max_rank, bool norm, bool by_row)
+{
+    one_width(format, out, n, k, rows, mix, modules, max_rank, 0, norm, by_row);
 }
 
 static void test_shapes(void **state)
@@ -725,6 +781,38 @@ static void test_adapters(void **state)
                  i % 2, i % 4 == 2);
 }
 
+/* Adapters of 16, 8 and 4 bits beside each other: every remainder of the rank tiles that lie
+ * together, rows of a partial group of scales, tiles of several groups. */
+static void test_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        enum linear_out out;
+        int n, k, rows, modules, max_rank;
+        enum mix mix;
+    } cases[] = {
+        {LINEAR_STORE, 112, 200, 1, 3, 16, MIX_ONE},
+        {LINEAR_STORE, 112, 200, 8, 3, 40, MIX_DISTINCT},
+        {LINEAR_STORE, 400, 129, 9, 3, 17, MIX_BLEND},
+        {LINEAR_RESIDUAL, 256, 260, 5, 1, 70, MIX_BLEND},
+        {LINEAR_RESIDUAL, 133, 1100, 33, 1, 8, MIX_ONE},
+        {LINEAR_SWIGLU, 96, 130, 7, 2, 20, MIX_DISTINCT},
+        {LINEAR_SWIGLU, 320, 384, 17, 2, 65, MIX_BLEND},
+        {LINEAR_STORE, 80, 128, 40, 3, 24, MIX_BLEND},
+        {LINEAR_RESIDUAL, 48, 128, 70, 1, 15, MIX_BLEND},
+        {LINEAR_STORE, 240, 128, 3, 3, 512, MIX_ONE},
+        {LINEAR_RESIDUAL, 448, 130, 3, 1, 128, MIX_DISTINCT},
+        {LINEAR_SWIGLU, 448, 1160, 4, 2, 50, MIX_BLEND},
+        {LINEAR_STORE, 1040, 200, 20, 1, 100, MIX_DISTINCT},
+        {LINEAR_SWIGLU, 320, 128, 64, 2, 113, MIX_DISTINCT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int codes = 1 + (int)i % 3; codes <= 3; codes += i < 5 ? 1 : 3)
+            one_width((enum weight_format)((i + (size_t)codes) % WEIGHT_FORMAT_COUNT), cases[i].out,
+                      cases[i].n, cases[i].k, cases[i].rows, cases[i].mix, cases[i].modules,
+                      cases[i].max_rank, codes, i % 2, i % 4 == 2);
+}
+
 /* A table without any use of it gives the bits of no table. */
 static void test_table_unused(void **state)
 {
@@ -733,7 +821,7 @@ static void test_table_unused(void **state)
     struct model m;
     struct rows r;
     int all[] = {0, 1, 2, 3, 4};
-    model_init(&m, WEIGHT_INT4, LINEAR_STORE, 64, 256, 2, 8, &seed);
+    model_init(&m, WEIGHT_INT4, LINEAR_STORE, 64, 256, 2, 8, 0, &seed);
     rows_init(&r, &m, 5, MIX_NONE, true, &seed);
     struct result a = run(&m, &r, all, 5, 8, false, USE_TABLE);
     struct result b = run(&m, &r, all, 5, 8, false, USE_NO_TABLE);
@@ -763,7 +851,7 @@ static void test_no_rows(void **state)
     struct model m;
     struct rows r;
     int none[1] = {0};
-    model_init(&m, WEIGHT_INT8, LINEAR_STORE, 32, 128, 1, 8, &seed);
+    model_init(&m, WEIGHT_INT8, LINEAR_STORE, 32, 128, 1, 8, 0, &seed);
     rows_init(&r, &m, 1, MIX_ONE, false, &seed);
     struct result o = run(&m, &r, none, 0, 8, false, USE_TABLE);
     result_free(&o);
@@ -782,10 +870,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),       cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_long),         cmocka_unit_test(test_adapters),
-        cmocka_unit_test(test_table_unused), cmocka_unit_test(test_no_rows),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_shapes),  cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_long),    cmocka_unit_test(test_adapters),
+        cmocka_unit_test(test_codes),   cmocka_unit_test(test_table_unused),
+        cmocka_unit_test(test_no_rows), cmocka_unit_test(test_refused),
     };
     return kernel_test_run("linear", tests, sizeof tests / sizeof *tests);
 }

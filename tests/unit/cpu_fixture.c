@@ -8,7 +8,9 @@
 
 #include <cmocka.h>
 
+#include "engine/adapter/lora_quant.h"
 #include "engine/base/limits.h"
+#include "engine/base/mem.h"
 
 uint64_t fixture_next(struct fixture_rng *r)
 {
@@ -216,9 +218,29 @@ struct lora *fixture_lora(const struct model_shape *s, const struct fixture_lora
     return l;
 }
 
+static void free_tensors(struct lora_module *m)
+{
+    fixture_tensor_free(&m->a);
+    fixture_tensor_free(&m->b);
+    fixture_tensor_free(&m->magnitude);
+}
+
+void fixture_lora_quantise(struct lora *l, enum engine_adapter_quant quant)
+{
+    struct err e = {0};
+    struct lora_module *before = calloc((size_t)l->module_count, sizeof *before);
+    assert_non_null(before);
+    memcpy(before, l->modules, (size_t)l->module_count * sizeof *before);
+    assert_int_equal(lora_quantise(l, quant, NULL, &e), STATUS_OK);
+    for (int i = 0; i < l->module_count && l->storage; i++)
+        free_tensors(&before[i]);
+    free(before);
+}
+
 void fixture_lora_free(struct lora *l)
 {
-    for (int i = 0; i < l->module_count; i++) {
+    mem_free(l->storage); /* of one that was quantised */
+    for (int i = 0; i < l->module_count && !l->storage; i++) {
         fixture_tensor_free(&l->modules[i].a);
         fixture_tensor_free(&l->modules[i].b);
         fixture_tensor_free(&l->modules[i].magnitude);

@@ -4,6 +4,7 @@
 #define CHORUS_TESTS_CPU_FIXTURE_H
 
 #include "engine/adapter/lora.h"
+#include "engine/engine_adapter_data.h"
 #include "engine/model/model.h"
 
 /* A generator for everything random in these tests (splitmix64). */
@@ -39,6 +40,8 @@ struct fixture_lora {
     double strength; /* of the change against the weights, about 0.3 */
 };
 struct lora *fixture_lora(const struct model_shape *s, const struct fixture_lora *f, uint64_t seed);
+/* Its factors at 8 or 4 bits. */
+void fixture_lora_quantise(struct lora *l, enum engine_adapter_quant quant);
 void fixture_lora_free(struct lora *l);
 
 /* Logits [count, V] of every position under `n` weighted adapters. */
