@@ -89,6 +89,8 @@ def test_reload_keeps_the_process(machine):
 def test_stop_under_load(machine):
     """systemctl stop lets a running answer finish; the unit ends well and is not started again."""
     body = json.dumps({"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 1500, "ignore_eos": True, "stream": True})
+    machine("systemctl start chorus")
+    health(machine)
     got = []
     t = threading.Thread(target=lambda: got.append(machine.run(f"curl -sN http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")))
     t.start()
@@ -116,6 +118,8 @@ def plain_after(machine):
 
 def test_killed_is_restarted(machine, plain_after):
     drop_in(machine, "RestartSec=100ms")
+    machine("systemctl start chorus")
+    health(machine)
     pid = machine.property("MainPID")
     machine("systemctl kill -s KILL chorus")
     machine.wait(f"test $(systemctl show chorus -p NRestarts --value) -ge 1 && curl -sf http://127.0.0.1:8080/health")
@@ -171,6 +175,22 @@ def test_socket_activation(machine):
     machine.wait("systemctl show chorus -p StatusText --value | grep '^serving storyteller on 127.0.0.1:8080'")
     machine("systemctl stop -q chorus 2>/dev/null; curl -sf --retry 20 --retry-delay 1 http://127.0.0.1:8080/v1/models")
     machine("systemctl disable -q --now chorus.socket; systemctl stop chorus; systemctl enable -q --now chorus")
+    health(machine)
+
+
+def test_a_users_own_service(machine):
+    """The unit for one user, under that user's manager, with settings of the user's own."""
+    machine("systemctl stop chorus; useradd -m -u 1234 berta && install -d -m 700 -o berta -g berta /run/user/1234")
+    machine("install -d -o berta -g berta /home/berta/.config /home/berta/.config/chorus && "
+            "printf 'model = /usr/share/chorus/models/storyteller\\nport = 8181\\n' >/home/berta/.config/chorus/chorus.conf")
+    # What user@.service does, without logind.
+    machine("printf '[Service]\\nType=notify\\nUser=berta\\nDelegate=yes\\nEnvironment=HOME=/home/berta XDG_RUNTIME_DIR=/run/user/1234\\n"
+            "ExecStart=/lib/systemd/systemd --user\\n' >/run/systemd/system/berta.service && systemctl daemon-reload && systemctl start berta")
+    user = "setpriv --reuid berta --regid berta --init-groups env HOME=/home/berta XDG_RUNTIME_DIR=/run/user/1234 systemctl --user"
+    machine(f"{user} enable -q --now chorus")
+    machine.wait("curl -sf http://127.0.0.1:8181/health")
+    machine.wait(f"{user} show chorus -p StatusText --value | grep '^serving storyteller on 127.0.0.1:8181'")
+    machine(f"{user} stop chorus; systemctl stop berta; rm -r /run/systemd/system/berta.service /run/user/1234; userdel -r berta 2>/dev/null; systemctl start chorus")
     health(machine)
 
 
