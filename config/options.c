@@ -97,7 +97,7 @@ const struct option_def option_rows[] = {
            "of a card's memory: a share of what is free, or bytes like 6GiB"),
     BYTES("lora-arena", ENGINE, lora_arena, "auto",
           "of a card's memory for adapters; auto: from adapter-slots and what is free"),
-    BYTES("adapter-memory", ENGINE, adapter_memory, "auto",
+    BYTES("adapter-memory", ENGINE | LIVE, adapter_memory, "auto",
           "of the host's memory for adapters, the rest is read again when asked for; auto: a "
           "quarter"),
     CHOICE("adapter-quant", ENGINE, adapter_quant, "none", "none|int8|int4",

@@ -143,3 +143,8 @@ void engine_adapter_report_deinit(struct engine_adapter_report *r)
     r->tensors = NULL;
     r->tensor_count = 0;
 }
+
+void engine_adapter_memory(struct engine *e, size_t bytes)
+{
+    adapter_store_set_budget(&e->store, bytes > 0 ? bytes : engine_size_host_default(e));
+}

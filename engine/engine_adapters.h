@@ -51,4 +51,8 @@ WARN_UNUSED enum status engine_adapter_check(struct engine *e, const char *root,
                                              struct engine_adapter_report *out, struct err *err);
 void engine_adapter_report_deinit(struct engine_adapter_report *r);
 
+/* engine_options.host_adapter_bytes from now on (0: the default); what is kept beyond goes when it
+ * is no longer asked for. */
+void engine_adapter_memory(struct engine *e, size_t bytes);
+
 #endif

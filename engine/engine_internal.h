@@ -142,6 +142,7 @@ bool engine_load_ask(struct engine *e);
 
 /* Resolves options and the model's facts into sizes. */
 WARN_UNUSED enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err);
+size_t engine_size_host_default(const struct engine *e); /* of host_adapter_bytes */
 /* Bytes the system could still give, of /proc/meminfo; 0: unknown. */
 size_t engine_memory_available(void);
 

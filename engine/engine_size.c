@@ -138,6 +138,11 @@ static struct backend_plan plan_of(const struct engine *e)
     };
 }
 
+size_t engine_size_host_default(const struct engine *e)
+{
+    return e->parts.memory_bytes > 0 ? e->parts.memory_bytes / 4 : SIZE_MAX;
+}
+
 enum status engine_size(struct engine *e, struct backend_plan *plan, struct err *err)
 {
     struct engine_options *o = &e->opt;
@@ -181,6 +186,6 @@ enum status engine_size(struct engine *e, struct backend_plan *plan, struct err 
         .slow_loads = e->parts.backend->ops->adapter_pack != NULL,
     };
     if (o->host_adapter_bytes == 0)
-        o->host_adapter_bytes = e->parts.memory_bytes > 0 ? e->parts.memory_bytes / 4 : SIZE_MAX;
+        o->host_adapter_bytes = engine_size_host_default(e);
     return STATUS_OK;
 }

@@ -120,6 +120,9 @@ static void end_reading(void *ctx, bool adopt, struct server_options *now);
 
 static struct server_options server_options_of(const struct options *o, struct serving *serving)
 {
+    size_t adapter_memory = 0; /* auto */
+    if (!options_bytes(o->adapter_memory, &adapter_memory))
+        adapter_memory = 0;
     return (struct server_options){
         .host = o->host,
         .port = (int)o->port,
@@ -162,6 +165,7 @@ static struct server_options server_options_of(const struct options *o, struct s
         .queue = (int)o->queue,
         .drain_ms = (int)o->drain_timeout,
         .ping_ms = LIMIT_HTTP_PING_MS,
+        .adapter_memory = adapter_memory,
         .log_slow_ms = (int)o->log_slow_ms,
         .log_prompts = o->log_prompts,
         .stall_ms = ENGINE_STALL_MS,

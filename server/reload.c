@@ -96,6 +96,9 @@ static void apply(struct server *s, const struct server_options *now)
     o->queue = s->fair.queue_max = now->queue;
     o->http = now->http;
     http_set_limits(s->http, &o->http);
+    if (o->adapter_memory != now->adapter_memory)
+        engine_adapter_memory(s->engine, now->adapter_memory);
+    o->adapter_memory = now->adapter_memory;
     take_keys(s);
     if (!reload_set_default_adapter(s, now->default_adapter))
         LOG_ERROR(LOG_WHAT("out of memory: the default adapter stays"));

@@ -39,10 +39,11 @@ struct server_options {
     int seats_reserve; /* and so many more for clients that have none */
     int queue;         /* requests of one client that may wait for a seat */
     int drain_ms;
-    int ping_ms;      /* silence of a stream before a comment */
-    int log_slow_ms;  /* requests that took this long get a line more; 0: none */
-    bool log_prompts; /* a line with each prompt */
-    int stall_ms;     /* age of the engine's last beat that makes /health 503 */
+    int ping_ms;           /* silence of a stream before a comment */
+    size_t adapter_memory; /* of the host, for adapters; 0: the engine's default */
+    int log_slow_ms;       /* requests that took this long get a line more; 0: none */
+    bool log_prompts;      /* a line with each prompt */
+    int stall_ms;          /* age of the engine's last beat that makes /health 503 */
     /* Opens the engine with its adapters; called once, on a thread of its own. `notify` goes into
      * engine_options. */
     enum status (*open)(void *ctx, void (*notify)(void *notify_ctx), void *notify_ctx,

@@ -387,6 +387,13 @@ static int users_of(const struct adapter_store *s, uint64_t generation)
     return 0;
 }
 
+void adapter_store_set_budget(struct adapter_store *s, size_t bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    s->host_budget = bytes;
+    pthread_mutex_unlock(&s->lock);
+}
+
 int adapter_store_wait(struct adapter_store *s, uint64_t generation, int wait_ms)
 {
     struct timespec until;

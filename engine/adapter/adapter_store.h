@@ -110,6 +110,8 @@ WARN_UNUSED enum status adapter_store_remove(struct adapter_store *s, const char
                                              uint64_t *generation, struct err *e);
 /* Users of a generation, once there are none or after wait_ms. */
 int adapter_store_wait(struct adapter_store *s, uint64_t generation, int wait_ms);
+/* Another host_budget, from the next turn on. */
+void adapter_store_set_budget(struct adapter_store *s, size_t bytes);
 /* The current generations of `uses` at one moment, blends taken apart and weights of the same part
  * added up; each has one user more. `generations` [count]: what each name led to.
  * STATUS_ADAPTER_NOT_FOUND, STATUS_LIMIT for more than LIMIT_ADAPTERS_PER_REQUEST parts. */

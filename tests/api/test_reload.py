@@ -107,6 +107,17 @@ def test_applied_and_not(reloadable, tmp_path):
     assert not answer.get("adapter")
 
 
+def test_memory_of_adapters(reloadable):
+    """Less memory for adapters: what nobody asks for goes back to the disk, and comes when it is asked for."""
+    r = reloadable("")
+    tiers = lambda: [a["tier"] for a in json.loads(r.server.request("GET", "/v1/adapters")[2])["data"]]
+    assert "disk" not in tiers()
+    assert r.changes("adapter-memory = 1KiB\n") == {"adapter-memory": ("auto", "1KiB", True)}
+    assert r.server.request("POST", CHAT, body(adapter="villain"))[0] == 200
+    poll(lambda: tiers().count("disk") >= 3, tiers)
+    assert r.server.request("POST", CHAT, body(adapter="summary"))[0] == 200
+
+
 BAD = [
     ("port = 99999\nmax-body = 5000\n", r"port: \"99999\" is out of range: 0 to 65535 \(.*chorus.conf:1\)"),
     ("max-body = 5000\nnonsense\n", "chorus.conf:2: expected name = value"),
