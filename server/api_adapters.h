@@ -1,5 +1,5 @@
 /* api_adapters: the routes that list, add, check and remove adapters while the server runs, in our
- * own words and in those of vLLM (load_lora_adapter) and llama-server (lora-adapters).
+ * own words and in those of vLLM (load_lora_adapter).
  *
  * A change is an operation: read on the loop (its body is small), done in the keeper's lane, told
  * on the loop. A client that leaves does not undo it. Loop thread.
@@ -17,8 +17,6 @@ void api_adapters_check(struct call *c, const char *tail);
 void api_adapters_remove(struct call *c, const char *tail);
 void api_adapters_load(struct call *c, const char *tail);
 void api_adapters_unload(struct call *c, const char *tail);
-void api_adapters_scales(struct call *c, const char *tail);
-void api_adapters_set_scales(struct call *c, const char *tail);
 
 /* The exchange of a call is over. */
 void api_adapters_on_end(struct call *c);

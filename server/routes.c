@@ -7,6 +7,7 @@
 #include "server/api_list.h"
 #include "server/api_live.h"
 #include "server/api_page.h"
+#include "server/api_scales.h"
 #include "server/api_text.h"
 
 static const struct route table[] = {
@@ -25,8 +26,8 @@ static const struct route table[] = {
     {ROUTE_LOAD_LORA_ADAPTER, "POST", "/v1/load_lora_adapter", false, true, api_adapters_load},
     {ROUTE_UNLOAD_LORA_ADAPTER, "POST", "/v1/unload_lora_adapter", false, true,
      api_adapters_unload},
-    {ROUTE_LORA_ADAPTERS, "GET", "/lora-adapters", false, true, api_adapters_scales},
-    {ROUTE_LORA_ADAPTERS, "POST", "/lora-adapters", false, true, api_adapters_set_scales},
+    {ROUTE_LORA_ADAPTERS, "GET", "/lora-adapters", false, true, api_scales_list},
+    {ROUTE_LORA_ADAPTERS, "POST", "/lora-adapters", false, true, api_scales_set},
     {ROUTE_TOKENIZE, "POST", "/tokenize", false, true, api_text_tokenize},
     {ROUTE_DETOKENIZE, "POST", "/detokenize", false, true, api_text_detokenize},
     {ROUTE_APPLY_TEMPLATE, "POST", "/apply-template", false, true, api_text_apply_template},
