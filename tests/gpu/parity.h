@@ -3,6 +3,7 @@
 #define CHORUS_TESTS_GPU_PARITY_H
 
 #include "cuda/layout.h"
+#include "engine/engine_adapter_data.h"
 #include "tests/gpu/lanes.h"
 
 #define PARITY_ADAPTERS_MAX 32
