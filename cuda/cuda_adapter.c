@@ -11,10 +11,12 @@
 #include "cuda/stack_shape.h"
 #include "engine/base/limits.h"
 #include "engine/base/mem.h"
+#include "engine/base/team.h"
 
 #define RANK_TILE      TILE_N
 #define FRAGMENT_BYTES 512 /* of B: 16 outputs by 16 ranks */
 #define PART_ALIGN     256
+#define TEAM_BYTES     ((size_t)2 << 20) /* of an image that is worth more than one thread */
 
 /* Where the parts of one stack lie, in bytes from the stack's start. */
 struct stack_plan {
@@ -388,24 +390,61 @@ static void pack_embed(const struct lora_module *m, const struct rows *rows, uin
                                .rank = m->rank};
 }
 
-static const struct lora_module *pack_all(const struct lora *l, const struct model_shape *s,
-                                          bool codes, const struct rows *rows, uint8_t *image,
-                                          uint64_t base, struct lora_stack *table,
-                                          struct lora_embed *embed)
+/* One packing: the stacks are parts of their own, packed by whichever thread comes first. */
+struct packing {
+    const struct lora *l;
+    const struct model_shape *s;
+    bool codes;
+    uint8_t *image;
+    uint64_t base;
+    struct lora_stack *table;
+    size_t *at;                     /* owned, [stacks + 1] where each begins in the image */
+    const struct lora_module **bad; /* owned, [stacks] one with a value beyond bf16, or NULL */
+    struct rows rows[TEAM_THREADS_MAX];
+};
+
+static void pack_part(void *ctx, int stack, int thread)
 {
-    size_t at = 0;
-    for (int i = 0; i < STACK_COUNT(s->layers); i++) {
-        struct stack_plan p = plan_stack(l, s, i, codes);
-        const struct lora_module *bad = pack_stack(&p, rows, image + at);
-        if (bad)
-            return bad;
-        table[i] = entry_of(&p, base + at);
-        at += p.bytes;
+    struct packing *g = ctx;
+    struct stack_plan p = plan_stack(g->l, g->s, stack, g->codes);
+    g->bad[stack] = pack_stack(&p, &g->rows[thread], g->image + g->at[stack]);
+    g->table[stack] = entry_of(&p, g->base + g->at[stack]);
+}
+
+static bool take_rows(struct packing *g, int threads)
+{
+    size_t widest = LIMIT_ADAPTER_RANK, padded = LIMIT_ADAPTER_RANK;
+    bool ok = true;
+    for (int i = 0; i < g->l->module_count; i++) {
+        const struct lora_module *m = &g->l->modules[i];
+        widest = (size_t)m->in > widest ? (size_t)m->in : widest;
+        if (m->site != SITE_EMBED(g->s->layers))
+            padded = (size_t)PAD_K(m->in) > padded ? (size_t)PAD_K(m->in) : padded;
     }
-    const struct lora_module *m = find_module(l, SITE_EMBED(s->layers));
+    for (int i = 0; i < threads && ok; i++) {
+        g->rows[i] = (struct rows){.wide = mem_alloc(widest, sizeof(float)),
+                                   .tile = mem_alloc(padded, TILE_N * sizeof(uint16_t)),
+                                   .stride = padded};
+        ok = g->rows[i].wide && g->rows[i].tile;
+    }
+    return ok;
+}
+
+/* The first of the modules with a value beyond bf16, or NULL. */
+static const struct lora_module *pack_all(struct packing *g, int threads, struct lora_embed *embed)
+{
+    const int stacks = STACK_COUNT(g->s->layers);
+    g->at[0] = 0;
+    for (int i = 0; i < stacks; i++)
+        g->at[i + 1] = g->at[i] + plan_stack(g->l, g->s, i, g->codes).bytes;
+    team_run(threads, stacks, pack_part, g);
+    for (int i = 0; i < stacks; i++)
+        if (g->bad[i])
+            return g->bad[i];
+    const struct lora_module *m = find_module(g->l, SITE_EMBED(g->s->layers));
     memset(embed, 0, sizeof *embed);
     if (m)
-        pack_embed(m, rows, image + at, base + at, embed);
+        pack_embed(m, &g->rows[0], g->image + g->at[stacks], g->base + g->at[stacks], embed);
     return NULL;
 }
 
@@ -413,23 +452,18 @@ enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
                               uint8_t *image, uint64_t device_base, struct lora_stack *table,
                               struct lora_embed *embed, struct err *e)
 {
-    size_t widest = LIMIT_ADAPTER_RANK, padded = LIMIT_ADAPTER_RANK;
-    for (int i = 0; i < l->module_count; i++) {
-        const struct lora_module *m = &l->modules[i];
-        widest = (size_t)m->in > widest ? (size_t)m->in : widest;
-        if (m->site != SITE_EMBED(s->layers))
-            padded = (size_t)PAD_K(m->in) > padded ? (size_t)PAD_K(m->in) : padded;
-    }
-    CHECK(device_base % PART_ALIGN == 0);
-    struct rows rows = {.wide = mem_alloc(widest, sizeof *rows.wide),
-                        .tile = mem_alloc(padded, TILE_N * sizeof *rows.tile),
-                        .stride = padded};
+    const size_t stacks = (size_t)STACK_COUNT(s->layers);
+    const int threads = cuda_adapter_bytes(l, s, codes) < TEAM_BYTES ? 1 : team_threads();
+    struct packing g = {
+        .l = l, .s = s, .codes = codes, .image = image, .base = device_base, .table = table};
     enum status st = STATUS_OK;
-    if (!rows.wide || !rows.tile) {
+    CHECK(device_base % PART_ALIGN == 0);
+    g.at = mem_alloc(stacks + 1, sizeof *g.at);
+    g.bad = mem_calloc(stacks, sizeof *g.bad);
+    if (!g.at || !g.bad || !take_rows(&g, threads)) {
         st = err_set(e, STATUS_NO_MEMORY, NULL, "out of memory for an adapter");
     } else {
-        const struct lora_module *bad =
-            pack_all(l, s, codes, &rows, image, device_base, table, embed);
+        const struct lora_module *bad = pack_all(&g, threads, embed);
         if (bad) {
             char name[128];
             model_site_name(s, bad->site, name, sizeof name);
@@ -437,8 +471,12 @@ enum status cuda_adapter_pack(const struct lora *l, const struct model_shape *s,
                          "%s: a value of the adapter is beyond the range of bf16", name);
         }
     }
-    mem_free(rows.wide);
-    mem_free(rows.tile);
+    for (int i = 0; i < threads; i++) {
+        mem_free(g.rows[i].wide);
+        mem_free(g.rows[i].tile);
+    }
+    mem_free(g.bad);
+    mem_free(g.at);
     return st;
 }
 

@@ -136,9 +136,10 @@ static void load(const char *dir, int64_t ns[STAGES])
     if (lora_open_early(dir, &base, &l, &e) != STATUS_OK)
         give_up(dir, e.msg);
     int64_t opened = clock_now_ns();
-    uint8_t *image = mem_alloc_aligned(cuda_adapter_bytes(l, &base.shape));
+    uint8_t *image = mem_alloc_aligned(cuda_adapter_bytes(l, &base.shape, false));
     if (!table || !image ||
-        cuda_adapter_pack(l, &base.shape, image, (uint64_t)1 << 32, table, &embed, &e) != STATUS_OK)
+        cuda_adapter_pack(l, &base.shape, false, image, (uint64_t)1 << 32, table, &embed, &e) !=
+            STATUS_OK)
         give_up(dir, e.msg);
     int64_t packed = clock_now_ns();
     lora_identify(l);
