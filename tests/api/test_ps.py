@@ -168,7 +168,8 @@ def test_something_else_answers(answer):
         for command, codes in (("health", (1,)), ("ps", (5,))):
             code, out, err = run(command, "--url", url)
             assert code in codes and not CONTROL.search(out + err), (command, code, out, err)
-            assert code == 0 or (url in err and err.count("\n") == 1), err
+            assert url in err and err.count("\n") == 1, err
+            assert ("does not speak HTTP" in err) == answer.startswith((b"SSH", b"\x16", b"HTTP/9")), err
 
 
 def test_an_answer_that_does_not_come():
