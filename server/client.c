@@ -236,7 +236,8 @@ static void read_events(struct client *c)
                 c->on_event(c->ctx, line, (size_t)(end - line));
         }
     }
-    memmove(c->body.data, c->body.data + at, c->body.len - at);
+    if (at > 0)
+        memmove(c->body.data, c->body.data + at, c->body.len - at);
     c->body.len -= at;
 }
 
