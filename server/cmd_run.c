@@ -510,6 +510,11 @@ static enum status open_link(const struct options *o, struct chat_link **out, st
         return err_set(e, STATUS_INVALID, "model", "--model or --url, not both");
     if (wants_own_model(o))
         return chat_local_open(o, out, e);
+    for (int i = 0; i < o->adapter.count; i++) {
+        if (strchr(o->adapter.items[i], '='))
+            return err_set(e, STATUS_INVALID, "adapter",
+                           "--adapter NAME=PATH goes with --model; a server has its own adapters");
+    }
     enum status st = chat_remote_open(o, out, e);
     if (st == STATUS_BUSY) {
         struct err why = *e;

@@ -55,7 +55,7 @@ def test_what_is_left_open_is_the_voices_own():
 @pytest.mark.parametrize("args,stdin,code,why", [
     (("--adapter", "nobody", "-p", "x"), b"", 1, "there is no adapter 'nobody'; there are image-prompt"),
     (("--adapter", "a b c d e", "-p", "x"), b"", 2, "at most"), (("--adapter", "elf*x", "-p", "x"), b"", 2, "no weight"),
-    (("--adapter", "../etc", "-p", "x"), b"", 2, "no name"), ((), b"", 2, "no text"), ((), b"\n\n", 2, "no text"), ((), b"a\0b", 2, "no text"),
+    (("--adapter", "../etc", "-p", "x"), b"", 2, "no name"), (("--adapter", "elf=/x", "-p", "x"), b"", 2, "goes with --model"), ((), b"", 2, "no text"), ((), b"\n\n", 2, "no text"), ((), b"a\0b", 2, "no text"),
     (("hello",), b"", 2, "--prompt"), (("--model", str(DEMO), "-p", "x"), b"", 2, "not both"), (("-p",), b"", 2, "needs a value"),
     (("--max-tokens", "0", "-p", "x"), b"", 2, "max-tokens")])
 def test_wrong_usage(server, args, stdin, code, why):
