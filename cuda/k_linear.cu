@@ -26,122 +26,9 @@
  */
 #include "cuda/k_linear.h"
 
-#include "cuda/launch.cuh"
+#include "cuda/k_linear_many.cuh"
 #include "cuda/linear_few.cuh"
-#include "cuda/linear_many.cuh"
-#include "cuda/linear_out.cuh"
-#include "cuda/lora_expand.cuh"
 #include "cuda/lora_shrink_few.cuh"
-
-/* The eight slices' total of one element; slot: its place in slice 0. */
-template <int NT> PTX_INLINE float slices_total(const float *slot)
-{
-    float v[LINEAR_SLICES];
-#pragma unroll
-    for (int i = 0; i < LINEAR_SLICES; i++)
-        v[i] = slot[i * NT * 128];
-    return slices_tree(v);
-}
-
-/* ---- adapters ---- */
-
-/* What a kernel knows of: no adapters, those in bf16, or those of codes too. */
-enum linear_lora { LINEAR_NO_LORA, LINEAR_LORA, LINEAR_CODES };
-
-/* What an item of the epilogue is: outputs r and r + 8 of tile k of the pass, row t. */
-struct item {
-    int k, n, t, r;
-    int at; /* of its sums */
-};
-
-template <int NT> PTX_INLINE struct item item_of(int i, int tile, int tile_floats)
-{
-    struct item e;
-    int c = i / 32 % 2, lane = i % 32;
-    e.k = i / (NT * 64);
-    e.t = i / 64 % NT * 8 + lane % 4 * 2 + c;
-    e.r = lane / 4;
-    e.n = (tile + e.k) * TILE_N + e.r;
-    e.at = e.k * tile_floats + i / 64 % NT * 128 + c * 32 + lane;
-    return e;
-}
-
-/* The slices' totals of an item, with the rows' scale of int8. */
-template <int NT>
-PTX_INLINE float2 item_total(const float *red, const struct item *e, const struct linear_dev *p)
-{
-    float2 v = {slices_total<NT>(red + e->at), slices_total<NT>(red + e->at + 64)};
-    if (p->row_scale) {
-        v.x *= __ldg(p->row_scale + e->n);
-        v.y *= __ldg(p->row_scale + e->n + 8);
-    }
-    return v;
-}
-
-/* Totals into slot 0, zeros into slot 1: slots 2 to 7 are then the adapters' ring for B. */
-template <int NT>
-PTX_INLINE void totals_make_room(float *red, const struct linear_dev *p, int tile, int tiles)
-{
-    const int floats = NT * 128;
-    for (int i = threadIdx.x; i < tiles * NT * 64; i += LINEAR_THREADS) {
-        struct item e = item_of<NT>(i, tile, LINEAR_SLICES * floats);
-        float2 v = item_total<NT>(red, &e, p);
-        red[e.at] = v.x;
-        red[e.at + 64] = v.y;
-        red[e.at + floats] = red[e.at + floats + 64] = 0;
-    }
-    __syncthreads(); /* the totals and zeros above */
-}
-
-/* Where a pass's expands are, [tile][row tile][4][lane] floats; at NULL: there are none. */
-struct added {
-    float *at;
-    int tile_floats;
-};
-
-/* All tiles of a pass, all rows of a row block: totals (done: they lie in slot 0), adapters,
- * epilogue. Leaves `more` at zero. ahead: of the pass's first item. */
-template <int NT>
-PTX_INLINE void pass_end(float *red, const float *rinv, const struct linear_dev *p,
-                         const struct lora_state *l, struct added more, bool done,
-                         struct residual_ahead ahead, int tile, int tiles, int first, int rows)
-{
-    const int floats = NT * 128, tile_floats = LINEAR_SLICES * floats;
-    const int items = tiles * NT * 64;
-    for (int i = threadIdx.x; i < items; i += LINEAR_THREADS) {
-        struct item e = item_of<NT>(i, tile, tile_floats);
-        float2 v = {red[e.at], red[e.at + 64]};
-        if (!done)
-            v = item_total<NT>(red, &e, p);
-        const bool on = e.t < rows;
-        if (more.at) {
-            float *add = more.at + e.k * more.tile_floats + (e.at - e.k * tile_floats);
-            if (l->any_gain && on) {
-                v.x *= e.n < p->n ? row_gain(p, l->count, first + e.t, e.n) : 1;
-                v.y *= e.n + 8 < p->n ? row_gain(p, l->count, first + e.t, e.n + 8) : 1;
-            }
-            v.x = __fadd_rn(v.x, add[0]);
-            v.y = __fadd_rn(v.y, add[64]);
-            add[0] = add[64] = 0;
-        }
-        const float scale = on ? rinv[e.t] : 0;
-        finish(p, tile + e.k, e.r, first + e.t, on, v.x * scale, v.y * scale, ahead);
-        ahead.here = false;
-    }
-    __syncthreads(); /* the sums were read, the next pass may write them */
-}
-
-/* What a block keeps beside its large arrays. */
-template <int NT> struct block_state {
-    float rinv[NT * 8];
-    struct lora_state lora;
-};
-
-/* First and last but one tile of this block. */
-PTX_INLINE int tile_begin(const struct linear_dev *p, int block)
-{
-    return (int)((int64_t)p->tiles * block / gridDim.x);
-}
 
 /* At most 8 rows. */
 template <int FORMAT, bool SMALL, int LORA>
@@ -212,7 +99,7 @@ __global__
         rms_ask(&rms, &p, rows, &at);
     struct residual_ahead residual = {};
     if (p.out == LINEAR_RESIDUAL) {
-        struct item e = item_of<1>(threadIdx.x, tile0, 0);
+        struct item e = item_of<1>(threadIdx.x, tile0);
         residual_load(&residual, &p, e.n, e.t, e.t < rows && tile0 + e.k < r.tile_end);
     }
     if (pieces > 0)
@@ -240,98 +127,13 @@ __global__
                 expand_all<FRAGS, false, false>(more.at, more.tile_floats, &feed, tile == tile0,
                                                 &range, expand_ring, &at);
         }
-        pass_end<1>(red, state->rinv, &p, &state->lora, pieces > 0 ? more : (struct added){NULL, 0},
-                    false, residual, tile, tiles, 0, rows);
+        const struct sums sums = {red, 128, LINEAR_SLICES * 128};
+        pass_end<1>([&](const struct item &e) { return item_total(&sums, &e, &p); }, state->rinv,
+                    &p, &state->lora, pieces > 0 ? more : (struct added){NULL, 0}, residual, tile,
+                    tiles, 0, rows);
         residual.here = false;
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
-    }
-    ptx_cp_async_wait<0>();
-}
-
-/* NT row tiles of 8 at a time. */
-template <int FORMAT, int NT, bool SMALL, int LORA>
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             1) void k_linear_many(const __grid_constant__ struct linear_dev p)
-{
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    constexpr int TILES = shape::pass_tiles, FLOATS = NT * 128;
-    ptx_pdl_trigger();
-    DYN_SMEM(smem);
-    const struct place at = place_here();
-    uint8_t *ring = smem + at.warp * shape::stages * shape::stage_bytes;
-    float *red = (float *)(smem + shape::ring_bytes);
-    struct block_state<NT> *state =
-        (struct block_state<NT> *)(smem + shape::ring_bytes + shape::red_bytes);
-    const int tile0 = tile_begin(&p, blockIdx.x), rows_all = p.head->rows[p.view];
-    const struct many_range r = {tile_begin(&p, blockIdx.x + 1),
-                                 (rows_all + NT * 8 - 1) / (NT * 8),
-                                 rows_all,
-                                 slice_begin(p.groups, at.warp),
-                                 slice_begin(p.groups, at.warp + 1),
-                                 (size_t)p.groups * format_traits<FORMAT>::tile_bytes};
-    struct many_cursor cur = {tile0, 0, r.group, 0, 0}, cur_x = cur;
-    struct many_from<NT> from;
-    many_seek_w<FORMAT, NT>(&from, &cur, &p, &r, at.lane);
-#pragma unroll
-    for (int i = 0; i < shape::stages - 1; i++)
-        if (many_more<FORMAT, NT, SMALL>(&cur, &r)) {
-            many_weights<FORMAT, NT, SMALL>(&from, &cur, ring, &r, at.lane);
-            many_next<FORMAT, NT, SMALL, true, false>(&from, &cur, &p, &r, &at);
-        }
-    int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    uint8_t *expand_ring = NULL;
-    if (pieces > 0) {
-        const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
-        expand_ring = SMALL ? room.at + shape::lora_bytes - shape::expand_bytes +
-                                  at.warp * shape::expand_frags * RANK_TILE_BYTES
-                            : (uint8_t *)red + shape::expand_at(at.warp);
-        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
-        pieces = state->lora.count;
-    }
-    ptx_pdl_wait();
-    if (rows_all == 0) {
-        ptx_cp_async_wait<0>();
-        return;
-    }
-    many_seek_x<NT>(&from, &cur_x, &p, &r, &at);
-#pragma unroll
-    for (int i = 0; i < shape::stages - 1; i++) {
-        if (many_more<FORMAT, NT, SMALL>(&cur_x, &r)) {
-            many_x<FORMAT, NT, SMALL>(&from, &cur_x, ring, at.lane);
-            many_next<FORMAT, NT, SMALL, false, true>(&from, &cur_x, &p, &r, &at);
-        }
-        ptx_cp_async_commit();
-    }
-    if (pieces > 0)
-        lora_gather(&state->lora, &p, 0);
-    int stage = 0;
-    for (int tile = tile0; tile < r.tile_end; tile += TILES) {
-        const int tiles = min(TILES, r.tile_end - tile);
-        for (int block = 0; block < r.blocks; block++) {
-            const int first = block * NT * 8, rows = min(rows_all - first, NT * 8);
-            if (tile == tile0 || r.blocks > 1)
-                rms_rows<NT>(state->rinv, &p, first, rows, &at);
-            float acc[TILES][NT][4];
-            many_pass<FORMAT, NT, SMALL, TILES>(acc, ring, &from, &cur, &stage, &p, &r, tiles, &at);
-#pragma unroll
-            for (int i = 0; i < TILES * NT * 4; i++)
-                if (i / (NT * 4) < tiles)
-                    red[(i / (NT * 4) * LINEAR_SLICES + at.warp) * FLOATS + i % (NT * 4) * 32 +
-                        at.lane] = acc[i / (NT * 4)][i / 4 % NT][i % 4];
-            __syncthreads(); /* the warps' sums, before others add them up */
-            struct added more = {NULL, LINEAR_SLICES * FLOATS};
-            if (pieces > 0) {
-                const struct expand_range range = {&p, &state->lora, tile, tiles, first, rows};
-                more.at = red + FLOATS;
-                totals_make_room<NT>(red, &p, tile, tiles);
-                struct expand_feed feed;
-                expand_all<shape::expand_frags, true, LORA == LINEAR_CODES>(
-                    more.at, more.tile_floats, &feed, false, &range, expand_ring, &at);
-            }
-            pass_end<NT>(red, state->rinv, &p, &state->lora, more, pieces > 0, {}, tile, tiles,
-                         first, rows);
-        }
     }
     ptx_cp_async_wait<0>();
 }
@@ -417,21 +219,6 @@ static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cu
                   k_linear_few<FORMAT, SMALL, LORA>, *d);
 }
 
-template <int FORMAT, int NT, bool SMALL>
-static enum status launch_many(const struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
-{
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    const size_t smem = shape::ring_bytes + shape::red_bytes + sizeof(struct block_state<NT>) +
-                        (d->table ? shape::lora_bytes : 0);
-    static_assert(shape::stages >= 2, "a stage to read and one to fill");
-    static_assert(sizeof(struct block_state<NT>) <= STATE_MAX, "it must fit beside the ring");
-    return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
-                  !d->table  ? k_linear_many<FORMAT, NT, SMALL, LINEAR_NO_LORA>
-                  : d->codes ? k_linear_many<FORMAT, NT, SMALL, LINEAR_CODES>
-                             : k_linear_many<FORMAT, NT, SMALL, LINEAR_LORA>,
-                  *d);
-}
-
 template <int FORMAT, bool SMALL>
 static enum status launch_few_of(struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
 {
@@ -448,14 +235,14 @@ static enum status launch_rows(struct linear_dev *d, int rows, int grid, bool de
     if (small && rows <= 8)
         return launch_few_of<FORMAT, true>(d, grid, dependent, s);
     if (small)
-        return launch_many<FORMAT, 2, true>(d, grid, dependent, s);
+        return launch_many<struct many_shape<FORMAT, 2, LINEAR_SMALL>>(d, grid, dependent, s);
     if (rows <= 8)
         return launch_few_of<FORMAT, false>(d, grid, dependent, s);
     if (rows <= 16)
-        return launch_many<FORMAT, 2, false>(d, grid, dependent, s);
-    if (rows <= 32)
-        return launch_many<FORMAT, 4, false>(d, grid, dependent, s);
-    return launch_many<FORMAT, 8, false>(d, grid, dependent, s);
+        return launch_many<struct many_shape<FORMAT, 2, LINEAR_WHOLE>>(d, grid, dependent, s);
+    if (rows <= 32 || !d->table)
+        return launch_many<struct many_shape<FORMAT, 4, LINEAR_WHOLE>>(d, grid, dependent, s);
+    return launch_many<struct many_shape<FORMAT, 4, LINEAR_ROOMY>>(d, grid, dependent, s);
 }
 
 static enum status launch_format(struct linear_dev *d, const struct linear_args *a, bool small,
@@ -492,4 +279,11 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
     }
     enum status st = launch_format(&d, a, a->small != 0, s);
     return st == STATUS_UNSUPPORTED && !a->small ? launch_format(&d, a, true, s) : st;
+}
+
+extern "C" int cuda_linear_arch(void)
+{
+    cudaFuncAttributes attr;
+    const void *kernel = (const void *)k_linear_few<WEIGHT_INT4, false, LINEAR_NO_LORA>;
+    return cudaFuncGetAttributes(&attr, kernel) == cudaSuccess ? attr.ptxVersion : 0;
 }

@@ -66,6 +66,10 @@ struct linear_args {
 
 enum status cuda_linear(const struct linear_args *a, cudaStream_t s);
 
+/* The virtual architecture that this card's kernels were compiled for, as 90; 0: there are none. A
+ * newer card may run code for an older one, which has no dependent launches. */
+int cuda_linear_arch(void);
+
 #ifdef __cplusplus
 }
 #endif

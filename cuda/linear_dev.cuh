@@ -82,13 +82,17 @@ PTX_INLINE float slices_tree(const float v[LINEAR_SLICES])
     return __fadd_rn(__fadd_rn(s[0], s[1]), __fadd_rn(s[2], s[3]));
 }
 
-/* ---- sums in shared memory: [tile of the pass][slice][row tile][4][lane] floats ---- */
-
 /* Where output (r, t) of a tile lies within a slot; r < 16, t the row within the row block. */
 PTX_INLINE int slot_at(int r, int t)
 {
     return (t / 8 * 4 + r / 8 * 2 + t % 2) * 32 + r % 8 * 4 + t % 8 / 2;
 }
+
+/* Sums of slices in shared memory, [row tile][4][lane] floats of a tile and slice. */
+struct sums {
+    float *at;                     /* slice 0 of tile 0 */
+    int slice_floats, tile_floats; /* to the next */
+};
 
 /* ---- fragments ---- */
 

@@ -1,27 +1,32 @@
 /* linear_many: the base product of k_linear for more than 8 rows, NT row tiles of 8 at a time.
  *
- * A warp has a ring in shared memory, filled through cp.async: a stage is half a group of all tiles
- * of a pass, and of x of all rows, each lane copying the very x it reads. The tiles of a pass share
- * a read of x, the row tiles one of the weights; sums are in registers.
+ * A warp has a ring in shared memory, filled through cp.async (linear_many_ring.cuh): a stage is
+ * half a group of all tiles of a pass, and of x of all rows. The tiles share a read of x, the row
+ * tiles one of the weights; sums are in registers.
  */
 #ifndef CHORUS_CUDA_LINEAR_MANY_CUH
 #define CHORUS_CUDA_LINEAR_MANY_CUH
 
 #include "cuda/linear_many_ring.cuh"
 
-/* part += half a group of the pass's tiles; centre likewise. `stage`: at this lane. */
-template <int FORMAT, int NT, bool SMALL, int TILES>
-PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT][4], const uint8_t *stage,
-                          int tiles)
+/* The offsets of two row tiles at once: here x is what weights are elsewhere, 16 rows of it; the
+ * same products and sums as centre_mma's. */
+PTX_INLINE void centre_pair(float c[4], uint32_t w, const uint4 x, const uint4 y)
 {
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    const uint8_t *xs = stage + TILES * shape::half_bytes;
+    ptx_mma_bf16(c, x.x, y.x, x.y, y.y, w, w);
+    ptx_mma_bf16(c, x.z, y.z, x.w, y.w, w, w);
+}
+
+/* part += half a group of TILES tiles; centre likewise. `stage`, `xs`: the warp's weights and x, at
+ * this lane. */
+template <int FORMAT, int NT, int TILES>
+PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT / 2][4],
+                          const uint8_t *stage, const uint8_t *xs)
+{
     const uint32_t w = format_traits<FORMAT>::centre;
     uint4 low[TILES], high[FORMAT == WEIGHT_INT8 ? TILES : 1];
 #pragma unroll
     for (int i = 0; i < TILES && FORMAT != WEIGHT_BF16; i++) {
-        if (i >= tiles)
-            break;
         const uint8_t *from = stage + i * (FORMAT == WEIGHT_INT8 ? 1024 : 512);
         low[i] = *(const uint4 *)from;
         if (FORMAT == WEIGHT_INT8)
@@ -31,15 +36,13 @@ PTX_INLINE void many_half(float (&part)[TILES][NT][4], float (&centre)[NT][4], c
     for (int k = 0; k < 2; k++) {
         uint4 x[NT];
 #pragma unroll
-        for (int n = 0; n < NT; n++) {
+        for (int n = 0; n < NT; n++)
             x[n] = *(const uint4 *)(xs + n * 1024 + k * 512);
-            if (w)
-                centre_mma(centre[n], w, x[n]);
-        }
+#pragma unroll
+        for (int n = 0; n < NT && w; n += 2)
+            centre_pair(centre[n / 2], w, x[n], x[n + 1]);
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
-            if (i >= tiles)
-                break;
             uint32_t f[FORMAT == WEIGHT_INT8 ? 4 : 2][4];
             if (FORMAT == WEIGHT_BF16) {
 #pragma unroll
@@ -75,57 +78,89 @@ template <int TILES, int NT> PTX_INLINE void sums_clear(float (&v)[TILES][NT][4]
         v[i / (NT * 4)][i / 4 % NT][i % 4] = 0;
 }
 
-/* acc += the parts of a group. `stage`: the one of the group's second half. */
+/* acc += the parts of a group. `scales`: of tile 0. */
 template <int FORMAT, int NT, int TILES>
 PTX_INLINE void many_add(float (&acc)[TILES][NT][4], const float (&part)[TILES][NT][4],
-                         const float (&centre)[NT][4], const uint8_t *stage, int tiles,
+                         const float (&centre)[NT / 2][4], const uint8_t *scales,
                          const struct place *at)
 {
+    float even[NT], odd[NT]; /* of rows 2 t and 2 t + 1: lanes 8 t and 8 t + 4 have them */
+#pragma unroll
+    for (int n = 0; n < NT; n++) {
+        even[n] = __shfl_sync(~0u, centre[n / 2][n % 2 * 2], at->t * 8);
+        odd[n] = __shfl_sync(~0u, centre[n / 2][n % 2 * 2], at->t * 8 + 4);
+    }
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
-        if (i >= tiles)
-            break;
         float low = 0, high = 0;
         if (FORMAT == WEIGHT_INT4) {
-            const uint8_t *scales = stage + TILES * 512 + i * 32;
-            low = scale_at(scales, at->g);
-            high = scale_at(scales, at->g + 8);
+            low = scale_at(scales + i * 32, at->g);
+            high = scale_at(scales + i * 32, at->g + 8);
         }
 #pragma unroll
         for (int n = 0; n < NT; n++)
-            part_add<FORMAT>(acc[i][n], part[i][n], centre[n][0], centre[n][1], low, high);
+            part_add<FORMAT>(acc[i][n], part[i][n], even[n], odd[n], low, high);
     }
 }
 
-/* The tiles of a pass over the warp's groups, one row block: acc, from zero. `stage`: byte of the
- * ring. */
-template <int FORMAT, int NT, bool SMALL, int TILES>
-PTX_INLINE void many_pass(float (&acc)[TILES][NT][4], uint8_t *ring, struct many_from<NT> *f,
-                          struct many_cursor *cur, int *stage, const struct linear_dev *p,
-                          const struct many_range *r, int tiles, const struct place *at)
+/* What a warp's passes have in common. */
+template <class S> struct many_warp {
+    const struct linear_dev *p;
+    const struct many_range *r;
+    const struct place *at;
+    uint8_t *ring;
+};
+
+/* TILES tiles of a pass over the slice's groups, one row block: their sums to `to`. `stage`: byte of
+ * the ring. */
+template <class S, int TILES>
+PTX_INLINE void many_pass(const struct sums *to, struct many_from<S> *f, struct many_cursor *cur,
+                          int *stage, const struct many_warp<S> *w)
 {
-    using shape = many_shape<FORMAT, NT, SMALL>;
+    constexpr int FORMAT = S::format, NT = S::nt;
+    float acc[TILES][NT][4];
     sums_clear(acc);
-    for (int group = r->group; group < r->group_end; group++) {
-        float part[TILES][NT][4], centre[1][NT][4];
-        const uint8_t *from = ring;
+    for (int group = w->r->group; group < w->r->group_end; group++) {
+        float part[TILES][NT][4], centre[1][NT / 2][4];
+        const uint8_t *from = w->ring;
         sums_clear(part);
         sums_clear(centre);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            ptx_cp_async_wait<shape::stages - 2>();
+            ptx_cp_async_wait<S::stages - 2>();
             __syncwarp(); /* all lanes' copies; and the stage before is read */
-            many_issue<FORMAT, NT, SMALL>(f, cur, ring, p, r, at);
-            from = ring + *stage;
-            many_half<FORMAT, NT, SMALL, TILES>(FORMAT == WEIGHT_BF16 ? acc : part, centre[0],
-                                                from + at->lane * 16, tiles);
-            *stage += shape::stage_bytes;
-            if (*stage == shape::stages * shape::stage_bytes)
+            many_issue<S>(f, cur, w->ring, w->p, w->r, w->at);
+            from = w->ring + *stage;
+            many_half<FORMAT, NT, TILES>(FORMAT == WEIGHT_BF16 ? acc : part, centre[0],
+                                         from + w->at->lane * 16,
+                                         from + S::weight_bytes + w->at->lane * 16);
+            *stage += S::stage_bytes;
+            if (*stage == S::stages * S::stage_bytes)
                 *stage = 0;
         }
         if (FORMAT != WEIGHT_BF16)
-            many_add<FORMAT, NT, TILES>(acc, part, centre[0], from, tiles, at);
+            many_add<FORMAT, NT, TILES>(acc, part, centre[0], from + S::tiles * 512, w->at);
     }
+    float *out = to->at + w->at->warp * to->slice_floats + w->at->lane;
+#pragma unroll
+    for (int i = 0; i < TILES; i++)
+#pragma unroll
+        for (int k = 0; k < NT * 4; k++)
+            out[i * to->tile_floats + k * 32] = acc[i][k / 4][k % 4];
+}
+
+/* The same for 1 to TILES tiles: code of its own for each number, so that the tiles' instructions
+ * mix. */
+template <class S, int TILES>
+PTX_INLINE void many_tiles(int tiles, const struct sums *to, struct many_from<S> *f,
+                           struct many_cursor *cur, int *stage, const struct many_warp<S> *w)
+{
+    if constexpr (TILES > 1)
+        if (tiles < TILES) {
+            many_tiles<S, TILES - 1>(tiles, to, f, cur, stage, w);
+            return;
+        }
+    many_pass<S, TILES>(to, f, cur, stage, w);
 }
 
 #endif

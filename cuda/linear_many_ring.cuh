@@ -10,40 +10,39 @@
 #define SMEM_MAX_SMALL (99 << 10)
 #define STATE_MAX      2048 /* block_state */
 
-/* As many stages as fit. SMALL: for cards with 99 KB of shared memory a block. */
-template <int FORMAT, int NT, bool SMALL> struct many_shape {
+/* LINEAR_SMALL: 99 KB of shared memory a block. LINEAR_ROOMY: a shallow ring, the rest is for u. */
+enum linear_form { LINEAR_WHOLE, LINEAR_ROOMY, LINEAR_SMALL };
+
+/* How a block works on tiles, and what fits. */
+template <int FORMAT, int NT, enum linear_form FORM> struct many_shape {
+    static constexpr int format = FORMAT;
+    static constexpr int nt = NT;
+    static constexpr bool small = FORM == LINEAR_SMALL;
     static constexpr int half_bytes = FORMAT == WEIGHT_INT4   ? 544
                                       : FORMAT == WEIGHT_INT8 ? 1024
                                                               : 2048;
-    static constexpr int pass_tiles = SMALL     ? 1
-                                      : NT == 8 ? (FORMAT == WEIGHT_BF16 ? 1 : 2)
-                                      : NT == 4 ? (FORMAT == WEIGHT_BF16 ? 2 : 4)
-                                                : 4;
-    static constexpr int x_bytes = NT * 1024;
-    static constexpr int stage_bytes = pass_tiles * half_bytes + x_bytes;
-    static constexpr int red_bytes = pass_tiles * LINEAR_SLICES * NT * 512;
-    /* Rank tiles of B under way a warp: where the sums of slices 2 to 7 were. */
-    static constexpr int expand_frags = SMALL ? 4 : pass_tiles * NT * 3 / 4;
-    static constexpr int expand_bytes = LINEAR_WARPS * expand_frags * 512;
-    static constexpr int beside = red_bytes + STATE_MAX + (SMALL ? expand_bytes : 0);
-    static constexpr int smem = SMALL ? SMEM_MAX_SMALL : SMEM_MAX;
+    static constexpr int tiles = small ? 1 : NT == 4 && FORMAT == WEIGHT_BF16 ? 2 : 4; /* a pass */
+    static constexpr int weight_bytes = tiles * half_bytes;
+    static constexpr int stage_bytes = weight_bytes + NT * 1024;
+    static constexpr int floats = NT * 128; /* sums of a tile and slice */
+    static constexpr int red_bytes = tiles * LINEAR_SLICES * floats * 4;
+    /* Rank tiles of B under way a warp: where the sums of slices 2 to 7 were, or, with little
+     * memory, in room of their own. */
+    static constexpr int expand_frags = small ? 4 : tiles * NT * 3 / 4;
+    static constexpr int expand_bytes = small ? LINEAR_WARPS * expand_frags * 512 : 0;
+    static constexpr int beside = red_bytes + STATE_MAX + expand_bytes;
+    static constexpr int smem = small ? SMEM_MAX_SMALL : SMEM_MAX;
     static constexpr int fit = (smem - beside) / (LINEAR_WARPS * stage_bytes);
-    static constexpr int stages = fit < 4 ? fit : 4;
+    static constexpr int stages_max = FORM == LINEAR_ROOMY ? 2 : 4;
+    static constexpr int stages = fit < stages_max ? fit : stages_max;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
     static constexpr int left = (smem - beside - ring_bytes) / 128 * 128;
     static constexpr int table = left < 64 * PIECE_BYTES ? 16 : 64;
     static constexpr int u_left = left - table * PIECE_BYTES;
-    static constexpr int u_room = u_left < 16384 ? u_left : 16384;
-    static constexpr int lora_bytes = table * PIECE_BYTES + u_room + (SMALL ? expand_bytes : 0);
+    static constexpr int u_room = u_left < 24576 ? u_left : 24576;
+    static constexpr int lora_bytes = table * PIECE_BYTES + u_room + expand_bytes;
     static_assert(u_room >= 0 && u_room % 16 == 0, "");
-
-    /* Byte of the sums where the warp's ring for B begins. */
-    PTX_INLINE int expand_at(int warp)
-    {
-        constexpr int sharers = LINEAR_WARPS / pass_tiles;
-        return warp / sharers * (LINEAR_SLICES * NT * 512) + 2 * NT * 512 +
-               warp % sharers * expand_frags * 512;
-    }
+    static_assert(stages >= 2, "a stage to read and one to fill");
 };
 
 struct many_range {
@@ -60,34 +59,36 @@ struct many_cursor {
 };
 
 /* This lane's bytes of what it fetches next. */
-template <int NT> struct many_from {
+template <class S> struct many_from {
     const uint8_t *w, *scales;
-    const uint8_t *x[NT];
+    const uint8_t *x[S::nt];
+    int tiles;
     unsigned rows; /* bit n: x[n] is a row of the step */
 };
 
 /* At a pass's begin. */
-template <int FORMAT, int NT>
-PTX_INLINE void many_seek_w(struct many_from<NT> *f, const struct many_cursor *c,
+template <class S>
+PTX_INLINE void many_seek_w(struct many_from<S> *f, const struct many_cursor *c,
                             const struct linear_dev *p, const struct many_range *r, int lane)
 {
     const uint8_t *from =
-        p->w + c->tile * r->tile_step + (size_t)r->group * format_traits<FORMAT>::tile_bytes;
+        p->w + c->tile * r->tile_step + (size_t)r->group * format_traits<S::format>::tile_bytes;
+    f->tiles = min(S::tiles, r->tile_end - c->tile);
     f->w = from + lane * 16;
     f->scales = from + lane / 2 * r->tile_step + 1024 + lane % 2 * 16;
 }
 
 /* At a row block's begin. Rows beyond the last one are zeros: reading one in their place would have
  * every SM ask L2 for the same lines. */
-template <int NT>
-PTX_INLINE void many_seek_x(struct many_from<NT> *f, const struct many_cursor *c,
+template <class S>
+PTX_INLINE void many_seek_x(struct many_from<S> *f, const struct many_cursor *c,
                             const struct linear_dev *p, const struct many_range *r,
                             const struct place *at)
 {
     f->rows = 0;
 #pragma unroll
-    for (int n = 0; n < NT; n++) {
-        int row = c->block * NT * 8 + n * 8 + at->g;
+    for (int n = 0; n < S::nt; n++) {
+        int row = c->block * S::nt * 8 + n * 8 + at->g;
         f->rows |= (unsigned)(row < r->rows) << n;
         row = min(row, r->rows - 1);
         if (p->x_row)
@@ -96,29 +97,26 @@ PTX_INLINE void many_seek_x(struct many_from<NT> *f, const struct many_cursor *c
     }
 }
 
-template <int FORMAT, int NT, bool SMALL>
 PTX_INLINE bool many_more(const struct many_cursor *c, const struct many_range *r)
 {
     return c->tile < r->tile_end && r->group < r->group_end;
 }
 
-/* Half a group of the pass's tiles; `to`: this lane's bytes of the stage. */
-template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_weights(struct many_from<NT> *f, const struct many_cursor *c, uint8_t *ring,
+/* Half a group of a pass's tiles. */
+template <class S>
+PTX_INLINE void many_weights(struct many_from<S> *f, const struct many_cursor *c, uint8_t *ring,
                              const struct many_range *r, int lane)
 {
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    const int tile_bytes = format_traits<FORMAT>::tile_bytes;
+    const int tile_bytes = format_traits<S::format>::tile_bytes;
     uint8_t *to = ring + c->stage + lane * 16;
     const uint8_t *from = f->w;
-    const int tiles = min(shape::pass_tiles, r->tile_end - c->tile);
 #pragma unroll
-    for (int i = 0; i < shape::pass_tiles; i++) {
-        if (i >= tiles)
-            break;
-        if (FORMAT == WEIGHT_INT4) {
+    for (int i = 0; i < S::tiles; i++, from += r->tile_step) {
+        if (i >= f->tiles)
+            continue;
+        if (S::format == WEIGHT_INT4) {
             ptx_cp_async16(to + i * 512, from);
-        } else if (FORMAT == WEIGHT_INT8) {
+        } else if (S::format == WEIGHT_INT8) {
             ptx_cp_async16(to + i * 1024, from);
             ptx_cp_async16(to + i * 1024 + 512, from + 1024);
         } else {
@@ -126,26 +124,24 @@ PTX_INLINE void many_weights(struct many_from<NT> *f, const struct many_cursor *
             for (int s = 0; s < 4; s++)
                 ptx_cp_async16(to + i * 2048 + s * 512, from + s * 512);
         }
-        from += r->tile_step;
     }
-    const int half_bytes = FORMAT == WEIGHT_BF16 ? 2048 : 512;
+    const int half_bytes = S::format == WEIGHT_BF16 ? 2048 : 512;
     f->w += c->half ? tile_bytes - half_bytes : half_bytes;
-    if (FORMAT == WEIGHT_INT4 && c->half) {
-        if (lane < tiles * 2)
-            ptx_cp_async16(to + shape::pass_tiles * 512, f->scales);
+    if (S::format == WEIGHT_INT4 && c->half) {
+        if (lane < f->tiles * 2)
+            ptx_cp_async16(to + S::tiles * 512, f->scales);
         f->scales += tile_bytes;
     }
 }
 
 /* [row tile][block of the half][lane] 16 bytes. */
-template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_x(struct many_from<NT> *f, const struct many_cursor *c, uint8_t *ring,
+template <class S>
+PTX_INLINE void many_x(struct many_from<S> *f, const struct many_cursor *c, uint8_t *ring,
                        int lane)
 {
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    uint8_t *to = ring + c->stage + shape::pass_tiles * shape::half_bytes + lane * 16;
+    uint8_t *to = ring + c->stage + S::weight_bytes + lane * 16;
 #pragma unroll
-    for (int n = 0; n < NT; n++) {
+    for (int n = 0; n < S::nt; n++) {
         const bool on = f->rows >> n & 1;
         ptx_cp_async16_or_zero(to + n * 1024, f->x[n], on);
         ptx_cp_async16_or_zero(to + n * 1024 + 512, f->x[n] + 64, on);
@@ -154,14 +150,12 @@ PTX_INLINE void many_x(struct many_from<NT> *f, const struct many_cursor *c, uin
 }
 
 /* W, X: what `f` is used for. */
-template <int FORMAT, int NT, bool SMALL, bool W, bool X>
-PTX_INLINE void many_next(struct many_from<NT> *f, struct many_cursor *c,
-                          const struct linear_dev *p, const struct many_range *r,
-                          const struct place *at)
+template <class S, bool W, bool X>
+PTX_INLINE void many_next(struct many_from<S> *f, struct many_cursor *c, const struct linear_dev *p,
+                          const struct many_range *r, const struct place *at)
 {
-    using shape = many_shape<FORMAT, NT, SMALL>;
-    c->stage += shape::stage_bytes;
-    if (c->stage == shape::stages * shape::stage_bytes)
+    c->stage += S::stage_bytes;
+    if (c->stage == S::stages * S::stage_bytes)
         c->stage = 0;
     c->half ^= 1;
     if (c->half || ++c->group < r->group_end)
@@ -169,25 +163,25 @@ PTX_INLINE void many_next(struct many_from<NT> *f, struct many_cursor *c,
     c->group = r->group;
     if (++c->block == r->blocks) {
         c->block = 0;
-        c->tile += shape::pass_tiles;
+        c->tile += S::tiles;
         if (c->tile >= r->tile_end)
             return;
     }
     if (W)
-        many_seek_w<FORMAT, NT>(f, c, p, r, at->lane);
+        many_seek_w<S>(f, c, p, r, at->lane);
     if (X)
-        many_seek_x<NT>(f, c, p, r, at);
+        many_seek_x<S>(f, c, p, r, at);
 }
 
-template <int FORMAT, int NT, bool SMALL>
-PTX_INLINE void many_issue(struct many_from<NT> *f, struct many_cursor *c, uint8_t *ring,
+template <class S>
+PTX_INLINE void many_issue(struct many_from<S> *f, struct many_cursor *c, uint8_t *ring,
                            const struct linear_dev *p, const struct many_range *r,
                            const struct place *at)
 {
-    if (many_more<FORMAT, NT, SMALL>(c, r)) {
-        many_weights<FORMAT, NT, SMALL>(f, c, ring, r, at->lane);
-        many_x<FORMAT, NT, SMALL>(f, c, ring, at->lane);
-        many_next<FORMAT, NT, SMALL, true, true>(f, c, p, r, at);
+    if (many_more(c, r)) {
+        many_weights<S>(f, c, ring, r, at->lane);
+        many_x<S>(f, c, ring, at->lane);
+        many_next<S, true, true>(f, c, p, r, at);
     }
     ptx_cp_async_commit();
 }

@@ -494,6 +494,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, const void *kernel)
     memset((void *)a, 0, sizeof *a);
     a->maxThreadsPerBlock = 1024;
     a->maxDynamicSharedSizeBytes = (int)std::max<size_t>(emu.smem_told[kernel], 48u << 10);
+    a->ptxVersion = a->binaryVersion = emu.card.arch;
     return cudaSuccess;
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int threads,
