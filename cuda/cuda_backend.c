@@ -77,8 +77,8 @@ static enum status choose_card(struct cuda_backend *c, struct err *e)
     c->arch = prop.major * 10 + prop.minor;
     c->sms = prop.multiProcessorCount;
     c->memory_bytes = prop.totalGlobalMem;
-    c->dependent = c->arch >= ARCH_DEPENDENT && cuda_linear_arch() >= ARCH_DEPENDENT &&
-                   !c->opt.plain_launches;
+    c->dependent =
+        c->arch >= ARCH_DEPENDENT && cuda_linear_arch() >= ARCH_DEPENDENT && !c->opt.plain_launches;
     if (c->arch < ARCH_LEAST)
         return err_set(e, STATUS_UNSUPPORTED, "backend",
                        "Card %d (%s) is of compute capability %d.%d; %d.%d or newer is needed.",

@@ -1,7 +1,7 @@
 /* k_linear: see k_linear.h for the formula.
  *
  * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as linear_args. T <= 8, 16,
- * 32, 64 rows by the bucket; more are worked off in row blocks of 64, one after the other.
+ * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other.
  *
  * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) /
  * grid) with all of K, its warps the 8 slices of K. A step with adapters has k_shrink or
@@ -16,7 +16,7 @@
  * Shared memory: a ring a warp, sums [tile][slice][row], with adapters sums of their own (few rows)
  * or slots of the warps' sums (many); block_state; at most 227 KB, few rows 110 to 155 KB.
  *
- * Bytes: W and the adapters' A and B once (W once a row block of 64), x once a block and pass.
+ * Bytes: W and the adapters' A and B once (W once a row block of 32), x once a block and pass.
  * 2 T N K flops.
  *
  * Order of sums: 8 slices of K; in a slice groups ascending, in a group k16 steps ascending; slices

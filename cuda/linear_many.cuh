@@ -111,8 +111,8 @@ template <class S> struct many_warp {
     uint8_t *ring;
 };
 
-/* TILES tiles of a pass over the slice's groups, one row block: their sums to `to`. `stage`: byte of
- * the ring. */
+/* TILES tiles of a pass over the slice's groups, one row block: their sums to `to`. `stage`: byte
+ * of the ring. */
 template <class S, int TILES>
 PTX_INLINE void many_pass(const struct sums *to, struct many_from<S> *f, struct many_cursor *cur,
                           int *stage, const struct many_warp<S> *w)

@@ -1,4 +1,5 @@
-/* linear_many_end: where the sums of a pass of linear_many.cuh lie, and how they make room for B. */
+/* linear_many_end: where the sums of a pass of linear_many.cuh lie, and how they make room for B.
+ */
 #ifndef CHORUS_CUDA_LINEAR_MANY_END_CUH
 #define CHORUS_CUDA_LINEAR_MANY_END_CUH
 

@@ -14,14 +14,16 @@
 enum linear_form { LINEAR_WHOLE, LINEAR_ROOMY, LINEAR_SMALL };
 
 /* How a block works on tiles, and what fits. */
-template <int FORMAT, int NT, enum linear_form FORM> struct many_shape {
-    static constexpr int format = FORMAT;
-    static constexpr int nt = NT;
+template <int FORMAT, int NT, enum linear_form FORM>
+struct many_shape {
+    static constexpr int format = FORMAT; static constexpr int nt = NT;
     static constexpr bool small = FORM == LINEAR_SMALL;
     static constexpr int half_bytes = FORMAT == WEIGHT_INT4   ? 544
                                       : FORMAT == WEIGHT_INT8 ? 1024
                                                               : 2048;
-    static constexpr int tiles = small ? 1 : NT == 4 && FORMAT == WEIGHT_BF16 ? 2 : 4; /* a pass */
+    static constexpr int tiles = small                              ? 1
+                                 : NT == 4 && FORMAT == WEIGHT_BF16 ? 2
+                                                                    : 4; /* a pass */
     static constexpr int weight_bytes = tiles * half_bytes;
     static constexpr int stage_bytes = weight_bytes + NT * 1024;
     static constexpr int floats = NT * 128; /* sums of a tile and slice */
@@ -136,8 +138,7 @@ PTX_INLINE void many_weights(struct many_from<S> *f, const struct many_cursor *c
 
 /* [row tile][block of the half][lane] 16 bytes. */
 template <class S>
-PTX_INLINE void many_x(struct many_from<S> *f, const struct many_cursor *c, uint8_t *ring,
-                       int lane)
+PTX_INLINE void many_x(struct many_from<S> *f, const struct many_cursor *c, uint8_t *ring, int lane)
 {
     uint8_t *to = ring + c->stage + S::weight_bytes + lane * 16;
 #pragma unroll
