@@ -768,6 +768,12 @@ enum status engine_adapter_remove(struct engine *e, const char *name, struct err
                    : err_set(err, STATUS_ADAPTER_NOT_FOUND, "name", "no adapter '%s'", name);
 }
 
+void engine_adapter_memory(struct engine *e, size_t bytes)
+{
+    (void)e;
+    (void)bytes;
+}
+
 int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max)
 {
     pthread_mutex_lock(&e->lock);
