@@ -13,7 +13,7 @@ upstream=$("$build/chorus" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+[^ ]*' | 
 mark='' suggests=systemd card=''
 if [ "${CUDA:-none}" = nvcc ]; then
     mark=+cuda suggests="libcuda1, systemd"
-    card=$'\n .\n This build computes on NVIDIA cards where there is one; with libcublas.so.12 or\n .13 from NVIDIA beside it, prompts are several times faster.'
+    card=$'\n .\n This build computes on NVIDIA cards where there is one; beside cuBLAS 12 or 13\n prompts are several times faster.'
 fi
 version=${DEB_VERSION:-$upstream$mark}
 arch=$(dpkg --print-architecture)
