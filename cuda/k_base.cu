@@ -381,18 +381,22 @@ PTX_INLINE void expand(float c[LORA_TILES][4], const struct lora_share &e, int t
         for (int n = 0; n < RANK_STEP; n++) {
             if (k >= tiles)
                 continue;
+            /* a module without rank tiles here has no scales either */
             if (OUT != BASE_SWIGLU) {
+                if (i + n >= e.count[k])
+                    continue;
                 const uint2 s = u_scaled<CODES>(e, k, v[k][n], (i + n) * 32, lane);
-                if (i + n < e.count[k])
-                    ptx_mma_bf16(c[k], b[k][n].x, b[k][n].y, b[k][n].z, b[k][n].w, s.x, s.y);
+                ptx_mma_bf16(c[k], b[k][n].x, b[k][n].y, b[k][n].z, b[k][n].w, s.x, s.y);
                 continue;
             }
-            const uint2 gate = u_scaled<CODES>(e, k, v[0][n], (i + n) * 64, lane);
-            const uint2 up = u_scaled<CODES>(e, k, v[1][n], (i + n) * 64 + 32, lane);
-            if (i + n < e.count[0])
+            if (i + n < e.count[0]) {
+                const uint2 gate = u_scaled<CODES>(e, k, v[0][n], (i + n) * 64, lane);
                 ptx_mma_bf16(c[k], b[k][n].x, 0, b[k][n].z, 0, gate.x, gate.y);
-            if (i + n < e.count[1])
+            }
+            if (i + n < e.count[1]) {
+                const uint2 up = u_scaled<CODES>(e, k, v[1][n], (i + n) * 64 + 32, lane);
                 ptx_mma_bf16(c[k], 0, b[k][n].y, 0, b[k][n].w, up.x, up.y);
+            }
         }
 }
 

@@ -63,6 +63,7 @@ static bool same(const struct strbuf *a, const struct strbuf *b)
     return a->len == b->len && memcmp(strbuf_str(a), strbuf_str(b), a->len) == 0;
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2 || size > ANSWER_MAX)

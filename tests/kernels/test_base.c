@@ -111,6 +111,8 @@ static void codes_upload(const struct linear *l, const struct adapter *a, struct
         int wide = rank_tiles(a->ranks[m]), up = both ? rank_tiles(a->ranks[1]) : 0;
         int tiles = both ? l->tiles : (l->rows[m] + 15) / 16;
         wide = up > wide ? up : wide;
+        if (wide == 0)
+            continue; /* there is no B then */
         bytes = lora_ref_b_bytes(a->codes, tiles, wide, both);
         image = zeros(bytes, 1);
         for (int half = both; half < (both ? 3 : 1); half++)
@@ -151,6 +153,8 @@ static void adapter_upload(struct linear *l, struct adapter *a)
         int wide = rank_tiles(a->ranks[m]), up = both ? rank_tiles(a->ranks[1]) : 0;
         int tiles = both ? l->tiles : (l->rows[m] + 15) / 16;
         wide = up > wide ? up : wide;
+        if (wide == 0)
+            continue; /* there is no B then */
         size_t count = (size_t)tiles * (size_t)wide * 256;
         image = zeros(count, 2);
         pack_b(a, m, l->rows[m], wide, both ? 8 : 16, 0, image);
