@@ -410,7 +410,11 @@ def part_live(args):
                 why.append((f"{name}, {which} loading", watched, percentile(silent, 50)))
                 demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
                 per_s = churn.done / churn.seconds
-                watched, _ = gaps_while(args, port, held[name], lambda r=per_s, m=held[name][-1]: Asker(port, m, r))
+                there = f"there-{which}"  # of the loaded ones' kind: what its one token costs is not what its load costs
+                must(port, "POST", "/v1/adapters", {"name": there, "path": paths[-1], "pinned": True})
+                ask(port, there, 1, 1)
+                watched, _ = gaps_while(args, port, held[name], lambda r=per_s, m=there: Asker(port, m, r))
+                must(port, "DELETE", f"/v1/adapters/{there}")
                 asked = watched.values()
                 why.append((f"{name}, as often asked as {which} loaded", watched, percentile(silent, 50)))
                 each = adapter_bytes(os.path.dirname(paths[0]))[0]
