@@ -7,6 +7,7 @@
 #include "server/cmd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 
 #define NAMES_BYTES_MAX (1u << 20)
 #define VOICES_SHOWN    12
+#define INPUT_POLL_MS   50
 #define FENCE           "\"\"\""
 
 #define ANSI_DIM   "\x1b[2m"
@@ -383,9 +385,24 @@ static enum status command(struct talk *t, const char *line, bool *quit, struct 
 
 /* ---- input ---- */
 
+/* Until the terminal has something to read; false: Ctrl-C. A read alone would miss one that comes
+ * just before it. */
+static bool input_waits(void)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!interrupted) {
+        int n = poll(&in, 1, INPUT_POLL_MS);
+        if (n > 0 || (n < 0 && errno != EINTR))
+            return true;
+    }
+    return false;
+}
+
 /* A line of the terminal without its end; false: Ctrl-D, Ctrl-C or an error. */
 static bool read_line(char **line, size_t *cap)
 {
+    if (!input_waits())
+        return false;
     ssize_t n = getline(line, cap, stdin);
     if (n < 0)
         return false;
@@ -439,15 +456,16 @@ static void converse(struct talk *t)
 {
     struct strbuf message;
     strbuf_init(&message, LIMIT_HTTP_BODY_BYTES);
+    (void)setvbuf(stdin, NULL, _IONBF, 0); /* what is read ahead, poll does not see */
     printf("%s; /help lists commands, Ctrl-D ends\n", t->link->name);
     for (bool quit = false; !quit;) {
         struct err e = {0};
         bool cut;
+        interrupted = 0; /* before the prompt: who sees it may press Ctrl-C */
         if (t->ask.voice.count > 0)
             print_voice(t, "");
         fputs("> ", stdout);
         fflush(stdout);
-        interrupted = 0;
         if (!read_message(&message))
             break;
         const char *text = strbuf_str(&message);

@@ -55,9 +55,10 @@ void *mem_alloc_aligned(size_t bytes)
     padded &= ~(size_t)63;
     if (padded < LARGE_BLOCK)
         return aligned_alloc(64, padded ? padded : 64);
-    void *p = aligned_alloc(LARGE_PAGE, padded);
-    if (p)
-        (void)madvise(p, padded / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a hint */
+    void *p = NULL;
+    if (posix_memalign(&p, LARGE_PAGE, padded) != 0) /* aligned_alloc wants whole pages */
+        return NULL;
+    (void)madvise(p, padded / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a hint */
     return p;
 }
 

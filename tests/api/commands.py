@@ -69,6 +69,26 @@ class Terminal:
     def interrupt(self):
         self.send("\x03")
 
+    @contextlib.contextmanager
+    def slowed(self):
+        """The command runs a tenth of the time: what takes it milliseconds can be interrupted."""
+        stop = threading.Event()
+
+        def work():
+            while not stop.is_set():
+                self.process.send_signal(signal.SIGSTOP)
+                stop.wait(0.02)
+                self.process.send_signal(signal.SIGCONT)
+                stop.wait(0.002)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
+
     def end(self, timeout=30):
         """Waits for the command; -> its exit code. What it still wrote is in `seen`."""
         end = time.monotonic() + timeout * SLOW

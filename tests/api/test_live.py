@@ -112,11 +112,12 @@ def test_sequences_are_told_and_their_text_is_not(fake):
         answer = json.loads(text)
         assert SECRET not in text.decode() and problem(STATUS, answer) is None, problem(STATUS, answer)
         states = sorted(q["state"] for q in answer["sequences"])
-        if states == ["decode", "decode", "waiting"]:
+        # one that is still being read waits too, though not for the engine yet
+        if states == ["decode", "decode", "waiting"] and (answer["running"], answer["waiting"]) == (2, 1):
             break
         assert time.monotonic() < end, answer["sequences"]
     names = sorted([a["name"] for a in q["adapters"]] for q in answer["sequences"])
-    assert names == sorted([["wood-elf"], ["villain", "summary"], []]) and answer["running"] == 2 and answer["waiting"] == 1
+    assert names == sorted([["wood-elf"], ["villain", "summary"], []])
     for q in answer["sequences"]:
         assert q["tokens_in"] > 0 and q["max_tokens"] == 300 and 0 <= q["age_s"] < 60 and (q["tokens_out"] > 0) == (q["state"] == "decode")
     for w in waits:

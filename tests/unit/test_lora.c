@@ -882,8 +882,10 @@ static void *overwrite_in_place(void *ctx)
         const struct strbuf *f = &w->files[w->written % 2];
         if (pwrite(fd, f->data, f->len, 0) != (ssize_t)f->len)
             break;
-        /* Mostly fast, sometimes slow enough for a reader to come through. */
-        wait_ms(w->written % 7 == 6 ? 150 : 3);
+        /* A reader takes a tenth of a millisecond: many together, for one to fall into it, then a
+         * while for one to come through. */
+        if (w->written % 51 == 50)
+            wait_ms(20);
     }
     close(fd);
     return NULL;
