@@ -230,6 +230,9 @@ def test_watchers_are_bounded(fake, watch):
     watchers = [watch(s) for _ in range(16)]
     for w in watchers:
         w.until(lambda f: len(f) > 0)
+    with s.connect() as one_more:
+        one_more.sendall(f"GET /v1/steps HTTP/1.1\r\nHost: 127.0.0.1:{s.port}\r\n\r\n".encode())
+        assert b" 429 " in one_more.recv(64)  # a stream that is let in never ends
     status, headers, body = s.request("GET", "/v1/steps")
     assert status == 429 and "retry-after" in headers and json.loads(body)["error"]["message"]
     watchers[0].close()
