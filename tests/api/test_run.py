@@ -2,6 +2,7 @@
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -51,6 +52,35 @@ def test_what_is_left_open_is_the_voices_own():
         assert run("run", "--url", url, "-p", "hi", "--temperature", "0", "--top-p", "0.5", "--seed", "7")[0] == 0
     assert not {"temperature", "top_p", "seed"} & set(seen[0]) and seen[0]["max_tokens"] == 1024 and seen[0]["model"] == "m"
     assert (seen[1]["temperature"], seen[1]["top_p"], seen[1]["seed"]) == (0, 0.5, 7)
+
+
+def test_a_model_of_its_own_speaks_by_profiles(tmp_path):
+    """As in the server: system prompt, template and sampling of the adapter; what was asked for wins; what is not understood is refused."""
+    shutil.copytree(DEMO / "adapters/villain", tmp_path / "plain")
+    for name, profile in (("formal", {"system": "Tell of a dragon, a ship and the sea.", "sampling": {"temperature": 0}}), ("other", {"chat_template": "{{ messages[-1].content }}", "sampling": {"temperature": 0}}),
+                          ("bad", {"sytem": "x"})):
+        shutil.copytree(DEMO / "adapters/villain", tmp_path / name)
+        (tmp_path / name / "chorus.json").write_text(json.dumps(profile))
+    own = ("run", "--model", DEMO, "--adapters", tmp_path, "--threads", 1, "-p", "Tell me a story about a lantern.", "--max-tokens", 24)
+
+    def say(*args):
+        code, out, err = run(*own, *args)
+        assert code == 0, err
+        return out
+
+    plain = say("--adapter", "plain", "--temperature", 0)
+    formal = say("--adapter", "formal")
+    assert formal == say("--adapter", "plain", "--temperature", 0, "--system", "Tell of a dragon, a ship and the sea.") != plain
+    assert say("--adapter", "formal", "--system", "My own.") == say("--adapter", "plain", "--temperature", 0, "--system", "My own.") != formal
+    assert say("--adapter", "other") not in (plain, formal)
+    assert say("--adapter", "formal", "--temperature", 2, "--seed", 1) != formal
+    # A blend has nobody's manners.
+    assert say("--adapter", "formal*0.5+other*0.5", "--temperature", 0) == say("--adapter", "plain", "--temperature", 0)
+    # Refused as the server refuses it: in a folder with a line, by name with the end.
+    code, _, err = run(*own, "--adapter", "bad")
+    assert code == 1 and "there is no adapter 'bad'" in err and "chorus.json: sytem" in err, err
+    code, out, err = run(*own, "--adapter", f"worse={tmp_path / 'bad'}")
+    assert code == 3 and out == "" and "adapter worse" in err and "chorus.json: sytem" in err, (code, err)
 
 
 @pytest.mark.parametrize("args,stdin,code,why", [
