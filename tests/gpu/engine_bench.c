@@ -7,7 +7,8 @@
  * backend  C sequences that decode side by side over backend.h, nothing else running: the time of a
  *          step and of each of its phases on the host. Where the backend can follow, once more with
  *          the next step launched before the last one is finished.
- * prefill  One prompt of --long tokens over backend.h, in steps of --rows.
+ * prefill  One prompt of --long tokens over backend.h, in steps of --rows; through the engine:
+ *          prefill_bench.
  *
  * Every line is a JSON object. Prompts are random ids; nothing ends early.
  */
@@ -34,7 +35,7 @@ struct bench {
     int prompt;
     int generate;
     int rounds;
-    int rows;
+    int rows; /* 0: what the backend likes, as the server's engine takes */
     int long_prompt;
     int threads;
     const char *quant; /* "auto", "none", "int8", "int4" */
@@ -221,7 +222,7 @@ struct load {
     int adapters;
 };
 
-static void load_open(struct load *l, const struct bench *b)
+static void load_open(struct load *l, struct bench *b)
 {
     struct backend_options opt = {.threads = b->threads};
     opt.quant = b->quant;
@@ -241,6 +242,8 @@ static void load_open(struct load *l, const struct bench *b)
     else
         lanes_die("no backend \"%s\" in this build", b->backend);
     int most = most_streams(b);
+    if (b->rows == 0)
+        b->rows = l->b->ops->rows_best ? l->b->ops->rows_best(l->b) : BACKEND_ROWS;
     int longest = b->prompt + b->generate;
     longest = b->long_prompt > longest ? b->long_prompt : longest;
     l->plan = (struct backend_plan){
@@ -488,7 +491,7 @@ static const char usage[] =
     "  --prompt N        tokens, default 43\n"
     "  --generate N      tokens, default 100\n"
     "  --rounds N        requests a client, default 3\n"
-    "  --rows N          rows of a step, default 512\n"
+    "  --rows N          rows of a step, default as many as the backend likes\n"
     "  --long N          tokens of the prefill part, default 2048; 0: left out\n"
     "  --quant FORMAT    none, int8, int4; default auto\n"
     "  --kv FORMAT       bf16, int8; default bf16\n"
@@ -523,7 +526,6 @@ int main(int argc, char **argv)
                       .prompt = 43,
                       .generate = 100,
                       .rounds = 3,
-                      .rows = 512,
                       .long_prompt = 2048,
                       .quant = "auto",
                       .label = "",
@@ -570,7 +572,8 @@ int main(int argc, char **argv)
             lanes_die("%s: not known\n%s", name, usage);
         i++;
     }
-    if (!b.model_dir || b.prompt < 1 || b.generate < 8 || b.rounds < 1 || b.rows < most_streams(&b))
+    if (!b.model_dir || b.prompt < 1 || b.generate < 8 || b.rounds < 1 ||
+        (b.rows > 0 && b.rows < most_streams(&b)))
         lanes_die("%s", usage);
     if (strcmp(part, "backend") != 0)
         bench_engine(&b);

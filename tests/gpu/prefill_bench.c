@@ -9,8 +9,13 @@
  *            and causal attention), share of the peak; with and without the first adapter, and
  *            deterministic
  *   mixed    one step of a prompt of 43 tokens beside 31 sequences that decode, each with its own
- * of the adapters as far as there are any part     ms of one operation over all layers of a step of
- * --rows rows, one kind after the other
+ *            of the adapters as far as there are any
+ *   part     ms of one operation over all layers of a step of --rows rows, one kind after the other
+ *   engine   one prompt through an engine that has nothing else to do, in steps of the size that
+ *            the server takes where nobody names one: median ms from its submission to its first
+ *            token, in how many steps, share of the peak
+ *   company  the longest prompt, again and again, beside COMPANY_SEQS streams: its first token, and
+ *            the time between the streams' tokens meanwhile
  */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -26,12 +31,14 @@
 #include "tests/gpu/ask.h"
 #include "tests/gpu/lanes.h"
 
-#define TOKENS_MAX 8
-#define MIXED_SEQS 32
-#define MIXED_NEW  43
-#define MIXED_OLD  64 /* tokens of those that decode */
-#define ROUNDS_MAX 64
-#define MATRIX     8192
+#define TOKENS_MAX   8
+#define MIXED_SEQS   32
+#define MIXED_NEW    43
+#define MIXED_OLD    64 /* tokens of those that decode */
+#define COMPANY_SEQS 8
+#define COMPANY_NEW  400 /* tokens of each stream: more than there are while the prompts come */
+#define ROUNDS_MAX   64
+#define MATRIX       8192
 
 struct bench {
     const char *model_dir;
@@ -45,6 +52,7 @@ struct bench {
     bool parts;
     bool mixed;
     bool measure_peak;
+    bool engine;
     double peak; /* TFLOP/s; 0 without the library */
     struct lanes_rng r;
 };
@@ -253,6 +261,11 @@ static double flops_of(const struct model_shape *s, int tokens)
     return s->layers * (2.0 * t * linears + 2.0 * t * (t + 1.0) * a);
 }
 
+static double share_of_peak(const struct bench *b, double tflops)
+{
+    return b->peak > 0 ? tflops / b->peak : 0.0;
+}
+
 static void prompt_line(struct bench *b, struct load *l, const struct model *m, int tokens,
                         bool adapted, const char *how)
 {
@@ -272,7 +285,7 @@ static void prompt_line(struct bench *b, struct load *l, const struct model *m, 
     double at = median(ms, b->rounds), tflops = flops_of(&m->shape, tokens) / (at * 1e9);
     printf("{\"part\":\"prompt\",\"how\":\"%s\",\"adapter\":%d,\"tokens\":%d,\"rows\":%d,"
            "\"ms\":%.3f,\"best_ms\":%.3f,\"tflops\":%.1f,\"share\":%.3f}\n",
-           how, adapted, tokens, b->rows, at, ms[0], tflops, b->peak > 0 ? tflops / b->peak : 0.0);
+           how, adapted, tokens, b->rows, at, ms[0], tflops, share_of_peak(b, tflops));
 }
 
 /* A prompt beside sequences that decode. Their keys are whatever the pages hold. */
@@ -414,6 +427,135 @@ static void parts(struct bench *b, struct load *l, const struct model *m, bool a
     free_seq(&q);
 }
 
+/* ---- through the engine ---- */
+
+static struct ask *engine_of(const struct bench *b, int longest)
+{
+    struct engine_options opt = {.model_dir = b->model_dir,
+                                 .backend = "cuda",
+                                 .quant = b->quant,
+                                 .kv_type = b->kv_type,
+                                 .ctx_max = longest + COMPANY_NEW,
+                                 .seqs_max = MIXED_SEQS,
+                                 .slots_max = 1,
+                                 .queue_max = LIMIT_QUEUE,
+                                 .wait_bound_steps = 64};
+    return ask_open(&opt);
+}
+
+static struct ask_job make_job(struct bench *b, int vocab, int tokens, int max_tokens, bool adapted)
+{
+    int32_t *prompt = lanes_alloc((size_t)tokens, sizeof *prompt);
+    for (int t = 0; t < tokens; t++)
+        prompt[t] = lanes_below(&b->r, vocab);
+    return (struct ask_job){.prompt = prompt,
+                            .prompt_count = tokens,
+                            .max_tokens = max_tokens,
+                            .adapter_count = adapted,
+                            .weights = {1.0f},
+                            .params = greedy};
+}
+
+static void free_jobs(struct ask_job *jobs, int count)
+{
+    for (int i = 0; i < count; i++)
+        free((int32_t *)jobs[i].prompt);
+    free(jobs);
+}
+
+static void on_first(void *ctx, int job, const struct engine_event *ev)
+{
+    (void)job;
+    if (ev->kind == ENGINE_EVENT_TOKEN)
+        *(int64_t *)ctx = clock_now_ns();
+}
+
+static void engine_line(struct bench *b, struct ask *a, const struct model *m, int tokens,
+                        bool adapted)
+{
+    double ms[ROUNDS_MAX];
+    struct engine_stats before, after;
+    engine_get_stats(ask_engine(a), &before);
+    for (int i = -1; i < b->rounds; i++) {
+        struct ask_job *job = lanes_alloc(1, sizeof *job);
+        int64_t first_ns = 0;
+        *job = make_job(b, m->shape.vocab, tokens, 1, adapted);
+        ask_run(a, job, 1, 1, on_first, &first_ns);
+        ms[i < 0 ? 0 : i] = (double)(first_ns - ask_submitted_ns(a, 0)) / 1e6;
+        free_jobs(job, 1);
+    }
+    engine_get_stats(ask_engine(a), &after);
+    double at = median(ms, b->rounds), tflops = flops_of(&m->shape, tokens) / (at * 1e9);
+    printf("{\"part\":\"engine\",\"adapter\":%d,\"tokens\":%d,\"steps\":%.2f,\"ms\":%.3f,"
+           "\"best_ms\":%.3f,\"tflops\":%.1f,\"share\":%.3f}\n",
+           adapted, tokens, (double)(after.steps - before.steps) / (b->rounds + 1), at, ms[0],
+           tflops, share_of_peak(b, tflops));
+}
+
+/* Jobs: the streams, one that lets them begin, the prompts one after the other. */
+struct company {
+    struct ask *ask;
+    int64_t last_ns[COMPANY_SEQS];
+    double first_ms[ROUNDS_MAX];
+    double gap_ms[COMPANY_SEQS * COMPANY_NEW];
+    int prompts;
+    int gaps;
+    bool over; /* the last prompt has its token */
+};
+
+static void on_company(void *ctx, int job, const struct engine_event *ev)
+{
+    struct company *c = ctx;
+    const int first = COMPANY_SEQS + 1;
+    int64_t now = clock_now_ns();
+    if (ev->kind != ENGINE_EVENT_TOKEN)
+        return;
+    if (job >= first) {
+        c->first_ms[job - first] = (double)(now - ask_submitted_ns(c->ask, job)) / 1e6;
+        c->over = job == first + c->prompts - 1;
+    } else if (job < COMPANY_SEQS) {
+        if (!c->over && c->last_ns[job] && ask_submitted_ns(c->ask, first))
+            c->gap_ms[c->gaps++] = (double)(now - c->last_ns[job]) / 1e6;
+        c->last_ns[job] = now;
+    }
+}
+
+static void company_line(struct bench *b, struct ask *a, const struct model *m, int tokens,
+                         bool adapted)
+{
+    struct company *c = lanes_alloc(1, sizeof *c);
+    int count = COMPANY_SEQS + 1 + b->rounds;
+    struct ask_job *jobs = lanes_alloc((size_t)count, sizeof *jobs);
+    for (int i = 0; i < count; i++)
+        jobs[i] = i <= COMPANY_SEQS
+                      ? make_job(b, m->shape.vocab, MIXED_NEW,
+                                 i < COMPANY_SEQS ? COMPANY_NEW : COMPANY_NEW / 8, adapted)
+                      : make_job(b, m->shape.vocab, tokens, 1, adapted);
+    *c = (struct company){.ask = a, .prompts = b->rounds};
+    ask_run(a, jobs, count, COMPANY_SEQS + 1, on_company, c);
+    double first = median(c->first_ms, b->rounds), half = median(c->gap_ms, c->gaps);
+    printf("{\"part\":\"company\",\"adapter\":%d,\"streams\":%d,\"tokens\":%d,"
+           "\"first_ms\":%.3f,\"gap_p50_ms\":%.3f,\"gap_worst_ms\":%.3f}\n",
+           adapted, COMPANY_SEQS, tokens, first, half, c->gap_ms[c->gaps > 0 ? c->gaps - 1 : 0]);
+    free_jobs(jobs, count);
+    free(c);
+}
+
+static void engine_lines(struct bench *b, const struct model *m)
+{
+    int longest = 0;
+    for (int i = 0; i < b->tokens_count; i++)
+        longest = b->tokens[i] > longest ? b->tokens[i] : longest;
+    struct ask *a = engine_of(b, longest);
+    int adapters = b->adapters ? ask_add(a, b->adapters, 1) : 0;
+    for (int adapted = 0; adapted <= (adapters > 0); adapted++) {
+        for (int i = 0; i < b->tokens_count; i++)
+            engine_line(b, a, m, b->tokens[i], adapted);
+        company_line(b, a, m, longest, adapted);
+    }
+    ask_close(a);
+}
+
 /* ---- options ---- */
 
 static const char usage[] = "usage: prefill_bench [options] MODEL\n"
@@ -425,6 +567,7 @@ static const char usage[] = "usage: prefill_bench [options] MODEL\n"
                             "  --kv FORMAT     bf16, int8; default bf16\n"
                             "  --parts 0       only prompts\n"
                             "  --mixed 0       no mixed steps, only the first adapter is loaded\n"
+                            "  --engine 0      nothing through the engine\n"
                             "  --peak 0        not measured\n";
 
 static int number(const char *s, char **end)
@@ -457,6 +600,8 @@ static void read_options(struct bench *b, int argc, char **argv)
             b->parts = number(value, &end) != 0;
         else if (strcmp(name, "--mixed") == 0)
             b->mixed = number(value, &end) != 0;
+        else if (strcmp(name, "--engine") == 0)
+            b->engine = number(value, &end) != 0;
         else if (strcmp(name, "--peak") == 0)
             b->measure_peak = number(value, &end) != 0;
         else if (strcmp(name, "--tokens") == 0) {
@@ -481,6 +626,7 @@ int main(int argc, char **argv)
                       .parts = true,
                       .mixed = true,
                       .measure_peak = true,
+                      .engine = true,
                       .r = {1}};
     struct model *m;
     struct load l;
@@ -502,6 +648,8 @@ int main(int argc, char **argv)
             parts(&b, &l, m, adapted);
     }
     load_close(&l);
+    if (b.engine)
+        engine_lines(&b, m);
     b.rounds = 1;
     load_open(&l, &b, m, true, 1);
     for (int adapted = 0; adapted <= (l.adapters > 0); adapted++)
