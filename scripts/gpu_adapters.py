@@ -4,8 +4,11 @@
     gpu_adapters.py live|many|cold --bin build --model /dev/shm/3b --quant int4 --out results
 
 live   ISO-4: two pinned greedy streams, text and log-probabilities, equal to a quiet run while adapters of others are added,
-       asked once and removed; and the gaps between tokens of --streams running streams, silent, while adapters load, and while
-       the same one-token requests go to an adapter that is there already (what the requests themselves cost).
+       asked once and removed; and the gaps between tokens of --streams running streams, as tests/gpu/gap_client hears them in a
+       process of its own, in windows that take turns: while adapters are added, asked and removed without a pause (loading);
+       while one of the same kind that is there already is asked at the very same moments (asked: what the requests themselves
+       cost); and silent. Streams begin anew in each window, so that all windows see the same contexts. Judged is the median,
+       over pairs of neighbouring windows, of p99 loading / p99 asked; least and most of these ratios say how far to trust it.
 many   --registered adapters, --resident of them fit on the device, --in-flight requests choose by a zipf distribution: where
        they found their adapter, bytes moved, tokens a second, the longest wait, and that everybody was answered.
 cold   from a request to its first token, by the adapter's size and where its bytes are: on disk with the page cache dropped,
@@ -25,9 +28,10 @@ import json
 import math
 import os
 import random
-import selectors
+import select
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -115,63 +119,35 @@ def ask(port, model, prompt, tokens, which=0):
 # ---- streams that are watched, in a process of their own so that nobody else's work is in their gaps ----
 
 
-def watch():
-    """The job on standard input: port, models, prompt, tokens. Prints a line when all run, then each stream's times in ns."""
-    job = json.load(sys.stdin)
-    selector = selectors.DefaultSelector()
-    times, last = [[] for _ in job["models"]], [b""] * len(job["models"])
-    for i, model in enumerate(job["models"]):
-        s = socket.create_connection(("127.0.0.1", job["port"]), timeout=60)
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        s.sendall(post_bytes(job["port"], ask_body(model, job["prompt"], job["tokens"], i)))
-        selector.register(s, selectors.EVENT_READ, i)
-    told, bad, begun = False, None, set()
-    while selector.get_map():
-        for key, _ in selector.select(60):
-            i = key.data
-            piece = key.fileobj.recv(1 << 16)
-            now = time.monotonic_ns()
-            if not piece:
-                selector.unregister(key.fileobj)
-                continue
-            if i not in begun and not piece.startswith(b"HTTP/1.1 200"):
-                bad = piece[:500].decode(errors="replace")
-            begun.add(i)
-            times[i] += [now] * (last[i] + piece).count(b"\n\n")
-            last[i] = piece[-1:] if piece[-1:] == b"\n" and piece[-2:] != b"\n\n" else b""
-        if not told and (bad or all(len(t) >= job["skip"] for t in times)):
-            told = True
-            print("running", flush=True)
-    print(json.dumps({"times": times, "bad": bad}), flush=True)
-
-
 class Watch:
-    """Streams from the moment all run until the first of them ends."""
+    """Streams from the moment all run, for `seconds` or (0) until the first of them ends."""
 
-    def __init__(self, port, models, prompt, tokens):
-        self.tokens = tokens
-        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdin.write(json.dumps({"port": port, "models": models, "prompt": prompt, "tokens": tokens, "skip": tokens // 20 + 2}))
-        self.process.stdin.close()
-        self.process.stdout.readline()
+    def __init__(self, args, port, models, tokens, seconds=0):
+        command = [program(args, "gap_client"), "--port", port, "--seconds", seconds, "--tokens", tokens, "--prompt", args.prompt,
+                   "--skip", 20 if seconds else tokens // 20 + 2, "--all", *models]  # fmt: skip
+        self.process = subprocess.Popen([str(x) for x in command], stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline() != "running\n":
+            raise RuntimeError(f"gap_client ended with {self.process.wait()}")
         self.begin = time.monotonic_ns()
 
     def end(self):
-        out = json.loads(self.process.stdout.readline())
-        self.process.wait()
+        line = self.process.stdout.read()
         self.process.stdout.close()
-        if out["bad"]:
-            raise RuntimeError(f"a stream was refused: {out['bad']}")
-        self.last = min(t[-3] for t in out["times"])
+        if self.process.wait() != 0:
+            raise RuntimeError(f"gap_client ended with {self.process.returncode}")
+        self.told_by_client = json.loads(line)
         # (when a token came, its number, ms since the one before)
-        self.gaps = [(b, k, (b - a) / 1e6) for t in out["times"] for k, (a, b) in enumerate(itertools.pairwise(t[:-2])) if self.begin < a and b <= self.last]
+        self.gaps = [(at, k, us / 1e3) for at, k, us in self.told_by_client.pop("gaps")]
         return self
 
     def running(self):
-        return self.process.poll() is None
+        return not select.select([self.process.stdout], [], [], 0)[0]
 
     def values(self):
         return [g for _, _, g in self.gaps]
+
+    def p99(self):
+        return percentile(self.values(), 99)
 
     def within(self, windows):
         """Gaps that lie in one of [(begin, end)] ns, with their token's number."""
@@ -181,6 +157,7 @@ class Watch:
 # ---- why a gap was long ----
 
 PHASES = ("drain", "schedule", "launch", "emit", "rest")  # of the engine thread, but for its waiting for the device
+CAUSES_SHOWN = 4  # the most frequent ones
 WITHIN_NS = 20_000_000  # between the engine's telling and the watcher's hearing
 
 
@@ -227,7 +204,7 @@ def causes(gaps, told, usual_ms):
 def print_causes(title, gaps, told, usual_ms):
     found = causes(gaps, told, usual_ms)
     print(f"  {title}: {len(gaps)} gaps, {sum(c[0] for c in found.values())} longer than 1.1 x {usual_ms:.3f} ms")
-    for name, (count, worst, g) in found.items():
+    for name, (count, worst, g) in itertools.islice(found.items(), CAUSES_SHOWN):
         parts = " ".join(f"{k[:-3]} {g[k]}" for k in [p + "_us" for p in (*PHASES, "wait")]) if g else ""
         print(f"    {count:>5} {100 * count / max(len(gaps), 1):5.2f} %  worst {worst:7.2f} ms  {name}" + (f"; of that one, us: {parts}, turns {g['turns']}" if g else ""))
     return {name: c[:2] for name, c in found.items()}
@@ -253,7 +230,8 @@ class Churn:
 
     def __init__(self, port, paths, threads, cycles=None):
         self.port, self.paths, self.cycles = port, paths, cycles
-        self.stop, self.lock, self.done, self.failed, self.load_s = threading.Event(), threading.Lock(), 0, [], []
+        self.stop, self.lock, self.done, self.failed = threading.Event(), threading.Lock(), 0, []
+        self.load_s, self.asked_ns = [], []
         self.number = itertools.count()
         self.threads = [threading.Thread(target=self.work, args=(i,)) for i in range(threads)]
         self.begin = time.monotonic()
@@ -270,6 +248,7 @@ class Churn:
                 begin = time.monotonic()
                 must(self.port, "POST", "/v1/adapters", {"name": name, "path": self.paths[n % len(self.paths)]})
                 took = time.monotonic() - begin
+                self.asked_ns.append(time.monotonic_ns())
                 status, _, _ = ask(self.port, name, 1, 1)
                 if status != 200:
                     raise RuntimeError(f"asking {name}: {status}")
@@ -294,20 +273,23 @@ class Churn:
 
 
 class Asker:
-    """One-token requests to one adapter at a rate."""
+    """One-token requests to one adapter, each so many ns after `begin`."""
 
-    def __init__(self, port, model, per_s):
+    def __init__(self, port, model, begin, moments):
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.work, args=(port, model, 1 / max(per_s, 0.1)))
+        self.thread = threading.Thread(target=self.work, args=(port, model, begin, moments))
         self.thread.start()
 
-    def work(self, port, model, pause):
-        while not self.stop.wait(pause):
+    def work(self, port, model, begin, moments):
+        for moment in moments:
+            if self.stop.wait(max(0, begin + moment - time.monotonic_ns()) / 1e9):
+                return
             ask(port, model, 1, 1)
 
     def end(self):
         self.stop.set()
         self.thread.join()
+        return self
 
 
 def listen(port, model, prompt, tokens, which):
@@ -361,11 +343,11 @@ def equal_streams(args, port, models, churn_sets):
     return {"streams": sum(heard.values()), "differ": heard[False], "loads": passed}
 
 
-def gaps_while(args, port, models, begin):
-    """begin(): starts something with .end(); the gaps of the streams while it goes on."""
+def window(args, port, models, begin=None):
+    """begin(watch): starts something with .end(); the gaps of the streams while it goes on, and that something."""
     offset = os.path.getsize(args.log)
-    w = Watch(port, models, args.prompt, args.gap_tokens)
-    other = begin() if begin else None
+    w = Watch(args, port, models, args.gap_tokens, args.window)
+    other = begin(w) if begin else None
     w.end()
     if other:
         other.end()
@@ -373,15 +355,94 @@ def gaps_while(args, port, models, begin):
     return w, other
 
 
+class Windows:
+    """Those of one kind of streams and one set that comes and goes, with the silent ones beside them."""
+
+    def __init__(self, name, which, mb):
+        self.name, self.which, self.mb = name, which, mb
+        self.loading, self.asked, self.churns = [], [], []
+
+    def measure(self, args, port, models, paths):
+        loading, churn = window(args, port, models, lambda w: Churn(port, paths, 1))
+        demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
+        moments = [at - loading.begin for at in churn.asked_ns]
+        asked, _ = window(args, port, models, lambda w: Asker(port, f"there-{self.which}", w.begin, moments))
+        self.loading.append(loading)
+        self.asked.append(asked)
+        self.churns.append(churn)
+
+    def row(self, silent):
+        done, seconds = sum(c.done for c in self.churns), sum(c.seconds for c in self.churns)
+        r = {"streams": self.name, "set": self.which, "mb": self.mb, "per_s": done / seconds,
+             "load_ms": 1000 * percentile([t for c in self.churns for t in c.load_s], 50)}  # fmt: skip
+        for what, windows in (("silent", silent), ("asked", self.asked), ("loading", self.loading)):
+            r[what] = {"windows_p99": [w.p99() for w in windows], **figures(windows)}
+        for what, others in (("to_asked", self.asked), ("to_silent", silent)):
+            ratios = [a.p99() / b.p99() for a, b in zip(self.loading, others)]
+            pooled = r["loading"]["p99"] / r[what[3:]]["p99"]
+            r[what] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "pooled": pooled}
+        return r
+
+
+def figures(windows):
+    """Of all their gaps together."""
+    gaps = [g for w in windows for g in w.values()]
+    out = {"count": len(gaps), "max": max(gaps), "together": sum(w.told_by_client["together"] for w in windows),
+           "of_several_tokens": sum(w.told_by_client["of_several_tokens"] for w in windows)}  # fmt: skip
+    return {**out, **{f"p{p}": percentile(gaps, p) for p in (50, 90, 99, 99.9)}}
+
+
+def measure_gaps(args, port, held, churn_sets):
+    """Rounds of windows -> (rows, what to explain: title, gaps, the engine's lines, the usual gap)."""
+    rows, why = [], []
+    for which in churn_sets:
+        there = f"there-{which}"  # of the loaded ones' kind: what its one token costs is not what its load costs
+        must(port, "POST", "/v1/adapters", {"name": there, "path": set_paths(args, which)[-1], "pinned": True})
+        ask(port, there, 1, 1)
+    for name, models in held.items():
+        kinds = [Windows(name, which, adapter_bytes(os.path.dirname(set_paths(args, which)[0]))[0] / 1e6) for which in churn_sets]
+        silent = []
+        for _ in range(args.window_rounds):
+            silent.append(window(args, port, models)[0])
+            for k in kinds:
+                k.measure(args, port, models, set_paths(args, k.which))
+        usual = figures(silent)["p50"]
+        rows += [k.row(silent) for k in kinds]
+        for title, windows in [("silent", silent), *((f"{k.which} {what}", getattr(k, what)) for k in kinds for what in ("asked", "loading"))]:
+            why.append((f"{name}, {title}", [g for w in windows for g in w.gaps], [t for w in windows for t in w.told], usual))
+    return rows, why
+
+
+def print_gaps(args, rows):
+    print(f"gaps between tokens of {args.streams} streams, ms; each figure of {args.window_rounds} windows of {args.window} s together; ratios of p99: median (least - most) over "
+          "pairs of windows, and of all together")  # fmt: skip
+    print(f"{'streams':<8} {'while':<8} {'set':<8} {'MB':>6} {'a second':>8} {'add ms':>7} {'gaps':>7} {'p50':>7} {'p99':>7} {'p99.9':>7} {'max':>7} {'p99 of windows':>16}  "
+          f"{'to asked':<27} {'to silent':<27}")  # fmt: skip
+    told = set()
+    for r in rows:
+        for what in ("silent", "asked", "loading"):
+            f = r[what]
+            if what == "silent" and r["streams"] in told:
+                continue
+            told.add(r["streams"])
+            of = f"{r['set']:<8} {r['mb']:6.1f} {r['per_s']:8.1f} {r['load_ms']:7.0f}" if what == "loading" else f"{r['set'] if what == 'asked' else '':<8} {'':>6} {'':>8} {'':>7}"
+            ratio = lambda k: f"{r[k]['median']:.2f} ({r[k]['least']:.2f} - {r[k]['most']:.2f}), {r[k]['pooled']:.2f}"
+            both = f"  {ratio('to_asked'):<27} {ratio('to_silent'):<27}" if what == "loading" else ""
+            print(f"{r['streams']:<8} {what:<8} {of} {f['count']:7} {f['p50']:7.3f} {f['p99']:7.3f} {f['p99.9']:7.3f} {f['max']:7.2f} "
+                  f"{min(f['windows_p99']):7.3f} - {max(f['windows_p99']):6.3f}{both}")  # fmt: skip
+    every = [r[what] for r in rows for what in ("silent", "asked", "loading")]
+    most = lambda key: max(f[key] / max(f["count"], 1) for f in every)
+    print(f"at most {most('together'):.2%} of the events came with the one before in one read; at most {most('of_several_tokens'):.2%} had several tokens behind them and are left out")
+
+
 def part_live(args):
     churn_sets = args.churn or ["small", "qkv", "seven"]
     stream_sets = args.stream_set or ["qkv", "seven"]
-    rows = []
     options = ["--max-seqs", str(args.streams + 8), "--adapter-slots", str(2 * args.streams + 8), "--prefix-cache", "false", "--ctx",
                str(args.prompt + max(args.tokens, args.gap_tokens) + 16), "--adapter-root", os.path.join(args.model, "adapters"),
                "--state-dir", "none"]  # fmt: skip
     args.log_level = "debug"  # the engine tells of long gaps
-    why = []
+    begin = time.monotonic()
     with Server(args, options, args.log) as server:
         port = server.port
         held = {}
@@ -394,49 +455,22 @@ def part_live(args):
         pair = [held[stream_sets[0]][0], held[stream_sets[-1]][-1]]
         for which in churn_sets:
             Churn(port, set_paths(args, which), 1, 2).end(finish=True)
-        free = device_free()
+        free, ready = device_free(), time.monotonic()
         equality = equal_streams(args, port, pair, churn_sets)
-        for name in stream_sets:
-            quiet = [gaps_while(args, port, held[name], None)[0] for _ in range(2)]
-            silent, again = (w.values() for w in quiet)
-            why.append((f"{name}, silent", quiet[1], percentile(silent, 50)))
-            base = percentile(silent + again, 99)
-            rows.append({"streams": name, "while": "silent", "p50": percentile(silent, 50), "p99": base, "max": max(silent + again),
-                         "spread": abs(percentile(silent, 99) / percentile(again, 99) - 1)})  # fmt: skip
-            for which in churn_sets:
-                paths = set_paths(args, which)
-                watched, churn = gaps_while(args, port, held[name], lambda p=paths: Churn(port, p, 1))
-                loading = watched.values()
-                why.append((f"{name}, {which} loading", watched, percentile(silent, 50)))
-                demand(not churn.failed, f"loads failed: {churn.failed[:2]}")
-                per_s = churn.done / churn.seconds
-                there = f"there-{which}"  # of the loaded ones' kind: what its one token costs is not what its load costs
-                must(port, "POST", "/v1/adapters", {"name": there, "path": paths[-1], "pinned": True})
-                ask(port, there, 1, 1)
-                watched, _ = gaps_while(args, port, held[name], lambda r=per_s, m=there: Asker(port, m, r))
-                must(port, "DELETE", f"/v1/adapters/{there}")
-                asked = watched.values()
-                why.append((f"{name}, as often asked as {which} loaded", watched, percentile(silent, 50)))
-                each = adapter_bytes(os.path.dirname(paths[0]))[0]
-                for what, gaps in (("loading", loading), ("asked", asked)):
-                    rows.append({"streams": name, "while": what, "set": which, "mb": each / 1e6, "per_s": per_s, "p50": percentile(gaps, 50),
-                                 "p99": percentile(gaps, 99), "max": max(gaps), "to_silent": percentile(gaps, 99) / base})  # fmt: skip
-                ratio = percentile(loading, 99) / percentile(asked, 99)
-                rows[-2]["to_asked"] = ratio
-                demand(min(ratio, percentile(loading, 99) / base) <= 1.10 or args.small, f"{name}, {which} loading: p99 is {ratio:.2f} of that with the same requests")
-                rows[-2]["load_ms"] = 1000 * percentile(churn.load_s, 50)
-        after = device_free()
-    if free is not None:
-        print(f"free memory of the card after {sum(equality['loads'].values())} loads and {len(rows)} runs: {after - free:+d} bytes")
-        demand(after == free, f"free memory of the card went from {free} to {after}")
-    print(f"gaps between tokens of {args.streams} streams, ms, {args.gap_tokens} tokens each (silent: p99 of two runs within {max(r.get('spread', 0) for r in rows):.1%})")
-    print(f"{'streams':<8} {'while':<8} {'set':<8} {'MB':>6} {'a second':>8} {'add ms':>7} {'gap p50':>8} {'p99':>8} {'max':>8} {'to silent':>9} {'to asked':>8}")
-    number = lambda r, k, form: format(r[k], form) if k in r else ""
-    for r in rows:
-        print(f"{r['streams']:<8} {r['while']:<8} {r.get('set', ''):<8} {number(r, 'mb', '.1f'):>6} {number(r, 'per_s', '.1f'):>8} {number(r, 'load_ms', '.0f'):>7} "
-                     f"{r['p50']:8.3f} {r['p99']:8.3f} {r['max']:8.2f} {number(r, 'to_silent', '.2f'):>9} {number(r, 'to_asked', '.2f'):>8}")  # fmt: skip
+        after, equal = device_free(), time.monotonic()
+        rows, why = measure_gaps(args, port, held, churn_sets)
+        for which in churn_sets:
+            must(port, "DELETE", f"/v1/adapters/there-{which}")
     print("why gaps were long, by what the engine thread says of them:")
-    reasons = {title: print_causes(title, w.gaps, w.told, usual) for title, w, usual in why}
+    reasons = {title: print_causes(title, gaps, told, usual) for title, gaps, told, usual in why}
+    if free is not None:
+        print(f"free memory of the card after {sum(equality['loads'].values())} loads: {after - free:+d} bytes")
+        demand(after == free, f"free memory of the card went from {free} to {after}")
+    print_gaps(args, rows)
+    for r in rows:
+        ratio = min(r["to_asked"]["median"], r["to_silent"]["median"])
+        demand(ratio <= 1.10 or args.small, f"{r['streams']}, {r['set']} loading: p99 is {r['to_asked']['median']:.2f} of that with the same requests")
+    print(f"ready after {ready - begin:.1f} s, equal streams {equal - ready:.1f} s, gaps {time.monotonic() - equal:.1f} s")
     return {"equal": equality, "gaps": rows, "causes": reasons}
 
 
@@ -568,15 +602,15 @@ def part_cold(args):
             port, models = server.port, [f"held-{os.path.basename(p)}" for p in held]
             for m in [*models, *names]:
                 ask(port, m, args.prompt, 1)  # graphs captured
-            quiet = Watch(port, models, args.prompt, args.tokens).end()
+            quiet = Watch(args, port, models, args.tokens).end()
             for state in states:
-                w = Watch(port, models, args.prompt, args.tokens)
+                w = Watch(args, port, models, args.tokens)
                 windows = []
                 for name in [n for _ in range(args.rounds) for n in names]:
                     if not w.running():
                         w.end()
                         others.setdefault(state, []).append((w, windows))
-                        w, windows = Watch(port, models, args.prompt, args.tokens), []
+                        w, windows = Watch(args, port, models, args.tokens), []
                     if state == "disk, dropped":
                         drop_cache(file_of(name))
                     if state == "device":
@@ -641,7 +675,9 @@ def arguments():
     live.add_argument("--churn", action="append", help="sets that come and go (small, qkv, seven)")
     live.add_argument("--streams", type=int, default=8)
     live.add_argument("--tokens", type=int, default=2000, help="of the streams that must be equal; cold: of the others")
-    live.add_argument("--gap-tokens", type=int, default=800, help="of the streams whose gaps are measured")
+    live.add_argument("--gap-tokens", type=int, default=3000, help="that streams whose gaps are measured may say in a window")
+    live.add_argument("--window", type=float, default=1.2, help="seconds of each")
+    live.add_argument("--window-rounds", type=int, default=5, help="windows of each kind")
     live.add_argument("--cycles", type=int, default=500, help="loads while streams must be equal")
     live.add_argument("--large-cycles", type=int, default=12, help="more of them of each further set")
     many = p.add_argument_group("many")
@@ -663,12 +699,11 @@ def arguments():
 
 
 def main():
-    if sys.argv[1:] == ["--watch"]:
-        return watch()
     args = arguments()
-    if not program(args, "chorus"):
-        say(f"there is no chorus in {args.bin}")
-        return 2
+    for name in ("chorus", "gap_client"):
+        if not program(args, name):
+            say(f"there is no {name} in {args.bin}")
+            return 2
     os.makedirs(args.out, exist_ok=True)
     begin = time.monotonic()
     result = {"live": part_live, "many": part_many, "cold": part_cold}[args.part](args)

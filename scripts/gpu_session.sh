@@ -320,9 +320,10 @@ limit_of() {
     parity) default=240 ;;
     sanitize | kernels_sanitized) default=240 ;;
     model) default=120 ;;
+    live) default=200 ;;
     first | lost) default=90 ;;
     race) default=280 ;;
-    nodes | live | masks) default=150 ;;
+    nodes | masks) default=150 ;;
     adapter_files | many | cold) default=120 ;;
     *) default=300 ;;
     esac
