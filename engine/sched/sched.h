@@ -8,8 +8,11 @@
  *    recomputed later, and asks again. The oldest that can run never gives way while there is
  *    another, so something always moves forward.
  * 2. Sequences with more to compute (prefill) share the rest of the rows, oldest first: each takes
- * at most half of what is left while others come after it, so that a short prompt does not wait for
- * a long one; what nobody wants goes to the oldest.
+ *    at most half of what is left while others come after it, so that a short prompt does not wait
+ *    for a long one; what nobody wants goes to the oldest. So a prompt that comes alone is cut by
+ *    rows_max and chunk_max only, and one beside streams keeps their next tokens waiting for a step
+ *    of rows_max rows at most. These bounds are rows, not milliseconds: where a prompt is cut, and
+ *    with it a card's last bits, must not depend on how fast the last step was.
  * 3. Waiting sequences are admitted while seats, rows, pages and adapter slots last: first those
  * whose adapters are all in use already (their weights are read once a step for everybody), then in
  * order of arrival. One that lacks seats, rows or pages may be overtaken, but from the step in

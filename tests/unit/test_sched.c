@@ -140,6 +140,108 @@ static void test_sched_shares_rows_between_prompts(void **state)
     end_plan();
 }
 
+/* A prompt that comes alone gets the whole step, whoever waits for something else than rows. */
+static void test_sched_gives_a_lone_prompt_the_step(void **state)
+{
+    (void)state;
+    static const struct {
+        int tokens, computed, chunk, decoders, rows;
+    } cases[] = {
+        {2048, 0, 2048, 0, 2048},   {2048, 0, 4096, 0, 2048}, {5000, 0, 2048, 0, 2048},
+        {5000, 4096, 2048, 0, 904}, {2048, 0, 512, 0, 512},   {2048, 0, 2048, 7, 2041},
+        {2048, 2041, 2048, 7, 7},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int arriving = 0; arriving <= 1; arriving++) {
+            struct moment m = {.limits = wide, .pages_free = 1000};
+            struct sched_seq q = prefilling(9, cases[i].tokens, cases[i].computed);
+            m.limits.rows_max = 2048;
+            m.limits.chunk_max = cases[i].chunk;
+            q.rows_cap = INT32_MAX;
+            for (int k = 0; k < cases[i].decoders; k++)
+                m.running[m.running_count++] = decoding((uint64_t)k + 1, 20);
+            int at = m.running_count;
+            if (arriving) {
+                m.waiting[m.waiting_count++] = q;
+                m.waiting[m.waiting_count++] = waiting(10, 100000, 0); /* no pages for it */
+            } else {
+                m.running[m.running_count++] = q;
+            }
+            make_plan(&m);
+            assert_int_equal(rows_of(at), cases[i].rows);
+            for (int k = 0; k < cases[i].decoders; k++)
+                assert_int_equal(rows_of(k), 1);
+            end_plan();
+        }
+}
+
+static uint64_t random_state;
+
+static int below(int n)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (int)((random_state >> 33) % (uint64_t)n);
+}
+
+static struct moment random_moment(void)
+{
+    struct moment m = {.limits = wide, .running_count = below(9), .waiting_count = below(9)};
+    m.limits.rows_max = 8 + below(60);
+    m.limits.chunk_max = 1 + below(m.limits.rows_max);
+    m.pages_free = below(40);
+    for (int i = 0; i < m.running_count; i++) {
+        int tokens = 2 + below(60);
+        m.running[i] = below(2) ? decoding((uint64_t)i + 1, tokens)
+                                : prefilling((uint64_t)i + 1, tokens, below(tokens - 1));
+        m.running[i].rows_cap = below(4) ? MANY : below(5);
+    }
+    for (int i = 0; i < m.waiting_count; i++)
+        m.waiting[i] = waiting((uint64_t)i + 20, 1 + below(60), 0);
+    return m;
+}
+
+/* Whatever runs beside it, a stream has its row in every step, and no step is longer than it may
+ * be; and whoever has fewer rows than it lacks is kept back by a bound, not by the policy: its
+ * chunk, its outbox, or a step that is full. */
+static void test_sched_bounds_steps_and_fills_them(void **state)
+{
+    (void)state;
+    int streams = 0, cut = 0, full = 0;
+    random_state = 7;
+    for (int round = 0; round < 20000; round++) {
+        struct moment m = random_moment();
+        make_plan(&m);
+        int rows = 0;
+        for (int i = 0; i < plan.run_count; i++)
+            rows += plan.run[i].rows;
+        assert_in_range(rows, 0, m.limits.rows_max);
+        bool planned = plan.preempt < 0;
+        full += planned && rows == m.limits.rows_max;
+        for (int i = 0; planned && i < m.running_count; i++) {
+            const struct sched_seq *q = &m.running[i];
+            int lacks = q->tokens - q->computed, has = rows_of(i);
+            int most = lacks < q->rows_cap ? lacks : q->rows_cap;
+            most = most < m.limits.chunk_max ? most : m.limits.chunk_max;
+            assert_in_range(has, 0, most);
+            if (lacks == 1 && most == 1)
+                assert_int_equal(has, 1);
+            else if (rows < m.limits.rows_max)
+                assert_int_equal(has, most);
+            streams += lacks == 1 && has == 1;
+            cut += has < lacks;
+        }
+        for (int i = 0; planned && i < plan.admit_count; i++) {
+            int w = plan.admit[i], lacks = m.waiting[w].tokens, has = rows_of(m.running_count + w);
+            int most = lacks < m.limits.chunk_max ? lacks : m.limits.chunk_max;
+            assert_in_range(has, 1, most);
+            if (rows < m.limits.rows_max)
+                assert_int_equal(has, most);
+        }
+        end_plan();
+    }
+    assert_true(streams > 10000 && cut > 10000 && full > 1000);
+}
+
 static void test_sched_leaves_paused_out(void **state)
 {
     (void)state;
@@ -508,6 +610,8 @@ int main(void)
         cmocka_unit_test(test_sched_pages_for),
         cmocka_unit_test(test_sched_decode_comes_first),
         cmocka_unit_test(test_sched_shares_rows_between_prompts),
+        cmocka_unit_test(test_sched_gives_a_lone_prompt_the_step),
+        cmocka_unit_test(test_sched_bounds_steps_and_fills_them),
         cmocka_unit_test(test_sched_leaves_paused_out),
         cmocka_unit_test(test_sched_bounds_scored_rows),
         cmocka_unit_test(test_sched_preempts_the_youngest_for_a_page),
