@@ -1,8 +1,8 @@
 /* engine_internal: what the engine's own files share. Outside of them only tests include it.
  *
  * engine_open.c reads files and gathers the parts, engine.c builds an engine from parts and runs
- * its thread, engine_step.c is the step loop's phases, engine_seqs.c
- * how sequences end, engine_submit.c the door for requests,
+ * its thread, engine_step.c is the step loop's phases, engine_schedule.c the one that decides who
+ * takes part, engine_seqs.c how sequences end, engine_submit.c the door for requests,
  * engine_adapters.c the door for adapters, engine_load.c what the loop asks of their host tier,
  * engine_size.c how large everything is.
  *
