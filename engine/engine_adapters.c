@@ -122,6 +122,16 @@ int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max)
     return adapter_store_list(&e->store, out, max);
 }
 
+enum status engine_adapter_find(struct engine *e, const char *name, struct engine_adapter_info *out)
+{
+    return adapter_store_find(&e->store, name, out);
+}
+
+int engine_adapter_users(struct engine *e, const char *name, uint64_t generation)
+{
+    return adapter_store_users(&e->store, name, generation);
+}
+
 const char *engine_adapter_target(int bit)
 {
     static const char *const names[] = {"q_proj",    "k_proj",    "v_proj",

@@ -40,8 +40,14 @@ WARN_UNUSED enum status engine_adapter_remove(struct engine *e, const char *name
 WARN_UNUSED enum status engine_adapter_drain(struct engine *e, const char *name, int wait_ms,
                                              struct engine_adapter_left *left, struct err *err);
 
-/* Up to max generations and blends in name order, draining ones too; returns how many there are. */
+/* Up to max generations and blends in name order, draining ones too; returns how many there are.
+ * Nobody is kept waiting while it looks, so what comes or goes meanwhile may be told or not. */
 int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max);
+/* What a name leads to; `out` may be NULL. STATUS_ADAPTER_NOT_FOUND. */
+WARN_UNUSED enum status engine_adapter_find(struct engine *e, const char *name,
+                                            struct engine_adapter_info *out);
+/* How many requests hold a generation, which may be draining. */
+int engine_adapter_users(struct engine *e, const char *name, uint64_t generation);
 /* "q_proj" ... of bit `bit` of engine_adapter_info.targets; NULL: there is no such bit. */
 const char *engine_adapter_target(int bit);
 

@@ -677,7 +677,7 @@ def arguments():
     live.add_argument("--tokens", type=int, default=2000, help="of the streams that must be equal; cold: of the others")
     live.add_argument("--gap-tokens", type=int, default=3000, help="that streams whose gaps are measured may say in a window")
     live.add_argument("--window", type=float, default=1.2, help="seconds of each")
-    live.add_argument("--window-rounds", type=int, default=5, help="windows of each kind")
+    live.add_argument("--window-rounds", type=int, default=4, help="windows of each kind")
     live.add_argument("--cycles", type=int, default=500, help="loads while streams must be equal")
     live.add_argument("--large-cycles", type=int, default=12, help="more of them of each further set")
     many = p.add_argument_group("many")

@@ -11,8 +11,8 @@
 #include "server/api_error.h"
 #include "server/api_generate.h"
 #include "server/job_list.h"
+#include "server/listing.h"
 #include "server/registry.h"
-#include "server/served.h"
 #include "server/server_state.h"
 
 #define ANSWER_BYTES_MAX ((size_t)64 << 20)
@@ -111,26 +111,22 @@ static void put_adapter(struct strbuf *b, struct server *s, const struct engine_
                      known && facts.has_profile);
 }
 
+static void write_adapters(struct listing *l)
+{
+    strbuf_puts(&l->body, "{\"object\":\"list\",\"data\":[");
+    for (int i = 0; i < l->count; i++) {
+        strbuf_puts(&l->body, i ? ",{" : "{");
+        put_adapter(&l->body, l->server, &l->list[i]);
+        strbuf_putc(&l->body, '}');
+    }
+    strbuf_puts(&l->body, "]}");
+}
+
 void api_adapters_list(struct call *c, const char *tail)
 {
+    static const struct listing_kind kind = {.draining = true, .write = write_adapters};
     (void)tail;
-    struct engine_adapter_info *list;
-    int count = served_list(c->server->engine, true, &list);
-    if (count < 0) {
-        answer_no_memory(c);
-        return;
-    }
-    struct strbuf b;
-    strbuf_init(&b, ANSWER_BYTES_MAX);
-    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
-    for (int i = 0; i < count; i++) {
-        strbuf_puts(&b, i ? ",{" : "{");
-        put_adapter(&b, c->server, &list[i]);
-        strbuf_putc(&b, '}');
-    }
-    strbuf_puts(&b, "]}");
-    mem_free(list);
-    server_answer_json(c, 200, &b);
+    listing_begin(c, &kind);
 }
 
 static bool is_loading(const struct server *s, const char *name)
@@ -151,17 +147,13 @@ void api_adapters_one(struct call *c, const char *tail)
         answer_status(c, STATUS_INVALID, "name", "this is no name of an adapter");
         return;
     }
-    enum status st = served_find(s->engine, tail, &info);
+    enum status st = engine_adapter_find(s->engine, tail, &info);
     bool loading = is_loading(s, tail);
     bool failed = keeper_names_failure(keeper_names_of(s->keeper), tail, &failure);
     if (st == STATUS_ADAPTER_NOT_FOUND && !loading && !failed) {
         struct err e;
         err_set(&e, st, "name", "adapter '%.64s' does not exist", tail);
         server_answer_error(c, api_error_of(st), &e);
-        return;
-    }
-    if (st != STATUS_OK && st != STATUS_ADAPTER_NOT_FOUND) {
-        answer_no_memory(c);
         return;
     }
     struct strbuf b;
@@ -276,12 +268,9 @@ static void work(void *ctx)
         st = keeper_check(k, op->spec.path, &op->report, &e);
     } else {
         struct engine_adapter_info info = {0};
-        st = served_find(op->server->engine, op->name, &info);
-        op->generation = info.generation;
-        if (st == STATUS_NO_MEMORY)
-            err_set(&e, st, NULL, "out of memory");
-        else
-            st = keeper_remove(k, op->name, &e);
+        if (engine_adapter_find(op->server->engine, op->name, &info) == STATUS_OK)
+            op->generation = info.generation;
+        st = keeper_remove(k, op->name, &e);
     }
     op->err = e;
     op->err.code = st;
@@ -318,7 +307,7 @@ static void answer_added(struct adapter_op *op)
 {
     struct engine_adapter_info info;
     struct strbuf b;
-    if (served_find(op->server->engine, op->name, &info) != STATUS_OK)
+    if (engine_adapter_find(op->server->engine, op->name, &info) != STATUS_OK)
         info = (struct engine_adapter_info){.generation = op->generation}; /* removed again */
     memcpy(info.name, op->name, sizeof info.name);
     strbuf_init(&b, ANSWER_BYTES_MAX);
@@ -366,10 +355,10 @@ static void on_drain(void *ctx)
 {
     struct adapter_op *op = ctx;
     struct server *s = op->server;
-    int users = served_users(s->engine, op->name, op->generation);
+    int users = engine_adapter_users(s->engine, op->name, op->generation);
     bool late = clock_now_ns() >= op->deadline_ns;
     int ended = 0;
-    if (users < 0 || (users > 0 && !late && (op->call || op->force)))
+    if (users > 0 && !late && (op->call || op->force))
         return;
     if (users > 0 && op->force) {
         struct err e;

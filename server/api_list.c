@@ -6,25 +6,20 @@
 #include "server/api_adapter.h"
 #include "server/api_error.h"
 #include "server/job_list.h"
+#include "server/listing.h"
 #include "server/metrics_adapters.h"
 #include "server/metrics_process.h"
 #include "server/openapi.h"
-#include "server/served.h"
 #include "server/server_state.h"
 #include "server/version.h"
 
 #define LIST_BYTES_MAX (64u << 20)
 
+static const char metrics_type[] = "text/plain; version=0.0.4; charset=utf-8";
+
 static void put_string(struct strbuf *b, const char *s)
 {
     strbuf_json_string(b, s, strlen(s));
-}
-
-static void answer_no_memory(struct call *c)
-{
-    struct err e;
-    enum status st = err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
-    server_answer_error(c, api_error_of(st), &e);
 }
 
 static void put_model(struct strbuf *b, const struct server *s, const char *id,
@@ -49,31 +44,28 @@ static void put_model(struct strbuf *b, const struct server *s, const char *id,
     strbuf_putc(b, '}');
 }
 
-void api_list_models(struct call *c, const char *tail)
+static void write_models(struct listing *l)
 {
-    (void)tail;
-    struct server *s = c->server;
-    struct engine_adapter_info *list;
-    int count = served_list(s->engine, false, &list);
-    if (count < 0) {
-        answer_no_memory(c);
-        return;
-    }
-    struct strbuf b;
-    strbuf_init(&b, LIST_BYTES_MAX);
-    strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
+    struct server *s = l->server;
+    struct strbuf *b = &l->body;
+    strbuf_puts(b, "{\"object\":\"list\",\"data\":[");
     for (int i = 0; i < s->api.base_count; i++) {
         if (i)
-            strbuf_putc(&b, ',');
-        put_model(&b, s, s->base_names[i], NULL);
+            strbuf_putc(b, ',');
+        put_model(b, s, s->base_names[i], NULL);
     }
-    for (int i = 0; i < count; i++) {
-        strbuf_putc(&b, ',');
-        put_model(&b, s, list[i].name, &list[i]);
+    for (int i = 0; i < l->count; i++) {
+        strbuf_putc(b, ',');
+        put_model(b, s, l->list[i].name, &l->list[i]);
     }
-    strbuf_puts(&b, "]}");
-    mem_free(list);
-    server_answer_json(c, 200, &b);
+    strbuf_puts(b, "]}");
+}
+
+void api_list_models(struct call *c, const char *tail)
+{
+    static const struct listing_kind kind = {.write = write_models};
+    (void)tail;
+    listing_begin(c, &kind);
 }
 
 static int hex(char ch)
@@ -115,11 +107,9 @@ void api_list_model(struct call *c, const char *tail)
         st = api_adapter_of_model(&s->api, id, &adapter, &e);
     struct engine_adapter_info found;
     if (st == STATUS_OK && adapter) {
-        st = served_find(s->engine, adapter, &found);
+        st = engine_adapter_find(s->engine, adapter, &found);
         if (st == STATUS_ADAPTER_NOT_FOUND)
             err_set(&e, st, "model", "adapter '%.64s' does not exist", adapter);
-        else if (st != STATUS_OK)
-            err_set(&e, st, NULL, "out of memory");
     }
     if (st != STATUS_OK) {
         server_answer_error(c, api_error_of(st), &e);
@@ -208,37 +198,51 @@ void api_list_health(struct call *c, const char *tail)
     server_answer_json(c, strcmp(status, "ok") == 0 ? 200 : 503, &b);
 }
 
-static void put_engine_metrics(struct server *s, struct strbuf *b)
+static void write_adapters(struct listing *l)
 {
+    metrics_adapters_write(l->list, l->count, &l->body);
+}
+
+static void put_server_metrics(struct server *s, struct strbuf *b)
+{
+    metrics_process_info(s->info.backend, s->base_names[0], b);
+    metrics_process_write(b);
+    metrics_write(&s->metrics, http_connection_count(s->http), b);
+}
+
+static void answer_metrics(struct listing *l)
+{
+    struct server *s = l->server;
     struct engine_stats stats;
-    struct engine_adapter_info *list;
     struct strbuf queued;
-    int count = served_list(s->engine, true, &list);
+    struct strbuf b;
+    strbuf_init(&b, LIST_BYTES_MAX);
+    strbuf_init(&queued, LIST_BYTES_MAX);
+    put_server_metrics(s, &b);
     engine_get_stats(s->engine, &stats);
     stats.waiting += s->fair.waiting;
-    metrics_engine_write(&stats, b);
-    if (count < 0)
-        return; /* no memory for the rest */
-    strbuf_init(&queued, LIST_BYTES_MAX);
+    metrics_engine_write(&stats, &b);
+    strbuf_append(&b, strbuf_str(&l->body), l->body.len);
     job_list_queued(s, &queued);
-    metrics_adapters_write(list, count, b);
-    metrics_gateway_write(&stats, list, count, &queued, s->opt->adapter_slots, &s->gateway, b);
+    metrics_gateway_write(&stats, l->list, l->count, &queued, s->opt->adapter_slots, &s->gateway,
+                          &b);
     strbuf_deinit(&queued);
-    mem_free(list);
+    http_answer(l->call->x, 200, metrics_type, &b);
 }
 
 void api_list_metrics(struct call *c, const char *tail)
 {
+    static const struct listing_kind kind = {true, write_adapters, answer_metrics};
     (void)tail;
     struct server *s = c->server;
     struct strbuf b;
+    if (s->engine) {
+        listing_begin(c, &kind);
+        return;
+    }
     strbuf_init(&b, LIST_BYTES_MAX);
-    metrics_process_info(s->info.backend, s->base_names[0], &b);
-    metrics_process_write(&b);
-    metrics_write(&s->metrics, http_connection_count(s->http), &b);
-    if (s->engine)
-        put_engine_metrics(s, &b);
-    http_answer(c->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+    put_server_metrics(s, &b);
+    http_answer(c->x, 200, metrics_type, &b);
 }
 
 void api_list_openapi(struct call *c, const char *tail)

@@ -3,6 +3,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "server/api_error.h"
+#include "server/listing.h"
 #include "server/live_json.h"
 #include "server/server_state.h"
 #include "server/sse.h"
@@ -14,12 +15,11 @@
 #define FRAME_BYTES_MAX (1u << 20)
 #define UNSENT_MAX      (64u << 10) /* of a watcher: beyond it frames are left out */
 
-void api_live_status(struct call *c, const char *tail)
+static void answer_status(struct call *c, const struct strbuf *adapters)
 {
-    (void)tail;
     struct strbuf b;
     strbuf_init(&b, STATUS_MAX);
-    if (live_json_status(c->server, clock_now_ns(), &b)) {
+    if (live_json_status(c->server, clock_now_ns(), adapters, &b)) {
         server_answer_json(c, 200, &b);
         return;
     }
@@ -27,6 +27,26 @@ void api_live_status(struct call *c, const char *tail)
     enum status st = err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
     strbuf_deinit(&b);
     server_answer_error(c, api_error_of(st), &e);
+}
+
+static void write_adapters(struct listing *l)
+{
+    live_json_adapters(l->server, l->list, l->count, &l->body);
+}
+
+static void answer_listed(struct listing *l)
+{
+    answer_status(l->call, &l->body);
+}
+
+void api_live_status(struct call *c, const char *tail)
+{
+    static const struct listing_kind kind = {true, write_adapters, answer_listed};
+    (void)tail;
+    if (c->server->base_names[0])
+        listing_begin(c, &kind);
+    else
+        answer_status(c, NULL);
 }
 
 /* One event with the steps from behind `since` to `until`; *last: the number of its last one. */

@@ -7,6 +7,7 @@
 #include "server/adapter_json.h"
 #include "server/api_adapter.h"
 #include "server/api_error.h"
+#include "server/listing.h"
 #include "server/served.h"
 #include "server/server_state.h"
 
@@ -18,43 +19,37 @@ static void put_string(struct strbuf *b, const char *s)
     strbuf_json_string(b, s, strlen(s));
 }
 
+static void write_scales(struct listing *l)
+{
+    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    int used = keeper_names_scales(keeper_names_of(l->server->keeper), uses);
+    struct strbuf *b = &l->body;
+    strbuf_putc(b, '[');
+    for (int i = 0; i < l->count; i++) {
+        const struct engine_adapter_info *a = &l->list[i];
+        double scale = used < 0 && strcmp(l->fallback, a->name) == 0;
+        for (int k = 0; k < used; k++) {
+            if (strcmp(uses[k].name, a->name) == 0)
+                scale = (double)uses[k].weight;
+        }
+        strbuf_printf(b, i ? ",{\"id\":%d,\"path\":" : "{\"id\":%d,\"path\":", i);
+        put_string(b, a->path);
+        strbuf_puts(b, ",\"name\":");
+        put_string(b, a->name);
+        strbuf_printf(b, ",\"scale\":%.7g", scale);
+        if (a->alora_token_count > 0)
+            adapter_json_put_alora(b, a->alora_tokens, a->alora_token_count);
+        strbuf_putc(b, '}');
+    }
+    strbuf_putc(b, ']');
+}
+
 /* The index is what `lora` in a request means. */
 void api_scales_list(struct call *c, const char *tail)
 {
+    static const struct listing_kind kind = {.write = write_scales};
     (void)tail;
-    struct server *s = c->server;
-    struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
-    int used = keeper_names_scales(keeper_names_of(s->keeper), uses);
-    const char *fallback = s->api.default_adapter;
-    struct engine_adapter_info *list;
-    int count = served_list(s->engine, false, &list);
-    if (count < 0) {
-        struct err e;
-        enum status st = err_set(&e, STATUS_NO_MEMORY, NULL, "out of memory");
-        server_answer_error(c, api_error_of(st), &e);
-        return;
-    }
-    struct strbuf b;
-    strbuf_init(&b, ANSWER_BYTES_MAX);
-    strbuf_putc(&b, '[');
-    for (int i = 0; i < count; i++) {
-        double scale = used < 0 && fallback && strcmp(fallback, list[i].name) == 0;
-        for (int k = 0; k < used; k++) {
-            if (strcmp(uses[k].name, list[i].name) == 0)
-                scale = (double)uses[k].weight;
-        }
-        strbuf_printf(&b, i ? ",{\"id\":%d,\"path\":" : "{\"id\":%d,\"path\":", i);
-        put_string(&b, list[i].path);
-        strbuf_puts(&b, ",\"name\":");
-        put_string(&b, list[i].name);
-        strbuf_printf(&b, ",\"scale\":%.7g", scale);
-        if (list[i].alora_token_count > 0)
-            adapter_json_put_alora(&b, list[i].alora_tokens, list[i].alora_token_count);
-        strbuf_putc(&b, '}');
-    }
-    strbuf_putc(&b, ']');
-    mem_free(list);
-    server_answer_json(c, 200, &b);
+    listing_begin(c, &kind);
 }
 
 static enum status read_scales(struct server *s, const cJSON *root, struct engine_adapter_use *uses,

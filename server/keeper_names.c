@@ -5,7 +5,6 @@
 
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
-#include "server/served.h"
 
 #define PROFILE_TRIES 10000 /* each is a replacement that happened in a few microseconds */
 
@@ -118,7 +117,7 @@ enum status keeper_names_profile(struct keeper_names *n, const char *name, struc
     for (int tries = 0;; tries++) {
         struct engine_adapter_info info;
         CHECK(tries < PROFILE_TRIES);
-        enum status st = served_find(n->engine, name, &info);
+        enum status st = engine_adapter_find(n->engine, name, &info);
         if (st != STATUS_OK)
             return st;
         pthread_mutex_lock(&n->lock);
@@ -145,7 +144,7 @@ uint64_t keeper_names_generation(struct keeper_names *n, const char *name)
     bool changes = n->pending && strcmp(n->pending->item.name, name) == 0;
     pthread_mutex_unlock(&n->lock);
     struct engine_adapter_info info;
-    if (changes && served_find(n->engine, name, &info) == STATUS_OK)
+    if (changes && engine_adapter_find(n->engine, name, &info) == STATUS_OK)
         generation = info.generation; /* the engine may be ahead of what is written down here */
     return generation;
 }

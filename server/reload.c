@@ -4,7 +4,6 @@
 
 #include "engine/base/log.h"
 #include "engine/base/mem.h"
-#include "server/served.h"
 #include "server/server_state.h"
 
 /* Preparing threads read the name that was there when they began. A change is a person's doing, so
@@ -60,7 +59,7 @@ static void check_default_adapter(struct server *s)
     const char *name = r->next.default_adapter;
     if (r->status != STATUS_OK || !name || !*name)
         return;
-    r->status = served_find(s->engine, name, NULL);
+    r->status = engine_adapter_find(s->engine, name, NULL);
     if (r->status != STATUS_OK)
         err_set(&r->err, r->status, "default-adapter",
                 "default-adapter: the adapter '%.64s' does not exist", name);

@@ -14,6 +14,7 @@
 #include "server/api_error.h"
 #include "server/api_generate.h"
 #include "server/api_text.h"
+#include "server/listing.h"
 #include "server/served.h"
 #include "server/server_state.h"
 #include "server/terminal.h"
@@ -240,6 +241,7 @@ static void on_end(void *ctx, struct http_exchange *x, const struct http_end *en
         access_log_end(c, status, now);
         api_generate_on_end(c);
         api_text_on_end(c);
+        listing_on_end(c);
         api_adapters_on_end(c);
         api_live_on_end(c);
         mem_free(c);
@@ -338,7 +340,7 @@ static void notify(void *ctx)
 static enum status has_adapter(void *ctx, const char *name)
 {
     const struct server *s = ctx;
-    return served_find(s->engine, name, NULL);
+    return engine_adapter_find(s->engine, name, NULL);
 }
 
 static enum status adapter_at(void *ctx, int64_t index, char name[LIMIT_NAME_BYTES + 1])
@@ -634,8 +636,8 @@ static void stop(struct server *s)
 {
     http_stop(s->http);
     keeper_stop(s->keeper);
-    while (api_generate_release(s) || api_text_is_busy(s) || keeper_is_busy(s->keeper) ||
-           s->reload.busy)
+    while (api_generate_release(s) || api_text_is_busy(s) || listing_is_busy(s) ||
+           keeper_is_busy(s->keeper) || s->reload.busy)
         loop_turn(s->loop);
     api_adapters_release(s);
     keeper_destroy(s->keeper);

@@ -58,6 +58,7 @@ struct server {
     struct adapter_op *adapter_ops; /* changes of adapters that are not over */
     struct keeper *keeper;
     int text_tasks; /* requests of api_text that are not over */
+    int listings;   /* of listing */
     struct live live;
     struct fair fair;      /* choices on their way to the engine and in it */
     struct id_map choices; /* engine id -> struct choice */
@@ -80,6 +81,7 @@ struct call {
     const char *tail;
     struct job *job;               /* while it generates */
     struct text_task *text_task;   /* while text is worked on */
+    struct listing *listing;       /* while a list is written */
     struct adapter_op *adapter_op; /* while adapters change */
     struct call *next_watcher;
     bool watches; /* the engine's steps */

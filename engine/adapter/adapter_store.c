@@ -10,6 +10,8 @@
 #include "engine/base/mem.h"
 #include "engine/base/vec.h"
 
+#define LISTED_AT_ONCE 32
+
 static bool init_lock(struct adapter_store *s)
 {
     pthread_condattr_t attr;
@@ -582,12 +584,42 @@ static void fill_info(const struct adapter_store *s, const struct adapter *a,
         sha256_hex(f->sha256, out->sha256);
 }
 
+/* The engine thread takes the lock too, so a long list is filled a few at a time. */
 int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out, int max)
 {
-    pthread_mutex_lock(&s->lock);
-    int count = (int)s->count;
-    for (int i = 0; i < count && i < max; i++)
-        fill_info(s, s->list[i], &out[i]);
-    pthread_mutex_unlock(&s->lock);
+    int filled = 0, count = 0;
+    bool more = true;
+    while (more) {
+        pthread_mutex_lock(&s->lock);
+        size_t at =
+            filled ? lower_bound(s, out[filled - 1].name, out[filled - 1].generation + 1) : 0;
+        for (int n = 0; n < LISTED_AT_ONCE && at < s->count && filled < max; n++)
+            fill_info(s, s->list[at++], &out[filled++]);
+        more = at < s->count && filled < max;
+        count = at < s->count ? (int)s->count : filled;
+        pthread_mutex_unlock(&s->lock);
+    }
     return count;
+}
+
+enum status adapter_store_find(struct adapter_store *s, const char *name,
+                               struct engine_adapter_info *out)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct adapter *a = find_named(s, name);
+    if (a && out)
+        fill_info(s, a, out);
+    pthread_mutex_unlock(&s->lock);
+    return a ? STATUS_OK : STATUS_ADAPTER_NOT_FOUND;
+}
+
+int adapter_store_users(struct adapter_store *s, const char *name, uint64_t generation)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t at = lower_bound(s, name, generation);
+    const struct adapter *a = at < s->count ? s->list[at] : NULL;
+    bool there = a && a->generation == generation && strcmp(a->name, name) == 0;
+    int users = there ? a->users : 0;
+    pthread_mutex_unlock(&s->lock);
+    return users;
 }

@@ -122,8 +122,12 @@ WARN_UNUSED enum status adapter_store_acquire(struct adapter_store *s,
 /* `did` (NULL: nothing) is what the request adds to the counts. */
 void adapter_store_release(struct adapter_store *s, const struct adapter_set *set,
                            const struct adapter_counts *did);
-/* Up to max generations in name order, draining ones too; returns how many there are. */
+/* See engine_adapters; the lock is let go between a few. */
 int adapter_store_list(struct adapter_store *s, struct engine_adapter_info *out, int max);
+/* See engine_adapter_find and engine_adapter_users. */
+WARN_UNUSED enum status adapter_store_find(struct adapter_store *s, const char *name,
+                                           struct engine_adapter_info *out);
+int adapter_store_users(struct adapter_store *s, const char *name, uint64_t generation);
 /* [A-Za-z0-9._-]{1,64} */
 bool adapter_store_name_ok(const char *name);
 

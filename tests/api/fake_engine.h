@@ -795,4 +795,26 @@ int engine_adapters(struct engine *e, struct engine_adapter_info *out, int max)
     return count;
 }
 
+enum status engine_adapter_find(struct engine *e, const char *name, struct engine_adapter_info *out)
+{
+    struct engine_adapter_info list[FAKE_ADAPTERS];
+    int count = engine_adapters(e, list, FAKE_ADAPTERS);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(list[i].name, name) != 0)
+            continue;
+        if (out)
+            *out = list[i];
+        return STATUS_OK;
+    }
+    return STATUS_ADAPTER_NOT_FOUND;
+}
+
+int engine_adapter_users(struct engine *e, const char *name, uint64_t generation)
+{
+    struct engine_adapter_info info;
+    return engine_adapter_find(e, name, &info) == STATUS_OK && info.generation == generation
+               ? info.users
+               : 0;
+}
+
 #endif

@@ -863,7 +863,7 @@ FAULTS = [
      "        if (live) {\n", "        if (live || !same) {\n",
      "api/test_reload.py::test_applied_and_not"),
     ("a default adapter that does not exist", "server/reload.c",
-     "    r->status = served_find(s->engine, name, NULL);\n", "",
+     "    r->status = engine_adapter_find(s->engine, name, NULL);\n", "",
      "api/test_reload.py::test_a_bad_file_changes_nothing"),
     ("keys that stay after SIGHUP", "server/reload.c",
      "    take_keys(s);\n", "    api_key_free(&s->reload.keys);\n",
