@@ -1,8 +1,14 @@
 """Adapters at 8 and 4 bits: the option, the field of POST /v1/adapters, what is told of them, and what survives a restart."""
+import array
 import json
+import math
+import re
+import shutil
+import struct
 
 import pytest
 
+from commands import run
 from conftest import DEMO, start_real
 from gguf_files import convert
 
@@ -67,3 +73,65 @@ def test_read_again_at_the_same_width(tmp_path, args):
     a = facts(s)["villain"]
     assert a["disk_reads"] >= 2 and a["quant"] == "int4" and 0 < a["quant_error"] < 0.13
     assert s.stop() == 0
+
+
+def rewrite(path, change):
+    """Puts the bf16 values that `change` makes of a tensor's (name, shape, values) back; returns those of every tensor."""
+    raw = bytearray((path / "adapter_model.safetensors").read_bytes())
+    size = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8:8 + size])
+    made = {}
+    for name, t in head.items():
+        if name == "__metadata__":
+            continue
+        assert t["dtype"] == "BF16"
+        begin, end = (8 + size + n for n in t["data_offsets"])
+        words = array.array("H", bytes(raw[begin:end]))
+        values = change(name, t["shape"], [struct.unpack("<f", struct.pack("<I", w << 16))[0] for w in words])
+        words = array.array("H", [struct.unpack("<I", struct.pack("<f", v))[0] >> 16 for v in values])
+        raw[begin:end] = words.tobytes()
+        made[name] = (t["shape"], values)
+    (path / "adapter_model.safetensors").write_bytes(raw)
+    return made
+
+
+def rounded(shape, values, most, group):
+    """Squares of what is lost and of what was there, B's values [out, rank] rounded with the scale of each group's largest one."""
+    out, rank = shape
+    lost = there = 0.0
+    for r in range(rank):
+        column = values[r::rank]
+        for at in range(0, out, group or out):
+            part = column[at:at + (group or out)]
+            scale = max(map(abs, part)) / most or 1.0
+            lost += sum((v - round(v / scale) * scale) ** 2 for v in part)
+            there += sum(v * v for v in part)
+    return lost, there
+
+
+def test_inspect_tells_the_error(tmp_path):
+    """A of nothing but 1 and -1 loses nothing; B's loss is a little below that of plain rounding; the worst module is named."""
+    path = tmp_path / "half"
+    shutil.copytree(ADAPTERS / "villain", path)
+    worst = "layers.3.self_attn.o_proj"
+
+    def change(name, shape, values):
+        if "lora_A" in name:
+            return [1.0 if v >= 0 else -1.0 for v in values]
+        if worst in name:
+            return [v * (16.0 if i // shape[1] % 64 == 0 else 1.0) for i, v in enumerate(values)]
+        return values
+
+    made = rewrite(path, change)
+    code, out, err = run("inspect", path, "--model", DEMO, "--json")
+    assert code == 0, err
+    told = json.loads(out)["quant_error"]
+    text = run("inspect", path, "--model", DEMO)[1]
+    for width, most, group in (("int8", 127, 0), ("int4", 7, 64)):
+        parts = {name: rounded(*t, most, group) for name, t in made.items() if "lora_B" in name}
+        plain = math.sqrt(sum(lost for lost, _ in parts.values()) / sum(there for _, there in parts.values()))
+        assert told[width]["a"] < 0.003 and 0.5 * plain < told[width]["b"] <= 1.001 * plain, (width, plain, told)
+        assert worst in told[width]["worst"]["module"] and told[width]["worst"]["b"] > told[width]["b"] > told[width]["worst"]["a"], told
+        line = re.search(rf"^{width} +error ([\d.]+) % of A, ([\d.]+) % of B; most at (\S+): ([\d.]+) %, ([\d.]+) %$", text, re.M)
+        assert line and line[3] == told[width]["worst"]["module"], text
+        assert [float(line[i]) for i in (1, 2, 4, 5)] == pytest.approx([100 * v for v in (told[width]["a"], told[width]["b"], told[width]["worst"]["a"], told[width]["worst"]["b"])], abs=0.006)

@@ -747,7 +747,9 @@ def test_profile_templates(live):
         wait_for(lambda: f"t{i}" in names(live))
         got = prompt_of(live, model=f"t{i}")
         assert got == wanted if wanted else "<evil>" not in got and got.endswith(shout[len(bos):]), (i, got)
-        assert live.post("/v1/chat/completions", {**GREEDY, "model": f"t{i}"})[0] == 200
+        status, answer = live.post("/v1/chat/completions", {**GREEDY, "model": f"t{i}"})
+        asked = live.post("/tokenize", {"messages": ASK, "model": f"t{i}"})[1]["tokens"]
+        assert status == 200 and answer["usage"]["prompt_tokens"] == len(asked), (i, answer)
         # A changed profile is a new generation.
         if i == 0:
             (path / "chorus.json").write_text(json.dumps({"chat_template": "y"}))
