@@ -17,14 +17,16 @@ RUN scripts/install-deps.sh build && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN make -j"$(nproc)" CUDA=none all && make CUDA=none DESTDIR=/out PREFIX=/usr DEMO=no install
 
-# Kernels for RTX 30, 40 and data centre cards of their time; 120 (RTX 50) wants CUDA 12.8.
+# Kernels for RTX 30, 40 and data centre cards of their time, and PTX that later ones compile at their first start (kept in /state);
+# 120 (RTX 50) wants CUDA 12.8.
 FROM nvidia/cuda:${CUDA}-devel-${CUDA_BASE} AS build-cuda
 ARG CUDA_ARCHS="80 86 89 90"
+ARG CUDA_PTX="80"
 WORKDIR /src
 COPY scripts/install-deps.sh scripts/
 RUN scripts/install-deps.sh build && rm -rf /var/lib/apt/lists/*
 COPY . .
-RUN make -j"$(nproc)" CUDA=nvcc CUDA_ARCHS="${CUDA_ARCHS}" all && make CUDA=nvcc DESTDIR=/out PREFIX=/usr DEMO=no install
+RUN make -j"$(nproc)" CUDA=nvcc CUDA_ARCHS="${CUDA_ARCHS}" CUDA_PTX="${CUDA_PTX}" DESTDIR=/out PREFIX=/usr DEMO=no install
 
 FROM ${CPU_BASE} AS cpu
 ENV CHORUS_HOST=0.0.0.0 CHORUS_MODEL=/models/storyteller CHORUS_ADAPTERS=/adapters CHORUS_STATE_DIR=/state HF_HOME=/cache/huggingface

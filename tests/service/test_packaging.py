@@ -162,12 +162,26 @@ def docker_check():
     return module
 
 
+@pytest.mark.parametrize("asked,wanted", [
+    ({}, {"sm_90"}), ({"CUDA_ARCHS": "80 86 89 90 120", "CUDA_PTX": "80"}, {"sm_80", "sm_86", "sm_89", "sm_90", "sm_120", "compute_80"}),
+    ({"CUDA_PTX80": "1"}, {"compute_80"})])
+def test_kernels_are_compiled_for_what_was_asked(tmp_path, asked, wanted):
+    """Every kernel of a release holds code for each card and PTX for later ones; as make would run nvcc, which need not be here."""
+    done = run("make", "-n", "CUDA=nvcc", "NVCC=/nowhere/bin/nvcc", f"BUILD={tmp_path}", *(f"{k}={v}" for k, v in asked.items()), "card-objects")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("/nowhere/bin/nvcc")]
+    assert len(lines) >= 10, done.stderr
+    assert all(set(re.findall(r"code=(\w+)", line)) == wanted for line in lines), lines[0]
+
+
 def test_dockerfile():
     check = docker_check()
     stages = {s.name: s for s in check.parse((ROOT / "Dockerfile").read_text())}
     assert list(stages) == ["build-cpu", "build-cuda", "cpu", "cuda"]  # the last is what `docker build` makes
     sent = check.context()
     assert not [f for f in sent if f.startswith(("tests/", "build/", ".git/", ".ci/"))] and "Makefile" in sent
+    # Another list of cards in a later make would compile the kernels again, for those alone.
+    makes = [part for word, rest in stages["build-cuda"].steps if word == "RUN" for part in rest.split("&&") if part.strip().startswith("make ")]
+    assert makes and all('CUDA_ARCHS="${CUDA_ARCHS}" CUDA_PTX="${CUDA_PTX}"' in m for m in makes), makes
     cpu, cuda = stages["cpu"], stages["cuda"]
     assert cuda.base.startswith("nvidia/cuda:") and "-runtime-" in cuda.base and cpu.base == "debian:bookworm-slim"
     for s in (cpu, cuda):
