@@ -1,5 +1,6 @@
 #include "engine/base/mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -77,8 +78,21 @@ char *mem_strdup(const char *s)
     return mem_strndup(s, strlen(s));
 }
 
+/* Gives the pages of a large block back a few at a time. The kernel lets nobody else of the process
+ * map or unmap memory meanwhile, be it the 64 KB of a connection: 195 MB at once are 1 to 10 ms, in
+ * which the event loop stood still. */
+static void thin_out(char *p, size_t bytes)
+{
+    size_t begin = (size_t)(-(uintptr_t)p & (LARGE_PAGE - 1));
+    for (size_t at = begin; at + LARGE_PAGE <= bytes; at += LARGE_PAGE)
+        (void)madvise(p + at, LARGE_PAGE, MADV_DONTNEED);
+}
+
 void mem_free(void *p)
 {
+    size_t bytes = p ? malloc_usable_size(p) : 0;
+    if (bytes >= LARGE_BLOCK)
+        thin_out(p, bytes);
     free(p);
 }
 
