@@ -58,6 +58,20 @@ static enum status no_card(cudaError_t code, struct err *e)
     return err_set(e, STATUS_UNSUPPORTED, "backend", "%s.", why.msg);
 }
 
+/* Where the binary holds neither code nor PTX for this card, every launch would fail. */
+static enum status has_kernels(const struct cuda_backend *c, struct err *e)
+{
+    if (cuda_linear_arch() > 0)
+        return STATUS_OK;
+    cudaError_t code = cudaGetLastError();
+    if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction)
+        return err_set(e, STATUS_UNSUPPORTED, "backend",
+                       "Card %d (%s) is of compute capability %d.%d, for which this build has no "
+                       "kernels; make CUDA_ARCHS=%d builds them.",
+                       c->device, c->card, c->arch / 10, c->arch % 10, c->arch);
+    return cuda_error(code, "no usable card", e);
+}
+
 static enum status choose_card(struct cuda_backend *c, struct err *e)
 {
     int count = 0;
@@ -84,6 +98,9 @@ static enum status choose_card(struct cuda_backend *c, struct err *e)
                        "Card %d (%s) is of compute capability %d.%d; %d.%d or newer is needed.",
                        c->device, prop.name, prop.major, prop.minor, ARCH_LEAST / 10,
                        ARCH_LEAST % 10);
+    enum status st = has_kernels(c, e);
+    if (st != STATUS_OK)
+        return st;
     LOG_INFO(LOG_WHAT("cuda backend"), LOG_INT("device", c->device), LOG_STR("card", prop.name),
              LOG_INT("arch", c->arch), LOG_INT("multiprocessors", c->sms),
              LOG_NUM("memory_mib", MIB(prop.totalGlobalMem)));
