@@ -748,8 +748,9 @@ def test_profile_templates(live):
         got = prompt_of(live, model=f"t{i}")
         assert got == wanted if wanted else "<evil>" not in got and got.endswith(shout[len(bos):]), (i, got)
         status, answer = live.post("/v1/chat/completions", {**GREEDY, "model": f"t{i}"})
-        asked = live.post("/tokenize", {"messages": ASK, "model": f"t{i}"})[1]["tokens"]
-        assert status == 200 and answer["usage"]["prompt_tokens"] == len(asked), (i, answer)
+        shown = live.post("/tokenize", {"content": got, "add_special": False})[1]["tokens"]
+        assert status == 200 and answer["usage"]["prompt_tokens"] == len(shown), (i, answer)
+        assert live.post("/tokenize", {"messages": ASK, "model": f"t{i}"})[1]["tokens"] == shown
         # A changed profile is a new generation.
         if i == 0:
             (path / "chorus.json").write_text(json.dumps({"chat_template": "y"}))
