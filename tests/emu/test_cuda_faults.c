@@ -280,7 +280,8 @@ static void test_cuda_faults_no_card(void **state)
     emu_fail_at(1, cudaErrorInsufficientDriver);
     assert_int_equal(cuda_backend_open(&(struct backend_options){0}, &b, &e), STATUS_UNSUPPORTED);
     assert_non_null(strstr(e.msg, "driver"));
-    /* A build for other cards: what the card is and how to build for it, before anything is read. */
+    /* A build for other cards: what the card is and how to build for it, before anything is read.
+     */
     emu_card(&(struct emu_options){.arch = 89});
     emu_fail_at(4, cudaErrorNoKernelImageForDevice);
     assert_int_equal(cuda_backend_open(&(struct backend_options){0}, &b, &e), STATUS_UNSUPPORTED);
