@@ -65,8 +65,9 @@ static void choose_rows(struct engine_options *o, const struct backend *b)
     if (o->rows_max != 0)
         return;
     o->rows_max = b->ops->rows_best ? b->ops->rows_best(b) : BACKEND_ROWS;
-    if (o->rows_max < o->seqs_max)
-        o->rows_max = o->seqs_max;
+    int least = o->seqs_max + (o->seqs_max + 1) / 2; /* prompts come forward beside many streams */
+    if (o->rows_max < least)
+        o->rows_max = least;
 }
 
 static enum status choose_ctx(struct engine_options *o, int model_ctx, struct err *err)

@@ -11,6 +11,10 @@
 #include "engine/base/mem.h"
 #include "engine/cpu/cpu_state.h"
 
+/* Larger steps compute no row faster, and streams wait for the whole step that a prompt shares with
+ * them (BENCHMARKS.md, "Steps of the CPU"). */
+#define ROWS_BEST 128
+
 static struct cpu_backend *self(struct backend *b)
 {
     return (struct cpu_backend *)b;
@@ -272,6 +276,12 @@ static size_t cpu_page_bytes(const struct backend *b, const struct model_shape *
     return (size_t)s->layers * page_floats_of(s) * sizeof(float);
 }
 
+static int cpu_rows_best(const struct backend *b)
+{
+    (void)b;
+    return ROWS_BEST;
+}
+
 static void add_part(struct backend_facts *f, const char *name, size_t bytes)
 {
     f->parts[f->part_count++] = (struct backend_part){.name = name, .bytes = bytes};
@@ -311,6 +321,7 @@ static const struct backend_ops cpu_ops = {
     .step_finish = cpu_step_finish,
     .read_logits = cpu_read_logits,
     .read_hidden = cpu_read_hidden,
+    .rows_best = cpu_rows_best,
     .page_bytes = cpu_page_bytes,
     .facts = cpu_facts,
 };

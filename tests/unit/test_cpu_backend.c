@@ -470,6 +470,19 @@ static void test_cpu_backend_page_bytes(void **state)
     free_world(&w);
 }
 
+/* Enough that every product runs at its full speed; streams wait for more. */
+static void test_cpu_backend_rows_best(void **state)
+{
+    (void)state;
+    struct backend_options opt = {.threads = 1, .isa = "scalar"};
+    struct backend *b;
+    struct err e = {0};
+    assert_int_equal(cpu_backend_open(&opt, &b, &e), STATUS_OK);
+    assert_non_null(b->ops->rows_best);
+    assert_in_range(b->ops->rows_best(b), 64, 256);
+    b->ops->close(b);
+}
+
 int main(void)
 {
     log_setup(LOG_LEVEL_WARN, false);
@@ -485,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_cpu_backend_out_of_memory),
         cmocka_unit_test(test_cpu_backend_no_allocation_in_steps),
         cmocka_unit_test(test_cpu_backend_page_bytes),
+        cmocka_unit_test(test_cpu_backend_rows_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

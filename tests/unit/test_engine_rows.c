@@ -25,6 +25,13 @@ static int likes_2048(const struct backend *b)
     return 2048;
 }
 
+/* Fewer than the sequences that may run, which are 8. */
+static int likes_4(const struct backend *b)
+{
+    (void)b;
+    return 4;
+}
+
 /* rows, chunk: 0 as where nobody names them. */
 static struct engine *open_engine(bool ahead, int (*wish)(const struct backend *), int rows,
                                   int chunk)
@@ -106,6 +113,7 @@ static void test_rows_of_an_idle_prompt(void **state)
         {likes_2048, 0, 0, 4096, 2},    {likes_2048, 1024, 0, 2048, 2},
         {likes_2048, 0, 1000, 2048, 3}, {NULL, 0, 0, BACKEND_ROWS, 1},
         {NULL, 0, 0, 2048, 4},          {NULL, 2048, 0, 2048, 1},
+        {likes_4, 0, 0, 12, 1},         {likes_4, 0, 0, 13, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int ahead = 0; ahead <= 1; ahead++) {
