@@ -161,13 +161,19 @@ CAUSES_SHOWN = 4  # the most frequent ones
 WITHIN_NS = 20_000_000  # between the engine's telling and the watcher's hearing
 
 
+TOLD = {" a long gap at_ns=": "engine", " a long turn of the loop at_ns=": "turn", " the loop was woken late at_ns=": "wake"}
+
+
 def long_gaps(log, offset):
-    """What the engine said of gaps longer than usual since `offset` in its log: a dict each, by when they ended."""
+    """What the engine and the server's loop said of gaps, turns and wakes longer than usual since `offset` in the log: dicts, by when they ended."""
+    out = []
     with open(log, encoding="utf-8", errors="replace") as f:
         f.seek(offset)
-        lines = [line for line in f if " a long gap at_ns=" in line]
-    fields = [dict(x.split("=", 1) for x in line.split() if "=" in x) for line in lines]
-    return [{k: int(v) for k, v in f.items()} for f in fields]
+        for line in f:
+            who = next((TOLD[what] for what in TOLD if what in line), None)
+            if who:
+                out.append({k: int(v) for k, v in (x.split("=", 1) for x in line.split() if "=" in x)} | {"who": who})
+    return sorted(out, key=lambda g: g["at_ns"])
 
 
 def cause_of(g):
@@ -184,17 +190,29 @@ def cause_of(g):
     return what + (" (" + ", ".join(with_) + ")" if with_ else "")
 
 
+def loop_cause(near, when, ms, usual_ms):
+    """The server's loop, where its turn or its way to it lies in the gap and is at least half of what is too much of it."""
+    for g in near:
+        took = g["us"] / 1e3
+        if g["who"] != "engine" and g["at_ns"] - 1e6 * took < when and g["at_ns"] > when - 1e6 * ms and took > (ms - usual_ms) / 2:
+            if g["who"] == "wake":
+                return "the server's loop, woken late"
+            return f"the server's loop, {'busy' if g['cpu_us'] > g['us'] / 2 else 'waiting for a lock or a processor'}"
+    return "client, or a processor"
+
+
 def causes(gaps, told, usual_ms):
-    """gaps: (when, _, ms) -> {cause: [how many, the worst ms, the engine's line of that]}, of those above 1.1 x usual."""
+    """gaps: (when, _, ms) -> {cause: [how many, the worst ms, the engine's line of that or None]}, of those above 1.1 x usual."""
     out, i = {}, 0
     for when, _, ms in sorted(gaps):
         if ms <= 1.1 * usual_ms:
             continue
         while i < len(told) and told[i]["at_ns"] < when - WITHIN_NS:
             i += 1
-        near = [g for g in told[i : i + 64] if when - WITHIN_NS <= g["at_ns"] <= when and g["us"] > 700 * ms]
-        g = near[-1] if near else None
-        count = out.setdefault(cause_of(g) if g else "not in the engine: server, client", [0, 0.0, None])
+        near = [g for g in itertools.takewhile(lambda g: g["at_ns"] <= when + WITHIN_NS, itertools.islice(told, i, None))]
+        mine = [g for g in near if g["who"] == "engine" and g["at_ns"] <= when and g["us"] > 700 * ms]
+        g = mine[-1] if mine else None
+        count = out.setdefault(cause_of(g) if g else loop_cause(near, when, ms, usual_ms), [0, 0.0, None])
         count[0] += 1
         if ms > count[1]:
             count[1:] = [ms, g]
@@ -461,7 +479,7 @@ def part_live(args):
         rows, why = measure_gaps(args, port, held, churn_sets)
         for which in churn_sets:
             must(port, "DELETE", f"/v1/adapters/there-{which}")
-    print("why gaps were long, by what the engine thread says of them:")
+    print("why gaps were long, by what the engine thread and the server's loop say of them:")
     reasons = {title: print_causes(title, gaps, told, usual) for title, gaps, told, usual in why}
     if free is not None:
         print(f"free memory of the card after {sum(equality['loads'].values())} loads: {after - free:+d} bytes")

@@ -1,10 +1,15 @@
 #include "server/loop.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 
 #include <uv.h>
 
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/base/mem.h"
+
+#define LONG_NS 500000 /* of a turn, or from a wake to its call: others' tokens wait so long */
 
 struct loop {
     uv_loop_t uv;
@@ -15,6 +20,11 @@ struct loop {
     uv_signal_t hangup;
     void (*hangup_fn)(void *ctx);
     void *hangup_ctx;
+    uv_check_t turn;
+    struct {
+        int64_t ns; /* 0: not known */
+        int64_t idle_ns, cpu_ns;
+    } last; /* at the end of the last turn's wait, while the log wants to know */
 };
 
 /* Each handle begins with its uv part, so that one close callback frees them all. */
@@ -26,6 +36,7 @@ struct loop_timer {
 
 struct loop_waker {
     uv_async_t uv;
+    _Atomic int64_t asked_ns; /* by the first who is not called yet; 0: nobody, or not known */
     void (*fn)(void *ctx);
     void *ctx;
 };
@@ -62,6 +73,25 @@ static void close_handle(void *handle)
         uv_close(h, free_handle);
 }
 
+/* Says of a turn that it took long, and how much of that the thread ran. */
+static void on_turn(uv_check_t *h)
+{
+    struct loop *l = h->data;
+    if (!log_enabled(LOG_LEVEL_DEBUG)) {
+        l->last.ns = 0;
+        return;
+    }
+    int64_t now = clock_now_ns(), cpu = clock_thread_cpu_ns();
+    int64_t idle = (int64_t)uv_metrics_idle_time(&l->uv);
+    int64_t busy = now - l->last.ns - (idle - l->last.idle_ns);
+    if (l->last.ns && busy > LONG_NS)
+        LOG_DEBUG(LOG_WHAT("a long turn of the loop"), LOG_INT("at_ns", now),
+                  LOG_INT("us", busy / 1000), LOG_INT("cpu_us", (cpu - l->last.cpu_ns) / 1000));
+    l->last.ns = now;
+    l->last.idle_ns = idle;
+    l->last.cpu_ns = cpu;
+}
+
 enum status loop_create(struct loop **out, struct err *e)
 {
     struct loop *l = mem_calloc(1, sizeof *l);
@@ -73,6 +103,11 @@ enum status loop_create(struct loop **out, struct err *e)
         return err_set(e, STATUS_IO, NULL, "cannot create an event loop: %s", uv_strerror(rc));
     }
     signal(SIGPIPE, SIG_IGN);
+    (void)uv_loop_configure(&l->uv, UV_METRICS_IDLE_TIME); /* without it turns look longer */
+    uv_check_init(&l->uv, &l->turn);
+    l->turn.data = l;
+    uv_check_start(&l->turn, on_turn);
+    uv_unref((uv_handle_t *)&l->turn);
     *out = l;
     return STATUS_OK;
 }
@@ -197,6 +232,10 @@ void loop_timer_destroy(struct loop_timer *t)
 static void on_wake(uv_async_t *h)
 {
     struct loop_waker *w = (struct loop_waker *)h;
+    int64_t asked = atomic_exchange(&w->asked_ns, 0), now = asked ? clock_now_ns() : 0;
+    if (now - asked > LONG_NS)
+        LOG_DEBUG(LOG_WHAT("the loop was woken late"), LOG_INT("at_ns", now),
+                  LOG_INT("us", (now - asked) / 1000));
     w->fn(w->ctx);
 }
 
@@ -216,6 +255,9 @@ struct loop_waker *loop_waker_create(struct loop *l, void (*fn)(void *ctx), void
 
 void loop_wake(struct loop_waker *w)
 {
+    int64_t nobody = 0;
+    if (log_enabled(LOG_LEVEL_DEBUG))
+        (void)atomic_compare_exchange_strong(&w->asked_ns, &nobody, clock_now_ns());
     uv_async_send(&w->uv);
 }
 

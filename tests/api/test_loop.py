@@ -2,6 +2,9 @@
 import json
 import os
 import shutil
+import signal
+import threading
+import time
 
 import pytest
 
@@ -70,3 +73,20 @@ def test_adding_and_removing(crowded):
     ms, base = cost(crowded, change, 5), cost(crowded, lambda: crowded.get("/health"))
     print(f"figure: loop's CPU for adding and removing one beside {NAMES}: {ms:.3f} ms (/health {base:.3f})")
     assert ms - 2 * base < MOST_CHANGE * SLOW
+
+
+def test_what_holds_the_loop_up_is_told(tmp_path):
+    """With --log-level debug: a turn that took long, and a wake that came late; here because the process is stopped again and again."""
+    s = start_real(tmp_path, "--model", str(DEMO), "--log-level", "debug")
+    asked = threading.Thread(target=s.post, args=("/v1/completions", {"prompt": "The sea", "max_tokens": 1500, "ignore_eos": True, "stream": False}))
+    asked.start()
+    told = ("a long turn of the loop at_ns=", "the loop was woken late at_ns=")
+    end = time.monotonic() + 30 * SLOW
+    while asked.is_alive() and time.monotonic() < end and not any(x in s.log_text() for x in told):
+        s.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.003)
+        s.process.send_signal(signal.SIGCONT)
+        s.get("/health")
+    assert any(x in s.log_text() for x in told)
+    s.stop()
+    asked.join()
