@@ -19,7 +19,8 @@
 #             times (MASKS="--streams 32")
 #   lost      a card that fails under running streams: error events, exit code and time of the process (scripts/gpu_lost.py)
 #   adapter_files  sets for the next three: small and many in MODEL, sizes from rank 8 to 256 in COLD (/tmp/chorus-cold, best on a disk)
-#   live      streams beside adapters that come and go: equal, and their gaps (scripts/gpu_adapters.py live; LIVE="--churn small")
+#   live      streams beside adapters that come and go: equal, and their gaps (scripts/gpu_adapters.py live; LIVE="--churn small",
+#             LIVE="--window 2.5 --window-rounds 3" for longer windows, LIVE="--cycles 0 --large-cycles 0" for the gaps alone)
 #   many      1,000 adapters, 16 on the card, zipf, 32 in flight (MANY="--resident 32")
 #   cold      first token of adapters that are not on the card, by size and by where they are (COLD_ARGS)
 #   demo      scripts/gpu_bench.py on the demo model
