@@ -1,4 +1,5 @@
 """The server's own life: starting, bad starts, stalls, draining, signals."""
+import concurrent.futures
 import functools
 import json
 import random
@@ -322,3 +323,20 @@ def test_default_adapter(tmp_path, monkeypatch, how):
         assert said["none"] == said["model"] == said["named"] != said["base"]
     finally:
         assert s.stop() == 0
+
+
+def test_one_answer_over_lives_and_threads(tmp_path):
+    """ISO-7: one request a hundred times, over restarts, thread counts, instruction sets, caches and company: one answer, to the last log-probability."""
+    ask = {"messages": [{"role": "user", "content": "Tell me a story about a lantern and the sea."}], "adapter": [{"name": "wood-elf", "weight": 0.8}, {"name": "summary", "weight": 0.3}],
+           "seed": 11, "temperature": 1.1, "top_p": 0.95, "max_tokens": 20, "logprobs": True, "top_logprobs": 3}
+    answers, lives = [], 10
+    for i in range(lives):
+        s = start_real(tmp_path, "--model", str(DEMO), "--adapters", str(DEMO / "adapters"), "--threads", str(1 + i % 4), "--isa", "scalar" if i == 4 else ("auto", "avx2")[i // 2 % 2], "--prefix-cache", ("true", "false")[i % 2],
+                       "--prefill-chunk", str((0, 5, 64)[i % 3]), name=f"life{i}")
+        with concurrent.futures.ThreadPoolExecutor(5) as several:
+            for status, answer in several.map(lambda _: s.post("/v1/chat/completions", ask), range(10)):
+                assert status == 200, answer
+                answers.append(json.dumps(answer["choices"]))
+        assert s.stop() == 0
+    print(f"figure: ISO-7 {len(answers)} times over {lives} lives, 1 to 4 threads: {len(set(answers))} answer")
+    assert len(answers) == 100 and len(set(answers)) == 1
