@@ -150,10 +150,10 @@ static __device__ void work_part(struct shared *sh, const struct row *r, int par
         adjust_part(r, part * PART, sh->tile, x);
         if (is_listed(r))
             list_part(sh, r, part, x, &out);
-        if (has_bins(r))
-            bins_of_part(sh, r, x);
-        if (r->p.top_k == 0) {
-            float least = r->p.top_p < 1.0f ? 0.0f : r->p.min_p;
+        if (has_bins(r)) {
+            out.w = bins_of_part(sh, r, part, x);
+        } else if (r->p.top_k == 0) {
+            float least = r->p.min_p;
             struct sum2 s = {0.0f, 0.0f};
 #pragma unroll
             for (int i = 0; i < EACH; i++) {

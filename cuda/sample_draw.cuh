@@ -115,6 +115,12 @@ static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, con
     return part * PART + draw_tile(sh, base, before, target);
 }
 
+#define MIN_P_MARGIN 1e-3f
+
+struct bins_open {
+    uint32_t first, last;
+};
+
 /* The weight of every tile under f's cuts and `least`, also into the parts' sums. */
 static __device__ double weigh_parts(struct shared *sh, const struct row *r, const struct field *f,
                                      float least)
@@ -136,6 +142,65 @@ static __device__ double weigh_parts(struct shared *sh, const struct row *r, con
     return total;
 }
 
+/* The bins between which f's cut and min_p end: all below `first` is kept, all behind `last` not.
+ * The weights of a bin do not fall quite as its keys rise, hence the margin about min_p. */
+static __device__ struct bins_open open_bins(const struct row *r, const struct field *f)
+{
+    struct range g = near_range();
+    uint32_t key = min(f->top_p.key, g.high), last = range_bin(&g, key);
+    bool all = key == range_end(&g, last) && f->top_p.id == ALL;
+    struct bins_open b = {all ? last + 1 : last, last};
+    if (r->p.min_p > 0.0f) {
+        float x = -logf(r->p.min_p);
+        b.first = min(b.first, near_bin(fmaxf(x - MIN_P_MARGIN, 0.0f)));
+        b.last = min(b.last, near_bin(x + MIN_P_MARGIN));
+    }
+    return b;
+}
+
+/* The same as weigh_parts for a nucleus, from the steps that the parts have left: only the open
+ * bins are weighed. Their masses are whole numbers, as those of bins. False: too many. */
+static __device__ __attribute__((noinline)) bool step_parts(struct field *f)
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    struct bins_open b = open_bins(r, f);
+    struct range g = near_range();
+    uint32_t low = range_begin(&g, b.first), high = range_end(&g, b.last);
+    int me = (int)threadIdx.x;
+    for (int p = me; p < r->j.parts; p += THREADS)
+        sh->low[p] = sh->high[p] = 0;
+    if (b.first <= b.last && !(f->held >= 0 && f->held_low == low && f->held_high == high))
+        hold<true>(sh, r, f, low, high);
+    __syncthreads(); /* masses are zero before they are added to */
+    if (b.first <= b.last && f->held < 0)
+        return false;
+    uint32_t unit = (__float_as_uint(exp_of(-__uint_as_float(high))) >> 23) - 1;
+    for (int at = 0; b.first <= b.last && at < f->held; at += PART) {
+        struct candidate c[EACH];
+        read_held(r, f->held, at, c);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            uint32_t key, id = (uint32_t)c[i].id;
+            float w;
+            if (key_of<true>(r, f, c[i].z, id, &key, &w) && w >= r->p.min_p &&
+                keeps(f->top_p, key, id))
+                add_mass(&sh->low[id / PART], &sh->high[id / PART], w, unit);
+        }
+    }
+    __syncthreads(); /* all is added before it is read */
+    for (int p = me; p < r->j.parts; p += THREADS) {
+        const double *kept =
+            b.first < NEAR_END ? r->steps + p * NEAR_END + b.first : &r->draws[p].w;
+        double some = (double)((uint64_t)sh->high[p] << 32 | sh->low[p]);
+        r->draws[p].w = __ldcg(kept) + some * power_of_two((int)unit - 150);
+    }
+    __threadfence();
+    __syncthreads(); /* sums are written before draw_parts reads them */
+    return true;
+}
+
 /* Sets f's cuts. False: the listed candidates do not hold the answer. `total`: the weight of all,
  * where top_k is off. */
 static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct field *f,
@@ -145,7 +210,7 @@ static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct 
     if (more && valid < top_k)
         return false;
     if (top_k > 0 && valid > top_k)
-        f->top_k = find_cut<false>(sh, r, f, (double)top_k);
+        f->top_k = find_cut<false>(f, (double)top_k);
     if (r->p.top_p >= 1.0f)
         return true;
     double mass = f->whole ? 0.0 : listed_mass(sh, r, f);
@@ -153,7 +218,7 @@ static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct 
         total = f->whole ? weigh_parts(sh, r, f, 0.0f) : mass;
     else if (more && mass < (double)r->p.top_p * total)
         return false;
-    f->top_p = find_cut<true>(sh, r, f, (double)r->p.top_p * total);
+    f->top_p = find_cut<true>(f, (double)r->p.top_p * total);
     return true;
 }
 
@@ -162,7 +227,7 @@ static __device__ __attribute__((noinline)) int32_t draw_row()
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
     const struct row *r = &sh->row;
-    struct field f = {true, 0, 0, {ALL, ALL}, {ALL, ALL}};
+    struct field f = {true, 0, 0, -1, 0, 0, {ALL, ALL}, {ALL, ALL}};
     if (!is_listed(r))
         return draw_parts(sh, r, &f);
     double mine = 0.0;
@@ -187,7 +252,8 @@ static __device__ __attribute__((noinline)) int32_t draw_row()
         int at = draw_tile(sh, 0.0, before, total * (double)r->p.uniform);
         return (int32_t)tile_id(sh, &f, 0, at);
     }
-    weigh_parts(sh, r, &f, r->p.min_p);
+    if (!has_bins(r) || !step_parts(&f))
+        weigh_parts(sh, r, &f, r->p.min_p);
     return draw_parts(sh, r, &f);
 }
 

@@ -63,6 +63,7 @@ struct alignas(16) row {
     struct draw_part *draws;    /* [parts] */
     struct scan_part *scans;    /* [parts] */
     unsigned long long *masses; /* [BINS] weights of all candidates, in units of the bin */
+    double *steps;              /* [parts, NEAR_END] weights of a part in front of each bin */
     struct candidate *lists;    /* [parts, LIST] */
     struct token_logprob *tops; /* [parts, TOPS] */
     uint32_t *counts;           /* [BINS] */
@@ -88,7 +89,7 @@ static size_t scratch_bytes(int parts)
 {
     size_t a_part = sizeof(struct scan_part) + sizeof(struct draw_part) +
                     LIST * sizeof(struct candidate) + TOPS * sizeof(struct token_logprob) +
-                    WARPS * sizeof(float);
+                    WARPS * sizeof(float) + NEAR_END * sizeof(double);
     return 16 + BINS * (sizeof(uint64_t) + sizeof(uint32_t)) + (size_t)parts * a_part;
 }
 
@@ -107,7 +108,8 @@ static __device__ struct row *open_row(struct shared *sh, const struct job *j, i
         r->draws = (struct draw_part *)(at + 16);
         r->scans = (struct scan_part *)(r->draws + j->parts);
         r->masses = (unsigned long long *)(r->scans + j->parts);
-        r->lists = (struct candidate *)(r->masses + BINS);
+        r->steps = (double *)(r->masses + BINS);
+        r->lists = (struct candidate *)(r->steps + j->parts * NEAR_END);
         r->tops = (struct token_logprob *)(r->lists + j->parts * LIST);
         r->counts = (uint32_t *)(r->tops + j->parts * TOPS);
         r->groups = (float *)(r->counts + BINS);

@@ -7,96 +7,20 @@
 #ifndef CHORUS_CUDA_SAMPLE_SELECT_CUH
 #define CHORUS_CUDA_SAMPLE_SELECT_CUH
 
-#include "cuda/sample_part.cuh"
-
-/* Kept: keys below `key`, and of those equal to it ids up to `id`. */
-struct cut {
-    uint32_t key, id;
-};
-
-static __device__ __forceinline__ bool keeps(struct cut c, uint32_t key, uint32_t id)
-{
-    return key < c.key || (key == c.key && id <= c.id);
-}
-
-/* Candidates to look through: the listed ones, in the tile, or the whole row part by part. */
-struct field {
-    bool whole;
-    int listed;
-    uint32_t far; /* largest key of z */
-    struct cut top_k, top_p;
-};
-
-static __device__ __forceinline__ int tiles_of(const struct row *r, const struct field *f)
-{
-    return f->whole ? r->j.parts : 1;
-}
-
-static __device__ __forceinline__ void first_tile(struct walk *k, const struct row *r,
-                                                  const struct field *f, int t)
-{
-    if (f->whole)
-        walk_from(k, r, t);
-}
-
-/* Brings tile t, the one after the last, into shared memory; returns its number of candidates. */
-static __device__ __forceinline__ int open_tile(struct walk *k, struct shared *sh,
-                                                const struct row *r, const struct field *f, int t)
-{
-    if (!f->whole)
-        return f->listed;
-    walk_open(k, r, sh->tile);
-    return min(PART, r->j.vocab - t * PART);
-}
-
-static __device__ __forceinline__ uint32_t tile_id(const struct shared *sh, const struct field *f,
-                                                   int t, int i)
-{
-    return f->whole ? (uint32_t)(t * PART + i) : __float_as_uint(sh->tile[PART + i]);
-}
-
-/* A pass: keys [low, high] in bins of 2^shift from base on, what is below base in bin 0. */
-struct range {
-    uint32_t low, high, base, shift;
-};
-
-static __device__ __forceinline__ struct range near_range()
-{
-    return {0, s_key(EXP_LEAST), NEAR_KEY, NEAR_SHIFT};
-}
-
-static __device__ __forceinline__ uint32_t range_bin(const struct range *g, uint32_t key)
-{
-    return key < g->base ? 0 : min((key - g->base) >> g->shift, (uint32_t)BINS - 1);
-}
-
-/* The last key of a bin. */
-static __device__ __forceinline__ uint32_t range_end(const struct range *g, uint32_t bin)
-{
-    uint64_t end = (uint64_t)g->base + ((uint64_t)(bin + 1) << g->shift) - 1;
-    return end < g->high ? (uint32_t)end : g->high;
-}
-
-static __device__ __forceinline__ uint32_t shift_for(uint32_t span)
-{
-    int bits = 32 - __clz((int)span);
-    return bits > 9 ? (uint32_t)bits - 9 : 0;
-}
+#include "cuda/sample_hold.cuh"
 
 /* Key of a candidate, and whether it is one: by z, or by s among those that top_k keeps. */
 template <bool MASS>
-static __device__ __forceinline__ bool key_of(const struct shared *sh, const struct row *r,
-                                              const struct field *f, int t, int i, uint32_t *key,
-                                              float *w)
+static __device__ __forceinline__ bool key_of(const struct row *r, const struct field *f, float z,
+                                              uint32_t id, uint32_t *key, float *w)
 {
-    float z = sh->tile[i];
     *key = z_key(r, z);
     if (!(z > -INFINITY) || !MASS)
         return z > -INFINITY;
     float s = scaled(r, z);
     *key = s_key(s);
     *w = exp_of(s);
-    return *w > 0.0f && keeps(f->top_k, z_key(r, z), tile_id(sh, f, t, i));
+    return *w > 0.0f && keeps(f->top_k, z_key(r, z), id);
 }
 
 template <bool MASS>
@@ -115,22 +39,38 @@ static __device__ __forceinline__ void clear_bins(struct shared *sh, const struc
     __syncthreads(); /* bins are zero before they are counted in */
 }
 
-/* Whole numbers, because a bin's weights are not below 2^(unit - 127), nor above 2^6 of that. */
+/* Adds w to a sum of two words, in units of 2^(unit - 150). Whole numbers, because w is not below
+ * 2^(unit - 127), nor above 2^32 of that. */
+static __device__ __forceinline__ void add_mass(uint32_t *low, uint32_t *high, float w,
+                                                uint32_t unit)
+{
+    uint32_t bits = __float_as_uint(w);
+    uint64_t amount = (uint64_t)((bits & 0x7fffffu) | 0x800000u) << ((bits >> 23) - unit);
+    uint32_t part = (uint32_t)amount, old = atomicAdd(low, part);
+    uint32_t carry = (uint32_t)(amount >> 32) + (old + part < old);
+    if (carry)
+        atomicAdd(high, carry);
+}
+
 template <bool MASS>
 static __device__ __forceinline__ void count_in(struct shared *sh, uint32_t bin, float w)
 {
     atomicAdd(&sh->count[bin], 1u);
     if (!MASS)
         return;
-    uint32_t bits = __float_as_uint(w);
-    uint32_t amount = ((bits & 0x7fffffu) | 0x800000u) << ((bits >> 23) - sh->unit[bin]);
-    uint32_t old = atomicAdd(&sh->low[bin], amount);
-    if (old + amount < old)
-        atomicAdd(&sh->high[bin], 1u);
+    add_mass(&sh->low[bin], &sh->high[bin], w, sh->unit[bin]);
 }
 
-/* The bins of -s of a part's weights, added to the row's. */
-static __device__ void bins_of_part(struct shared *sh, const struct row *r, const float z[EACH])
+static __device__ __forceinline__ double bin_mass(const struct shared *sh, int bin)
+{
+    return (double)((uint64_t)sh->high[bin] << 32 | sh->low[bin]) *
+           power_of_two((int)sh->unit[bin] - 150);
+}
+
+/* The bins of -s of a part's weights, added to the row's; their running sums to the part's steps.
+ * Returns the sum of all. */
+static __device__ double bins_of_part(struct shared *sh, const struct row *r, int part,
+                                      const float z[EACH])
 {
     struct range g = near_range();
     clear_bins<true>(sh, &g);
@@ -149,6 +89,13 @@ static __device__ void bins_of_part(struct shared *sh, const struct row *r, cons
         atomicAdd(r->counts + bin, sh->count[bin]);
         atomicAdd(r->masses + bin, (unsigned long long)sh->high[bin] << 32 | sh->low[bin]);
     }
+    static_assert(BINS_EACH == 2 && NEAR_END % 2 == 0, "a thread's bins are a pair");
+    int first = (int)threadIdx.x * BINS_EACH;
+    double here = bin_mass(sh, first), total;
+    double before = sum_before(here + bin_mass(sh, first + 1), sh->sum, &total);
+    if (first < NEAR_END)
+        *(double2 *)(r->steps + part * NEAR_END + first) = make_double2(before, before + here);
+    return total;
 }
 
 /* The bins that the row's blocks filled together. */
@@ -167,20 +114,47 @@ static __device__ void read_bins(struct shared *sh, const struct row *r, const s
 }
 
 template <bool MASS>
+static __device__ __forceinline__ void count_key(struct shared *sh, const struct row *r,
+                                                 const struct field *f, const struct range *g,
+                                                 float z, uint32_t id)
+{
+    uint32_t key;
+    float w = 0.0f;
+    if (key_of<MASS>(r, f, z, id, &key, &w) && key >= g->low && key <= g->high)
+        count_in<MASS>(sh, range_bin(g, key), w);
+}
+
+template <bool MASS>
+static __device__ __attribute__((noinline)) void count_held(const struct field *f,
+                                                            const struct range *g)
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    for (int at = 0; at < f->held; at += PART) {
+        struct candidate c[EACH];
+        read_held(r, f->held, at, c);
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            count_key<MASS>(sh, r, f, g, c[i].z, (uint32_t)c[i].id);
+    }
+}
+
+template <bool MASS>
 static __device__ void fill_bins(struct shared *sh, const struct row *r, const struct field *f,
                                  const struct range *g)
 {
     struct walk k;
     clear_bins<MASS>(sh, g);
-    first_tile(&k, r, f, 0);
-    for (int t = 0; t < tiles_of(r, f); t++) {
-        int n = open_tile(&k, sh, r, f, t);
+    if (f->held >= 0) {
+        count_held<MASS>(f, g);
+    } else {
+        first_tile(&k, r, f, 0);
+        for (int t = 0; t < tiles_of(r, f); t++) {
+            int n = open_tile(&k, sh, r, f, t);
 #pragma unroll 1
-        for (int i = (int)threadIdx.x; i < n; i += THREADS) {
-            uint32_t key;
-            float w = 0.0f;
-            if (key_of<MASS>(sh, r, f, t, i, &key, &w) && key >= g->low && key <= g->high)
-                count_in<MASS>(sh, range_bin(g, key), w);
+            for (int i = (int)threadIdx.x; i < n; i += THREADS)
+                count_key<MASS>(sh, r, f, g, sh->tile[i], tile_id(sh, f, t, i));
         }
     }
     __syncthreads(); /* all is counted before it is read */
@@ -188,18 +162,21 @@ static __device__ void fill_bins(struct shared *sh, const struct row *r, const s
 
 /* The id of the m-th (from 1) candidate with this key, ascending. */
 template <bool MASS>
-static __device__ uint32_t nth_id(struct shared *sh, const struct row *r, const struct field *f,
-                                  uint32_t key, uint64_t m)
+static __device__ __attribute__((noinline)) uint32_t nth_id(const struct field *f, uint32_t key,
+                                                            uint64_t m)
 {
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
     struct walk walk;
     first_tile(&walk, r, f, 0);
     for (int t = 0; t < tiles_of(r, f); t++) {
         int n = open_tile(&walk, sh, r, f, t), first = (int)threadIdx.x * EACH;
         uint32_t hits = 0, k;
         float w;
-        for (int i = 0; i < EACH; i++) {
-            if (first + i < n && key_of<MASS>(sh, r, f, t, first + i, &k, &w) && k == key)
-                hits |= 1u << i;
+        for (int i = first; i < first + EACH; i++) {
+            if (i < n && key_of<MASS>(r, f, sh->tile[i], tile_id(sh, f, t, i), &k, &w) && k == key)
+                hits |= 1u << (i - first);
         }
         uint64_t total, before = sum_before((uint64_t)__popc(hits), sh->scan, &total);
         if (total < m) {
@@ -217,6 +194,40 @@ static __device__ uint32_t nth_id(struct shared *sh, const struct row *r, const 
     return ALL;
 }
 
+/* The same among few held ones. */
+template <bool MASS>
+static __device__ __attribute__((noinline)) uint32_t nth_held(const struct field *f, uint32_t key,
+                                                              uint64_t m)
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    uint32_t *ids = (uint32_t *)sh->tile;
+    begin_search(sh, 0);
+    for (int at = 0; at < f->held; at += PART) {
+        struct candidate c[EACH];
+        read_held(r, f->held, at, c);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            uint32_t k;
+            float w;
+            if (key_of<MASS>(r, f, c[i].z, (uint32_t)c[i].id, &k, &w) && k == key)
+                ids[atomicAdd(&sh->found, 1u)] = (uint32_t)c[i].id;
+        }
+    }
+    __syncthreads(); /* all are there before they are ranked */
+    uint32_t n = sh->found;
+    for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
+        uint64_t rank = 1;
+        for (uint32_t other = 0; other < n; other++)
+            rank += ids[other] < ids[i];
+        if (rank == m)
+            sh->other = ids[i];
+    }
+    __syncthreads(); /* other is written before it is read */
+    return sh->other;
+}
+
 /* The first bin with which `before` and the bins up to it reach `need`, BINS: none; *upto: what
  * lies in front of it. */
 template <bool MASS>
@@ -226,10 +237,7 @@ static __device__ uint32_t bin_at(struct shared *sh, double before, double need,
     double here[BINS_EACH], mine = 0.0, all;
 #pragma unroll
     for (int i = 0; i < BINS_EACH; i++) {
-        here[i] = (double)sh->count[first + i];
-        if (MASS)
-            here[i] = (double)((uint64_t)sh->high[first + i] << 32 | sh->low[first + i]) *
-                      power_of_two((int)sh->unit[first + i] - 150);
+        here[i] = MASS ? bin_mass(sh, first + i) : (double)sh->count[first + i];
         mine += here[i];
     }
     before += sum_before(mine, sh->sum, &all);
@@ -255,13 +263,18 @@ static __device__ uint32_t bin_at(struct shared *sh, double before, double need,
     return bin;
 }
 
+#define HELD_TIES (4 * THREADS) /* more are found faster by a walk over the row */
+
 /* The shortest prefix whose count (by z), or whose weight (by s), reaches `need`. */
 template <bool MASS>
-static __device__ struct cut find_cut(struct shared *sh, const struct row *r, const struct field *f,
-                                      double need)
+static __device__ __attribute__((noinline)) struct cut find_cut(struct field *f, double need)
 {
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
     struct range g = {0, f->far, 0, shift_for(f->far)};
     double before = 0.0;
+    f->held = -1;
     if (MASS)
         g = near_range();
     if (MASS && f->whole && has_bins(r))
@@ -275,10 +288,12 @@ static __device__ struct cut find_cut(struct shared *sh, const struct row *r, co
             return {ALL, ALL};
         before = upto;
         uint32_t count = sh->count[bin], end = range_end(&g, bin);
-        g.low = bin == 0 ? g.low : max(g.low, g.base + (bin << g.shift));
+        g.low = range_begin(&g, bin);
         g.high = end;
         if (count == 1 || (!MASS && before + (double)count == need))
             return {g.high, ALL};
+        if (f->whole && f->held < 0 && count <= (uint32_t)held_max(r))
+            hold<MASS>(sh, r, f, g.low, g.high);
         if (g.low == g.high)
             break;
         g.base = g.low;
@@ -292,7 +307,9 @@ static __device__ struct cut find_cut(struct shared *sh, const struct row *r, co
     uint64_t m = some < 1.0 ? 1 : some < (double)ties ? (uint64_t)some : ties;
     if (m == ties)
         return {g.low, ALL};
-    return {g.low, nth_id<MASS>(sh, r, f, g.low, m)};
+    uint32_t id =
+        f->held >= 0 && ties <= HELD_TIES ? nth_held<MASS>(f, g.low, m) : nth_id<MASS>(f, g.low, m);
+    return {g.low, id};
 }
 
 #endif

@@ -2,9 +2,12 @@
  *
  * A graph of 20 calls, one behind the other as in a step, median of 15 replays; the logits are in
  * L2 as the head leaves them. "peaked" looks like a language model's (normal, sigma 2.5, fifty ids
- * well above), "flat" like random weights' (sigma 0.5): there top_p goes over whole rows. */
+ * well above), "flat" like random weights' (sigma 0.5), "zipf" like a model's that is unsure (the
+ * i-th likeliest weighs i^-1.1, in any order, with noise): in the last two top_p keeps thousands.
+ */
 #include "tests/kernels/kernel_test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,15 +37,20 @@ static float normal(uint64_t *seed)
     return sum;
 }
 
-static float *make_logits(bool flat)
+enum kind { PEAKED, FLAT, ZIPF, KINDS };
+
+static float *make_logits(enum kind kind)
 {
+    static const float spread[KINDS] = {2.5f, 0.5f, 0.3f};
     uint64_t seed = 1;
     float *x = malloc(sizeof(float) * VOCAB * ROWS_MAX);
     assert_non_null(x);
     for (size_t i = 0; i < VOCAB; i++)
-        x[i] = (flat ? 0.5f : 2.5f) * normal(&seed);
-    for (int i = 0; i < 50 && !flat; i++)
+        x[i] = spread[kind] * normal(&seed);
+    for (int i = 0; i < 50 && kind == PEAKED; i++)
         x[kernel_test_below(&seed, VOCAB)] += kernel_test_uniform(&seed, 2.0f, 12.0f);
+    for (size_t i = 0; i < VOCAB && kind == ZIPF; i++) /* 10,007 and VOCAB have no common factor */
+        x[i * 10007 % VOCAB] -= 1.1f * logf((float)i + 1.0f);
     for (size_t o = 1; o < ROWS_MAX; o++) { /* the same, turned round */
         memcpy(x + o * VOCAB, x + o * 1001, (VOCAB - o * 1001) * sizeof *x);
         memcpy(x + o * VOCAB + VOCAB - o * 1001, x, o * 1001 * sizeof *x);
@@ -149,20 +157,25 @@ static void open_bench(struct bench *b)
 static void bench_sample(void **state)
 {
     (void)state;
+    static const char *const kinds[KINDS] = {"peaked", "flat", "zipf"};
     static const struct {
         const char *name;
-        float temperature, top_p;
+        float temperature, top_p, min_p;
         int top_k, logprobs;
         float repetition;
     } cases[] = {
-        {"greedy", 0.0f, 1.0f, 0, -1, 1.0f},
-        {"temperature 0.8", 0.8f, 1.0f, 0, -1, 1.0f},
-        {"temperature 0.6, top_p 0.9", 0.6f, 0.9f, 0, -1, 1.0f},
-        {"temperature 0.8, top_k 40, top_p 0.95", 0.8f, 0.95f, 40, -1, 1.0f},
-        {"temperature 0.8, top_k 1000", 0.8f, 1.0f, 1000, -1, 1.0f},
-        {"greedy, 5 log-probabilities", 0.0f, 1.0f, 0, 5, 1.0f},
-        {"temperature 0.8, 20 log-probabilities", 0.8f, 1.0f, 0, 20, 1.0f},
-        {"greedy, repetition penalty", 0.0f, 1.0f, 0, -1, 1.2f},
+        {"greedy", 0.0f, 1.0f, 0.0f, 0, -1, 1.0f},
+        {"temperature 0.8", 0.8f, 1.0f, 0.0f, 0, -1, 1.0f},
+        {"temperature 1, min_p 0.05", 1.0f, 1.0f, 0.05f, 0, -1, 1.0f},
+        {"temperature 0.6, top_p 0.9", 0.6f, 0.9f, 0.0f, 0, -1, 1.0f},
+        {"temperature 1.5, top_p 0.95", 1.5f, 0.95f, 0.0f, 0, -1, 1.0f},
+        {"temperature 1.5, top_p 0.95, min_p 0.05", 1.5f, 0.95f, 0.05f, 0, -1, 1.0f},
+        {"the same with repetition penalty", 1.5f, 0.95f, 0.05f, 0, -1, 1.2f},
+        {"temperature 0.8, top_k 40, top_p 0.95", 0.8f, 0.95f, 0.0f, 40, -1, 1.0f},
+        {"temperature 0.8, top_k 1000", 0.8f, 1.0f, 0.0f, 1000, -1, 1.0f},
+        {"greedy, 5 log-probabilities", 0.0f, 1.0f, 0.0f, 0, 5, 1.0f},
+        {"temperature 0.8, 20 log-probabilities", 0.8f, 1.0f, 0.0f, 0, 20, 1.0f},
+        {"greedy, repetition penalty", 0.0f, 1.0f, 0.0f, 0, -1, 1.2f},
     };
     static const int counts[] = {1, 8, 32, 64};
     struct bench *b = memory(sizeof *b);
@@ -171,14 +184,15 @@ static void bench_sample(void **state)
         skip();
     }
     open_bench(b);
-    for (int flat = 0; flat < 2; flat++) {
-        float *logits = make_logits(flat);
+    for (int kind = 0; kind < KINDS; kind++) {
+        float *logits = make_logits((enum kind)kind);
         kernel_test_write((void *)b->args.logits, logits, sizeof(float) * VOCAB * ROWS_MAX);
         free(logits);
-        printf("figure: %s logits, us for 1, 8, 32, 64 rows\n", flat ? "flat" : "peaked");
+        printf("figure: %s logits, us for 1, 8, 32, 64 rows\n", kinds[kind]);
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
             struct sample_params p = {.temperature = cases[c].temperature,
                                       .top_p = cases[c].top_p,
+                                      .min_p = cases[c].min_p,
                                       .typical_p = 1.0f,
                                       .top_k = cases[c].top_k,
                                       .repetition_penalty = cases[c].repetition,

@@ -371,6 +371,54 @@ static void test_sample_ties(void **state)
     batch_close(b);
 }
 
+/* A nucleus of thousands, which no lists hold: with and without edits and masks, ended by min_p, by
+ * one of many ties, or in a bin that holds nearly all. */
+static void make_wide(struct ask *x, int vocab, int kind, uint64_t *seed)
+{
+    static const float temperatures[] = {0.4f, 0.6f, 1.0f, 1.5f, 2.0f, 60.0f};
+    static const float shares[] = {0.05f, 0.3f, 0.7f, 0.97f};
+    struct sample_params *p = &x->params;
+    make_ask(x, vocab, seed);
+    make_lists(x, vocab, seed);
+    for (int i = 0; i < vocab; i++) {
+        float v = 0.5f * normal(seed);
+        x->logits[i] = kind % 4 == 3 ? roundf(v * 64.0f) / 64.0f : v;
+    }
+    p->temperature = temperatures[kernel_test_below(seed, 6)];
+    p->top_p = kernel_test_uniform(seed, 0.3f, 0.999f);
+    p->min_p = kind % 3 == 1 ? shares[kernel_test_below(seed, 4)] : 0.0f;
+    p->top_k = 0;
+    p->typical_p = 1.0f;
+    x->row.forced = -1;
+    x->row.mask = kind % 5 == 2 ? x->mask : NULL;
+    if (kind % 2 == 0) {
+        p->repetition_penalty = p->frequency_penalty = p->presence_penalty = 0.0f;
+        p->repetition_penalty = 1.0f;
+        p->bias_count = x->row.banned_count = 0;
+    } else {
+        p->repetition_penalty = 1.3f;
+        x->row.token_count = TOKENS;
+    }
+}
+
+static void test_sample_wide(void **state)
+{
+    (void)state;
+    static const int vocabs[] = {5000, 40000, 128256};
+    uint64_t seed = 40;
+    for (int v = 0; v < 3; v++) {
+        struct batch *b = batch_open(vocabs[v]);
+        for (int round = 0; round < (kernel_test_on_card() ? 50 : 4 - v); round++) {
+            for (int o = 0; o < ROWS; o++)
+                make_wide(&b->asks[o], b->vocab, o + round, &seed);
+            oracle(b, ROWS);
+            run(b, 0, ROWS);
+            compare_all(b, 0, ROWS, "wide");
+        }
+        batch_close(b);
+    }
+}
+
 /* What does not fit, or cannot be done there, goes to the host, and the rows behind it do not. */
 static void test_sample_rows_full(void **state)
 {
@@ -461,9 +509,10 @@ static void test_sample_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sample_small),     cmocka_unit_test(test_sample_middle),
-        cmocka_unit_test(test_sample_large),     cmocka_unit_test(test_sample_ties),
-        cmocka_unit_test(test_sample_rows_full), cmocka_unit_test(test_sample_refusals),
+        cmocka_unit_test(test_sample_small),    cmocka_unit_test(test_sample_middle),
+        cmocka_unit_test(test_sample_large),    cmocka_unit_test(test_sample_ties),
+        cmocka_unit_test(test_sample_wide),     cmocka_unit_test(test_sample_rows_full),
+        cmocka_unit_test(test_sample_refusals),
     };
     return kernel_test_run("sample", tests, sizeof tests / sizeof *tests);
 }
