@@ -384,6 +384,8 @@ static void make_wide(struct ask *x, int vocab, int kind, uint64_t *seed)
         float v = 0.5f * normal(seed);
         x->logits[i] = kind % 4 == 3 ? roundf(v * 64.0f) / 64.0f : v;
     }
+    for (int i = 0; i < 40 && kind % 7 == 4; i++)
+        x->logits[kernel_test_below(seed, (uint32_t)vocab)] = i % 2 ? NAN : -INFINITY;
     p->temperature = temperatures[kernel_test_below(seed, 6)];
     p->top_p = kernel_test_uniform(seed, 0.3f, 0.999f);
     p->min_p = kind % 3 == 1 ? shares[kernel_test_below(seed, 4)] : 0.0f;
