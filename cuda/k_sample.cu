@@ -7,7 +7,7 @@
  *                   log-probabilities are wanted its largest raw logits, one after the other
  *   k_sample_draw   with the largest z of the row: the part's sum of weights exp((z - max) / T),
  * the same of raw logits for log-probabilities, for top_k and top_p a list of its first candidates,
- * and for top_p its share of the row's bins of weights; the last block of a row to arrive then
+ * and for top_p its share of its section's bins of weights; the last block of a row to arrive then
  * finishes the row. A row that needs none of this (greedy, forced) is finished by its first block,
  * the others leave without waiting for the node in front.
  *
@@ -45,17 +45,19 @@ static __device__ __forceinline__ struct best best_of_warp(int begin, const floa
     return warp_best(order_key(most), id);
 }
 
-/* The largest z of each warp, and the row's bins set to zero by its first part. */
+/* The largest z of each warp, and the bins set to zero by the first part of a row or section. */
 static __device__ void leave_for_cuts(const struct row *r, int part, struct best mine)
 {
     int me = (int)threadIdx.x;
     if (me % 32 == 0)
         r->groups[part * WARPS + me / 32] = order_value(mine.key);
-    if (part > 0 || !has_bins(r))
+    if (part % section_parts(r) > 0 || !has_bins(r))
         return;
+    int section = part / section_parts(r);
     for (int i = me; i < BINS; i += THREADS) {
-        r->counts[i] = 0;
-        r->masses[i] = 0;
+        r->masses[section * BINS + i] = 0;
+        if (part == 0)
+            r->counts[i] = 0;
     }
 }
 

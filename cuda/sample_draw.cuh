@@ -73,25 +73,27 @@ static __device__ int draw_tile(struct shared *sh, double base, double before, d
     return (int)(sh->found != ALL ? sh->found : sh->other);
 }
 
-/* Draws over the whole row, f->whole; the parts' sums are in scratch. */
-static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, const struct field *f)
+/* The part of [begin, end) at whose weight `base` and the sum so far exceed *target (below 0: set
+ * to the row's share of the sum), else the last that has any; *before: the sum in front of it. */
+static __device__ int find_part(struct shared *sh, const struct row *r, int begin, int end,
+                                double base, double *target, double *before)
 {
-    int first = (int)threadIdx.x * PARTS_EACH;
+    int first = begin + (int)threadIdx.x * PARTS_EACH;
     double w[PARTS_EACH], mine = 0.0, total;
 #pragma unroll
     for (int i = 0; i < PARTS_EACH; i++) {
-        w[i] = first + i < r->j.parts ? read_draw(r, first + i).w : 0.0;
+        w[i] = first + i < end ? read_draw(r, first + i).w : 0.0;
         mine += w[i];
     }
-    double before = sum_before(mine, sh->sum, &total), run = before;
-    double target = total * (double)r->p.uniform;
+    double run = base + sum_before(mine, sh->sum, &total), mark = run;
+    *target = *target < 0.0 ? total * (double)r->p.uniform : *target;
     begin_search(sh, ALL);
-    uint32_t hit = ALL, last = 0;
+    uint32_t hit = ALL, last = (uint32_t)begin;
 #pragma unroll
     for (int i = 0; i < PARTS_EACH; i++) {
         if (w[i] > 0.0)
             last = (uint32_t)(first + i);
-        if (hit == ALL && w[i] > 0.0 && run + w[i] > target)
+        if (hit == ALL && w[i] > 0.0 && run + w[i] > *target)
             hit = (uint32_t)(first + i);
         run += w[i];
     }
@@ -103,32 +105,43 @@ static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, con
     if (part >= first && part < first + PARTS_EACH) {
 #pragma unroll
         for (int i = 0; i < PARTS_EACH; i++)
-            before += first + i < part ? w[i] : 0.0;
-        sh->value = before;
+            mark += first + i < part ? w[i] : 0.0;
+        sh->value = mark;
     }
+    __syncthreads(); /* value is written before it is read */
+    *before = sh->value;
+    return part;
+}
+
+/* Draws in a part, with `base` in front of it. */
+static __device__ int32_t draw_in(struct shared *sh, const struct row *r, const struct field *f,
+                                  int part, double base, double target)
+{
     struct walk k;
+    double total;
     first_tile(&k, r, f, part);
     int n = open_tile(&k, sh, r, f, part);
-    double base = sh->value; /* written before the barriers of open_tile */
     weigh_tile(sh, r, f, part, n, r->p.min_p);
-    before = tile_before(sh, &total);
+    double before = tile_before(sh, &total);
     return part * PART + draw_tile(sh, base, before, target);
 }
 
-#define MIN_P_MARGIN 1e-3f
+/* Draws over the whole row, f->whole; the parts' sums are in scratch. */
+static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, const struct field *f)
+{
+    double before, target = -1.0;
+    int part = find_part(sh, r, 0, r->j.parts, 0.0, &target, &before);
+    return draw_in(sh, r, f, part, before, target);
+}
 
-struct bins_open {
-    uint32_t first, last;
-};
-
-/* The weight of every tile under f's cuts and `least`, also into the parts' sums. */
+/* Weights of parts under f's cuts and `least`, also into the parts' sums. */
 static __device__ double weigh_parts(struct shared *sh, const struct row *r, const struct field *f,
-                                     float least)
+                                     int begin, int end, float least)
 {
     double total = 0.0;
     struct walk k;
-    first_tile(&k, r, f, 0);
-    for (int t = 0; t < r->j.parts; t++) {
+    first_tile(&k, r, f, begin);
+    for (int t = begin; t < end; t++) {
         double sum;
         int n = open_tile(&k, sh, r, f, t);
         weigh_tile(sh, r, f, t, n, least);
@@ -138,9 +151,15 @@ static __device__ double weigh_parts(struct shared *sh, const struct row *r, con
         total += sum;
     }
     __threadfence();
-    __syncthreads(); /* sums are written before draw_parts reads them */
+    __syncthreads(); /* sums are written before find_part reads them */
     return total;
 }
+
+#define MIN_P_MARGIN 1e-3f
+
+struct bins_open {
+    uint32_t first, last;
+};
 
 /* The bins between which f's cut and min_p end: all below `first` is kept, all behind `last` not.
  * The weights of a bin do not fall quite as its keys rise, hence the margin about min_p. */
@@ -158,9 +177,39 @@ static __device__ struct bins_open open_bins(const struct row *r, const struct f
     return b;
 }
 
-/* The same as weigh_parts for a nucleus, from the steps that the parts have left: only the open
- * bins are weighed. Their masses are whole numbers, as those of bins. False: too many. */
-static __device__ __attribute__((noinline)) bool step_parts(struct field *f)
+/* Adds up the held candidates that are kept by section, in units of 2^(unit - 150): whole numbers,
+ * so that the order they are held in leaves no trace. */
+static __device__ void add_held(struct shared *sh, const struct row *r, const struct field *f,
+                                uint32_t unit)
+{
+    uint32_t lane = threadIdx.x % 32, ids = (uint32_t)section_parts(r) * PART;
+    for (int at = 0; at < f->held; at += PART) {
+        struct candidate c[EACH];
+        read_held(r, f->held, at, c);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            uint32_t key, id = (uint32_t)c[i].id, section = id / ids;
+            float w = 0.0f;
+            bool is = key_of<true>(r, f, c[i].z, id, &key, &w) && w >= r->p.min_p &&
+                      keeps(f->top_p, key, id);
+            uint64_t amount = is ? amount_of(w, unit) : 0;
+            uint32_t todo = __ballot_sync(ALL, is);
+            while (todo) { /* most of a warp's are of the same section */
+                uint32_t of = __shfl_sync(ALL, section, __ffs((int)todo) - 1);
+                bool same = is && section == of;
+                uint32_t low = __reduce_add_sync(ALL, same ? (uint32_t)amount & 0xffffff : 0u);
+                uint32_t high = __reduce_add_sync(ALL, same ? (uint32_t)(amount >> 24) : 0u);
+                if (lane == 0)
+                    add_amount(&sh->low[of], &sh->high[of], low + ((uint64_t)high << 24));
+                todo &= ~__ballot_sync(ALL, same);
+            }
+        }
+    }
+}
+
+/* Draws from a nucleus over the whole row, from the bins of its sections: only the open ones are
+ * weighed, and then the parts of the section drawn. -1: too many candidates in the open bins. */
+static __device__ __attribute__((noinline)) int32_t draw_sections(struct field *f)
 {
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
@@ -168,37 +217,51 @@ static __device__ __attribute__((noinline)) bool step_parts(struct field *f)
     struct bins_open b = open_bins(r, f);
     struct range g = near_range();
     uint32_t low = range_begin(&g, b.first), high = range_end(&g, b.last);
-    int me = (int)threadIdx.x;
-    for (int p = me; p < r->j.parts; p += THREADS)
-        sh->low[p] = sh->high[p] = 0;
-    if (b.first <= b.last && !(f->held >= 0 && f->held_low == low && f->held_high == high))
+    int lane = (int)threadIdx.x % 32, mine = (int)threadIdx.x / 32, each = section_parts(r);
+    static_assert(SECTIONS == WARPS, "a warp a section");
+    if (b.first > b.last)
+        f->held = 0;
+    else if (f->held < 0 || f->held_low != low || f->held_high != high)
         hold<true>(sh, r, f, low, high);
-    __syncthreads(); /* masses are zero before they are added to */
-    if (b.first <= b.last && f->held < 0)
-        return false;
-    uint32_t unit = (__float_as_uint(exp_of(-__uint_as_float(high))) >> 23) - 1;
-    for (int at = 0; b.first <= b.last && at < f->held; at += PART) {
-        struct candidate c[EACH];
-        read_held(r, f->held, at, c);
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            uint32_t key, id = (uint32_t)c[i].id;
-            float w;
-            if (key_of<true>(r, f, c[i].z, id, &key, &w) && w >= r->p.min_p &&
-                keeps(f->top_p, key, id))
-                add_mass(&sh->low[id / PART], &sh->high[id / PART], w, unit);
-        }
-    }
+    if (f->held < 0)
+        return -1;
+    __syncthreads(); /* the words' last readers are done */
+    if (threadIdx.x < SECTIONS)
+        sh->low[threadIdx.x] = sh->high[threadIdx.x] = 0;
+    double sum = 0.0;
+    for (uint32_t bin = (uint32_t)lane;
+         bin < min(b.first, (uint32_t)BINS) && mine * each < r->j.parts; bin += 32)
+        sum += mass_of(__ldcg(r->masses + mine * BINS + bin), unit_of(&g, bin));
+    for (int d = 16; d > 0; d /= 2)
+        sum += __shfl_down_sync(ALL, sum, d);
+    if (lane == 0)
+        sh->sum[mine] = sum;
+    __syncthreads(); /* words are zero before they are added to */
+    uint32_t unit = unit_of(&g, b.last);
+    add_held(sh, r, f, unit);
     __syncthreads(); /* all is added before it is read */
-    for (int p = me; p < r->j.parts; p += THREADS) {
-        const double *kept =
-            b.first < NEAR_END ? r->steps + p * NEAR_END + b.first : &r->draws[p].w;
-        double some = (double)((uint64_t)sh->high[p] << 32 | sh->low[p]);
-        r->draws[p].w = __ldcg(kept) + some * power_of_two((int)unit - 150);
+    double w[SECTIONS], total = 0.0, before = 0.0, run = 0.0;
+#pragma unroll
+    for (int i = 0; i < SECTIONS; i++) {
+        w[i] = sh->sum[i] + mass_of((uint64_t)sh->high[i] << 32 | sh->low[i], unit);
+        total += w[i];
     }
-    __threadfence();
-    __syncthreads(); /* sums are written before draw_parts reads them */
-    return true;
+    double target = total * (double)r->p.uniform;
+    int section = 0;
+    bool hit = false;
+#pragma unroll
+    for (int i = 0; i < SECTIONS; i++) {
+        bool here = !hit && w[i] > 0.0; /* where rounding leaves none, the last that has any */
+        before = here ? run : before;
+        section = here ? i : section;
+        run += w[i];
+        hit = hit || (here && run > target);
+    }
+    int begin = section * each, end = min(begin + each, r->j.parts);
+    __syncthreads(); /* the sums are read before others are written */
+    weigh_parts(sh, r, f, begin, end, r->p.min_p);
+    int part = find_part(sh, r, begin, end, before, &target, &before);
+    return draw_in(sh, r, f, part, before, target);
 }
 
 /* Sets f's cuts. False: the listed candidates do not hold the answer. `total`: the weight of all,
@@ -215,7 +278,7 @@ static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct 
         return true;
     double mass = f->whole ? 0.0 : listed_mass(sh, r, f);
     if (top_k > 0)
-        total = f->whole ? weigh_parts(sh, r, f, 0.0f) : mass;
+        total = f->whole ? weigh_parts(sh, r, f, 0, r->j.parts, 0.0f) : mass;
     else if (more && mass < (double)r->p.top_p * total)
         return false;
     f->top_p = find_cut<true>(f, (double)r->p.top_p * total);
@@ -252,8 +315,10 @@ static __device__ __attribute__((noinline)) int32_t draw_row()
         int at = draw_tile(sh, 0.0, before, total * (double)r->p.uniform);
         return (int32_t)tile_id(sh, &f, 0, at);
     }
-    if (!has_bins(r) || !step_parts(&f))
-        weigh_parts(sh, r, &f, r->p.min_p);
+    int32_t token = has_bins(r) ? draw_sections(&f) : -1;
+    if (token >= 0)
+        return token;
+    weigh_parts(sh, r, &f, 0, r->j.parts, r->p.min_p);
     return draw_parts(sh, r, &f);
 }
 

@@ -54,31 +54,34 @@ static __device__ __forceinline__ uint32_t tile_id(const struct shared *sh, cons
     return f->whole ? (uint32_t)(t * PART + i) : __float_as_uint(sh->tile[PART + i]);
 }
 
-/* A pass: keys [low, high] in bins of 2^shift from base on, what is below base in bin 0. */
+/* A pass: keys [low, high] in bins of 2^shift from base on; near: in those of near_bin. */
 struct range {
     uint32_t low, high, base, shift;
+    bool near;
 };
 
 static __device__ __forceinline__ struct range near_range()
 {
-    return {0, s_key(EXP_LEAST), NEAR_KEY, NEAR_SHIFT};
+    return {0, s_key(EXP_LEAST), 0, 0, true};
 }
 
 static __device__ __forceinline__ uint32_t range_bin(const struct range *g, uint32_t key)
 {
-    return key < g->base ? 0 : min((key - g->base) >> g->shift, (uint32_t)BINS - 1);
+    uint32_t bin = g->near ? near_bin(__uint_as_float(key)) : (key - g->base) >> g->shift;
+    return min(bin, (uint32_t)BINS - 1);
 }
 
 static __device__ __forceinline__ uint32_t range_begin(const struct range *g, uint32_t bin)
 {
-    return bin == 0 ? g->low : max(g->low, g->base + (bin << g->shift));
+    return max(g->low, g->near ? near_begin(bin) : g->base + (bin << g->shift));
 }
 
 /* The last key of a bin. */
 static __device__ __forceinline__ uint32_t range_end(const struct range *g, uint32_t bin)
 {
-    uint64_t end = (uint64_t)g->base + ((uint64_t)(bin + 1) << g->shift) - 1;
-    return end < g->high ? (uint32_t)end : g->high;
+    uint64_t next =
+        g->near ? near_begin(bin + 1) : (uint64_t)g->base + ((uint64_t)(bin + 1) << g->shift);
+    return next - 1 < g->high ? (uint32_t)(next - 1) : g->high;
 }
 
 static __device__ __forceinline__ uint32_t shift_for(uint32_t span)

@@ -91,15 +91,33 @@ static __device__ __forceinline__ float edited(float z, const struct sample_edit
     return z;
 }
 
-/* Bins of x = -s >= 0 with 32 a power of two from 2^-6 on, everything smaller in bin 0. */
-#define NEAR_KEY   0x3c800000u /* bits of 2^-6 */
+/* Bins of x = -s >= 0: 32 a power of two from 2^-5 on, 16 a unit between 2 and 16, 32 a power of
+ * two again behind that; what is smaller is in bin 0. */
+#define NEAR_KEY   0x3d000000u /* bits of 2^-5 */
+#define NEAR_TWO   0x40000000u
+#define NEAR_FAR   0x41800000u /* of 16 */
 #define NEAR_SHIFT 18
-#define NEAR_END   396 /* bins up to -EXP_LEAST */
+#define NEAR_BINS2 192 /* below 2 */
+#define NEAR_BINS3 416 /* below 16 */
 
 static __device__ __forceinline__ uint32_t near_bin(float x)
 {
     uint32_t u = __float_as_uint(x);
+    if (u >= NEAR_FAR)
+        return NEAR_BINS3 + ((u - NEAR_FAR) >> NEAR_SHIFT);
+    if (u >= NEAR_TWO)
+        return NEAR_BINS2 - 32 + (uint32_t)(x * 16.0f);
     return u < NEAR_KEY ? 0 : (u - NEAR_KEY) >> NEAR_SHIFT;
+}
+
+/* Bits of the least x of a bin. */
+static __device__ __forceinline__ uint32_t near_begin(uint32_t bin)
+{
+    if (bin >= NEAR_BINS3)
+        return NEAR_FAR + ((bin - NEAR_BINS3) << NEAR_SHIFT);
+    if (bin >= NEAR_BINS2)
+        return __float_as_uint((float)(bin - NEAR_BINS2 + 32) * 0.0625f);
+    return bin == 0 ? 0 : NEAR_KEY + (bin << NEAR_SHIFT);
 }
 
 #endif

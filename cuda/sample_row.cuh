@@ -17,6 +17,7 @@
 #define BINS_EACH (BINS / THREADS) /* of a thread, one behind the other */
 #define LIST      256              /* candidates of a part */
 #define LISTED    PART             /* candidates of a row */
+#define SECTIONS  8                /* of a row: whole parts */
 #define PARTS_MAX (SAMPLE_VOCAB_MAX / PART)
 #define TOPS      LIMIT_TOP_LOGPROBS
 #define ALL       0xffffffffu
@@ -62,8 +63,7 @@ struct alignas(16) row {
     const float *logits;
     struct draw_part *draws;    /* [parts] */
     struct scan_part *scans;    /* [parts] */
-    unsigned long long *masses; /* [BINS] weights of all candidates, in units of the bin */
-    double *steps;              /* [parts, NEAR_END] weights of a part in front of each bin */
+    unsigned long long *masses; /* [SECTIONS, BINS] weights of candidates, in units of the bin */
     struct candidate *lists;    /* [parts, LIST] */
     struct token_logprob *tops; /* [parts, TOPS] */
     uint32_t *counts;           /* [BINS] */
@@ -89,8 +89,8 @@ static size_t scratch_bytes(int parts)
 {
     size_t a_part = sizeof(struct scan_part) + sizeof(struct draw_part) +
                     LIST * sizeof(struct candidate) + TOPS * sizeof(struct token_logprob) +
-                    WARPS * sizeof(float) + NEAR_END * sizeof(double);
-    return 16 + BINS * (sizeof(uint64_t) + sizeof(uint32_t)) + (size_t)parts * a_part;
+                    WARPS * sizeof(float);
+    return 16 + BINS * (SECTIONS * sizeof(uint64_t) + sizeof(uint32_t)) + (size_t)parts * a_part;
 }
 
 /* Fills sh->row but for `most`, which the second node finds. Reads the step's upload only. */
@@ -108,14 +108,18 @@ static __device__ struct row *open_row(struct shared *sh, const struct job *j, i
         r->draws = (struct draw_part *)(at + 16);
         r->scans = (struct scan_part *)(r->draws + j->parts);
         r->masses = (unsigned long long *)(r->scans + j->parts);
-        r->steps = (double *)(r->masses + BINS);
-        r->lists = (struct candidate *)(r->steps + j->parts * NEAR_END);
+        r->lists = (struct candidate *)(r->masses + SECTIONS * BINS);
         r->tops = (struct token_logprob *)(r->lists + j->parts * LIST);
         r->counts = (uint32_t *)(r->tops + j->parts * TOPS);
         r->groups = (float *)(r->counts + BINS);
     }
     __syncthreads(); /* the row is written before it is read */
     return r;
+}
+
+static __device__ __forceinline__ int section_parts(const struct row *r)
+{
+    return (r->j.parts + SECTIONS - 1) / SECTIONS;
 }
 
 /* Whether the row looks for cuts, and whether it does so over all weights of the row. */

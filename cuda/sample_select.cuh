@@ -23,6 +23,13 @@ static __device__ __forceinline__ bool key_of(const struct row *r, const struct 
     return *w > 0.0f && keeps(f->top_k, z_key(r, z), id);
 }
 
+/* Of the bin's least weight. */
+static __device__ __forceinline__ uint32_t unit_of(const struct range *g, uint32_t bin)
+{
+    float far = fminf(__uint_as_float(range_end(g, bin)), -EXP_LEAST);
+    return (__float_as_uint(exp_of(-far)) >> 23) - 1;
+}
+
 template <bool MASS>
 static __device__ __forceinline__ void clear_bins(struct shared *sh, const struct range *g)
 {
@@ -31,21 +38,22 @@ static __device__ __forceinline__ void clear_bins(struct shared *sh, const struc
     for (int i = 0; i < BINS_EACH; i++) {
         int bin = (int)threadIdx.x + i * THREADS;
         sh->count[bin] = sh->low[bin] = sh->high[bin] = 0;
-        if (MASS) {
-            float far = fminf(__uint_as_float(range_end(g, (uint32_t)bin)), -EXP_LEAST);
-            sh->unit[bin] = (__float_as_uint(exp_of(-far)) >> 23) - 1;
-        }
+        if (MASS)
+            sh->unit[bin] = unit_of(g, (uint32_t)bin);
     }
     __syncthreads(); /* bins are zero before they are counted in */
 }
 
-/* Adds w to a sum of two words, in units of 2^(unit - 150). Whole numbers, because w is not below
- * 2^(unit - 127), nor above 2^32 of that. */
-static __device__ __forceinline__ void add_mass(uint32_t *low, uint32_t *high, float w,
-                                                uint32_t unit)
+/* w in units of 2^(unit - 150). A whole number, because w is not below 2^(unit - 127). */
+static __device__ __forceinline__ uint64_t amount_of(float w, uint32_t unit)
 {
     uint32_t bits = __float_as_uint(w);
-    uint64_t amount = (uint64_t)((bits & 0x7fffffu) | 0x800000u) << ((bits >> 23) - unit);
+    return (uint64_t)((bits & 0x7fffffu) | 0x800000u) << ((bits >> 23) - unit);
+}
+
+/* Adds to a sum of two words. */
+static __device__ __forceinline__ void add_amount(uint32_t *low, uint32_t *high, uint64_t amount)
+{
     uint32_t part = (uint32_t)amount, old = atomicAdd(low, part);
     uint32_t carry = (uint32_t)(amount >> 32) + (old + part < old);
     if (carry)
@@ -58,17 +66,20 @@ static __device__ __forceinline__ void count_in(struct shared *sh, uint32_t bin,
     atomicAdd(&sh->count[bin], 1u);
     if (!MASS)
         return;
-    add_mass(&sh->low[bin], &sh->high[bin], w, sh->unit[bin]);
+    add_amount(&sh->low[bin], &sh->high[bin], amount_of(w, sh->unit[bin]));
+}
+
+static __device__ __forceinline__ double mass_of(uint64_t amount, uint32_t unit)
+{
+    return (double)amount * power_of_two((int)unit - 150);
 }
 
 static __device__ __forceinline__ double bin_mass(const struct shared *sh, int bin)
 {
-    return (double)((uint64_t)sh->high[bin] << 32 | sh->low[bin]) *
-           power_of_two((int)sh->unit[bin] - 150);
+    return mass_of((uint64_t)sh->high[bin] << 32 | sh->low[bin], sh->unit[bin]);
 }
 
-/* The bins of -s of a part's weights, added to the row's; their running sums to the part's steps.
- * Returns the sum of all. */
+/* The bins of -s of a part's weights, added to its section's. Returns their sum. */
 static __device__ double bins_of_part(struct shared *sh, const struct row *r, int part,
                                       const float z[EACH])
 {
@@ -81,21 +92,18 @@ static __device__ double bins_of_part(struct shared *sh, const struct row *r, in
             count_in<true>(sh, range_bin(&g, s_key(s)), w);
     }
     __syncthreads(); /* all is counted before it is handed on */
+    unsigned long long *masses = r->masses + part / section_parts(r) * BINS;
+    double mine = 0.0;
 #pragma unroll
     for (int i = 0; i < BINS_EACH; i++) {
         int bin = (int)threadIdx.x + i * THREADS;
         if (sh->count[bin] == 0)
             continue;
+        mine += bin_mass(sh, bin);
         atomicAdd(r->counts + bin, sh->count[bin]);
-        atomicAdd(r->masses + bin, (unsigned long long)sh->high[bin] << 32 | sh->low[bin]);
+        atomicAdd(masses + bin, (unsigned long long)sh->high[bin] << 32 | sh->low[bin]);
     }
-    static_assert(BINS_EACH == 2 && NEAR_END % 2 == 0, "a thread's bins are a pair");
-    int first = (int)threadIdx.x * BINS_EACH;
-    double here = bin_mass(sh, first), total;
-    double before = sum_before(here + bin_mass(sh, first + 1), sh->sum, &total);
-    if (first < NEAR_END)
-        *(double2 *)(r->steps + part * NEAR_END + first) = make_double2(before, before + here);
-    return total;
+    return block_sum(mine, sh->sum);
 }
 
 /* The bins that the row's blocks filled together. */
@@ -105,7 +113,10 @@ static __device__ void read_bins(struct shared *sh, const struct row *r, const s
 #pragma unroll
     for (int i = 0; i < BINS_EACH; i++) {
         int bin = (int)threadIdx.x + i * THREADS;
-        unsigned long long mass = __ldcg(r->masses + bin);
+        unsigned long long mass = 0;
+#pragma unroll
+        for (int s = 0; s < SECTIONS; s++)
+            mass += s * section_parts(r) < r->j.parts ? __ldcg(r->masses + s * BINS + bin) : 0;
         sh->count[bin] = __ldcg(r->counts + bin);
         sh->low[bin] = (uint32_t)mass;
         sh->high[bin] = (uint32_t)(mass >> 32);
@@ -272,7 +283,7 @@ static __device__ __attribute__((noinline)) struct cut find_cut(struct field *f,
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
     const struct row *r = &sh->row;
-    struct range g = {0, f->far, 0, shift_for(f->far)};
+    struct range g = {0, f->far, 0, shift_for(f->far), false};
     double before = 0.0;
     f->held = -1;
     if (MASS)
@@ -296,6 +307,7 @@ static __device__ __attribute__((noinline)) struct cut find_cut(struct field *f,
             hold<MASS>(sh, r, f, g.low, g.high);
         if (g.low == g.high)
             break;
+        g.near = false;
         g.base = g.low;
         g.shift = shift_for(g.high - g.low);
         fill_bins<MASS>(sh, r, f, &g);
