@@ -135,17 +135,35 @@ static __device__ int32_t draw_parts(struct shared *sh, const struct row *r, con
 }
 
 /* Weights of parts under f's cuts and `least`, also into the parts' sums. */
-static __device__ double weigh_parts(struct shared *sh, const struct row *r, const struct field *f,
-                                     int begin, int end, float least)
+static __device__ __attribute__((noinline)) double weigh_parts(const struct field *from, int begin,
+                                                               int end, float least)
 {
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    struct field f = *from;
     double total = 0.0;
-    struct walk k;
-    first_tile(&k, r, f, begin);
+    float ahead[EACH];
+    __syncthreads(); /* the tile's last readers are done */
+    load_part(r->logits, r->j.vocab, begin * PART, ahead);
     for (int t = begin; t < end; t++) {
-        double sum;
-        int n = open_tile(&k, sh, r, f, t);
-        weigh_tile(sh, r, f, t, n, least);
-        tile_before(sh, &sum);
+        float z[EACH];
+        struct sum2 s = {0.0f, 0.0f};
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            z[i] = clean(ahead[i]);
+        if (t + 1 < end)
+            load_part(r->logits, r->j.vocab, (t + 1) * PART, ahead);
+        adjust_part(r, t * PART, sh->tile, z);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            uint32_t id = (uint32_t)id_of(t * PART, i);
+            float x = scaled(r, z[i]), w = exp_of(x);
+            bool keep =
+                w >= least && keeps(f.top_k, z_key(r, z[i]), id) && keeps(f.top_p, s_key(x), id);
+            sum2_add(&s, keep ? w : 0.0f);
+        }
+        double sum = block_sum(sum2_value(s), sh->sum);
         if (threadIdx.x == 0)
             r->draws[t].w = sum;
         total += sum;
@@ -189,9 +207,9 @@ static __device__ void add_held(struct shared *sh, const struct row *r, const st
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             uint32_t key, id = (uint32_t)c[i].id, section = id / ids;
-            float w = 0.0f;
-            bool is = key_of<true>(r, f, c[i].z, id, &key, &w) && w >= r->p.min_p &&
-                      keeps(f->top_p, key, id);
+            bool is = held_key<true>(r, c[i].z, &key);
+            float w = weight_of(key);
+            is = is && w >= r->p.min_p && keeps(f->top_p, key, id);
             uint64_t amount = is ? amount_of(w, unit) : 0;
             uint32_t todo = __ballot_sync(ALL, is);
             while (todo) { /* most of a warp's are of the same section */
@@ -259,7 +277,7 @@ static __device__ __attribute__((noinline)) int32_t draw_sections(struct field *
     }
     int begin = section * each, end = min(begin + each, r->j.parts);
     __syncthreads(); /* the sums are read before others are written */
-    weigh_parts(sh, r, f, begin, end, r->p.min_p);
+    weigh_parts(f, begin, end, r->p.min_p);
     int part = find_part(sh, r, begin, end, before, &target, &before);
     return draw_in(sh, r, f, part, before, target);
 }
@@ -278,7 +296,7 @@ static __device__ bool find_cuts(struct shared *sh, const struct row *r, struct 
         return true;
     double mass = f->whole ? 0.0 : listed_mass(sh, r, f);
     if (top_k > 0)
-        total = f->whole ? weigh_parts(sh, r, f, 0, r->j.parts, 0.0f) : mass;
+        total = f->whole ? weigh_parts(f, 0, r->j.parts, 0.0f) : mass;
     else if (more && mass < (double)r->p.top_p * total)
         return false;
     f->top_p = find_cut<true>(f, (double)r->p.top_p * total);
@@ -318,7 +336,7 @@ static __device__ __attribute__((noinline)) int32_t draw_row()
     int32_t token = has_bins(r) ? draw_sections(&f) : -1;
     if (token >= 0)
         return token;
-    weigh_parts(sh, r, &f, 0, r->j.parts, r->p.min_p);
+    weigh_parts(&f, 0, r->j.parts, r->p.min_p);
     return draw_parts(sh, r, &f);
 }
 

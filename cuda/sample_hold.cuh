@@ -7,7 +7,7 @@
 
 #include "cuda/sample_field.cuh"
 
-#define HOLD_EACH    (2 * EACH) /* logits of a thread on their way at once */
+#define HOLD_EACH    (2 * EACH) /* logits of a thread in one of two sets on their way */
 #define HOLD_DROPPED (2 * PART) /* edited ids that a tile holds */
 
 /* How many the memory of the lists has room for: an eighth of the vocabulary. */
@@ -37,21 +37,31 @@ struct z_range {
     float from, to;
 };
 
-/* The z with keys [low, high]. */
+/* The z with keys [low, high], +inf as the largest float; by all warps. */
 template <bool MASS>
-static __device__ struct z_range range_of_z(const struct row *r, uint32_t low, uint32_t high)
+static __device__ struct z_range range_of_z(struct shared *sh, const struct row *r, uint32_t low,
+                                            uint32_t high)
 {
-    uint32_t top = order_key(r->most), far = z_key(r, -FLT_MAX);
-    uint32_t begin = MASS ? first_reach(r, low) : low;
-    uint32_t last = min(MASS ? first_reach(r, high + 1) - 1 : high, far);
+    uint32_t top = order_key(r->most), far = z_key(r, -FLT_MAX), begin = low, end = high + 1;
+    int warp = (int)threadIdx.x / 32;
+    if (MASS) {
+        uint32_t found = first_reach(r, warp % 2 ? end : begin);
+        if (threadIdx.x % 32 == 0 && warp < 2)
+            sh->key[1][warp] = found;
+        __syncthreads(); /* both ends are there before they are read */
+        begin = sh->key[1][0];
+        end = sh->key[1][1];
+    }
+    uint32_t last = min(end - 1, far);
     if (begin > last)
         return {INFINITY, -INFINITY};
-    return {order_value(top - last), order_value(top - begin)};
+    float to = order_value(top - begin);
+    return {order_value(top - last), to == FLT_MAX ? INFINITY : to};
 }
 
 static __device__ __forceinline__ bool is_within(struct z_range b, float x)
 {
-    return x >= b.from && fminf(x, FLT_MAX) <= b.to;
+    return x >= b.from && x <= b.to;
 }
 
 static __device__ __forceinline__ void load_ahead(const struct row *r, int begin,
@@ -66,51 +76,54 @@ static __device__ __forceinline__ void load_ahead(const struct row *r, int begin
     }
 }
 
-/* The logits within, as if there were no edits; sh->found counts them. */
+/* Bits of those within. */
+static __device__ __forceinline__ uint32_t within(const struct row *r, struct z_range b, int begin,
+                                                  const float x[HOLD_EACH])
+{
+    uint32_t in = 0;
+#pragma unroll
+    for (int i = 0; i < HOLD_EACH; i++)
+        in |= is_within(b, x[i]) ? 1u << i : 0u;
+    if (begin + THREADS * HOLD_EACH <= r->j.vocab && r->p.mask < 0)
+        return in;
+#pragma unroll
+    for (int i = 0; i < HOLD_EACH; i += 4) {
+        int id = id_of(begin, i);
+        uint32_t bits = (1u << min(max(r->j.vocab - id, 0), 4)) - 1;
+        if (r->p.mask >= 0 && bits)
+            bits &= __ldcg(r->j.masks + r->p.mask + id / 32) >> id % 32;
+        in &= ~(0xfu << i) | bits << i;
+    }
+    return in;
+}
+
+/* The ids of logits within, as if there were no edits; sh->found counts them. */
 static __device__ __attribute__((noinline)) void hold_logits(struct z_range b)
 {
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
     const struct row *r = &sh->row;
-    const uint32_t *mask = r->p.mask >= 0 ? r->j.masks + r->p.mask : NULL;
+    const int set = THREADS * HOLD_EACH;
     uint32_t lane = threadIdx.x % 32, room = (uint32_t)held_max(r);
-    float ahead[HOLD_EACH];
-    load_ahead(r, 0, ahead);
-    for (int begin = 0; begin < r->j.vocab; begin += THREADS * HOLD_EACH) {
-        float x[HOLD_EACH];
-        uint32_t in = 0;
-#pragma unroll
-        for (int i = 0; i < HOLD_EACH; i++)
-            x[i] = ahead[i];
-        load_ahead(r, begin + THREADS * HOLD_EACH, ahead);
-#pragma unroll
-        for (int i = 0; i < HOLD_EACH; i += 4) {
-            int id = id_of(begin, i);
-            uint32_t bits = min(max(r->j.vocab - id, 0), 4);
-            bits = (1u << bits) - 1;
-            if (mask && id < r->j.vocab)
-                bits &= __ldcg(mask + id / 32) >> id % 32;
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-                in |= (uint32_t)is_within(b, x[i + c]) << (i + c);
-            in &= ~(0xfu << i) | bits << i;
-        }
-        uint32_t own = (uint32_t)__popc(in), upto = own;
+    float first[HOLD_EACH], second[HOLD_EACH];
+    load_ahead(r, 0, first);
+    load_ahead(r, set, second);
+    for (int begin = 0; begin < r->j.vocab; begin += 2 * set) {
+        uint32_t in = within(r, b, begin, first);
+        load_ahead(r, begin + 2 * set, first);
+        in |= within(r, b, begin + set, second) << HOLD_EACH;
+        load_ahead(r, begin + 3 * set, second);
+        uint32_t own = (uint32_t)__popc(in), upto = own, at = 0;
         for (int d = 1; d < 32; d *= 2) {
             uint32_t other = __shfl_up_sync(ALL, upto, d);
             upto += lane >= (uint32_t)d ? other : 0;
         }
-        uint32_t at = 0;
         if (lane == 31 && upto > 0)
             at = atomicAdd(&sh->found, upto);
         at = __shfl_sync(ALL, at, 31) + upto - own;
-#pragma unroll
-        for (int i = 0; i < HOLD_EACH; i++) {
-            if (in >> i & 1) {
-                if (at < room)
-                    r->lists[at] = {clean(x[i]), id_of(begin, i)};
-                at++;
-            }
+        for (; in; in &= in - 1, at++) {
+            if (at < room)
+                r->lists[at].id = id_of(begin, __ffs((int)in) - 1);
         }
     }
 }
@@ -145,7 +158,7 @@ static __device__ __attribute__((noinline)) void hold_edits(struct z_range b)
     }
 }
 
-/* Candidate at + i THREADS + threadIdx of the held, z = -inf where there is none. */
+/* Candidate at + i THREADS + threadIdx of the held, -inf where there is none. */
 static __device__ __forceinline__ void read_held(const struct row *r, int held, int at,
                                                  struct candidate c[EACH])
 {
@@ -160,8 +173,10 @@ static __device__ __forceinline__ void read_held(const struct row *r, int held, 
     }
 }
 
-/* Raw entries of dropped ids become nothing, edited ones (~id) ids as all others. */
-static __device__ __attribute__((noinline)) void settle_edits(int held, uint32_t drops)
+/* Ids become candidates: with z, or with s and only what top_k keeps. Raw ones of dropped ids are
+ * none, edited ones (~id) have their z. */
+template <bool MASS>
+static __device__ __attribute__((noinline)) void settle(int held, uint32_t drops, struct cut top_k)
 {
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
@@ -169,19 +184,30 @@ static __device__ __attribute__((noinline)) void settle_edits(int held, uint32_t
     const uint32_t *dropped = (const uint32_t *)sh->tile;
     for (int at = 0; at < held; at += PART) {
         struct candidate c[EACH];
-        bool is[EACH] = {};
+        uint32_t none = 0;
         read_held(r, held, at, c);
         for (uint32_t d = 0; d < drops; d++) {
             int32_t id = (int32_t)dropped[d];
 #pragma unroll
             for (int i = 0; i < EACH; i++)
-                is[i] |= c[i].id == id;
+                none |= c[i].id == id ? 1u << i : 0u;
+        }
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            bool raw = c[i].id >= 0;
+            c[i].z = raw ? clean(__ldcg(r->logits + c[i].id)) : c[i].z;
+            c[i].id = raw ? c[i].id : ~c[i].id;
         }
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             int k = at + i * THREADS + (int)threadIdx.x;
-            if (k < held && (is[i] || c[i].id < 0))
-                r->lists[k] = {is[i] ? -INFINITY : c[i].z, is[i] ? c[i].id : ~c[i].id};
+            bool is = !(none >> i & 1);
+            if (MASS) {
+                is = is && keeps(top_k, z_key(r, c[i].z), (uint32_t)c[i].id);
+                c[i].z = scaled(r, c[i].z);
+            }
+            if (k < held)
+                r->lists[k] = {is ? c[i].z : -INFINITY, c[i].id};
         }
     }
     __syncthreads(); /* all are settled before they are read */
@@ -192,7 +218,7 @@ template <bool MASS>
 static __device__ void hold(struct shared *sh, const struct row *r, struct field *f, uint32_t low,
                             uint32_t high)
 {
-    struct z_range b = range_of_z<MASS>(r, low, high);
+    struct z_range b = range_of_z<MASS>(sh, r, low, high);
     f->held = -1;
     __syncthreads(); /* the words' last readers are done */
     begin_search(sh, 0);
@@ -207,8 +233,7 @@ static __device__ void hold(struct shared *sh, const struct row *r, struct field
     f->held = (int)n;
     f->held_low = low;
     f->held_high = high;
-    if (r->p.edit_count > 0)
-        settle_edits((int)n, drops);
+    settle<MASS>((int)n, drops, f->top_k);
 }
 
 #endif

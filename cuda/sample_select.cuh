@@ -12,15 +12,27 @@
 /* Key of a candidate, and whether it is one: by z, or by s among those that top_k keeps. */
 template <bool MASS>
 static __device__ __forceinline__ bool key_of(const struct row *r, const struct field *f, float z,
-                                              uint32_t id, uint32_t *key, float *w)
+                                              uint32_t id, uint32_t *key)
 {
     *key = z_key(r, z);
     if (!(z > -INFINITY) || !MASS)
         return z > -INFINITY;
-    float s = scaled(r, z);
-    *key = s_key(s);
-    *w = exp_of(s);
-    return *w > 0.0f && keeps(f->top_k, z_key(r, z), id);
+    bool kept = keeps(f->top_k, *key, id);
+    *key = s_key(scaled(r, z));
+    return kept && *key <= s_key(EXP_LEAST);
+}
+
+/* The same of a held one, which has z or s. */
+template <bool MASS>
+static __device__ __forceinline__ bool held_key(const struct row *r, float v, uint32_t *key)
+{
+    *key = MASS ? s_key(v) : z_key(r, v);
+    return v > -INFINITY && (!MASS || *key <= s_key(EXP_LEAST));
+}
+
+static __device__ __forceinline__ float weight_of(uint32_t key)
+{
+    return exp_of(-__uint_as_float(key));
 }
 
 /* Of the bin's least weight. */
@@ -60,13 +72,35 @@ static __device__ __forceinline__ void add_amount(uint32_t *low, uint32_t *high,
         atomicAdd(high, carry);
 }
 
+/* Those of a thread's keys that `in` has bits of, into their bins; weights and sums side by side,
+ * because each waits for a chain of operations. */
 template <bool MASS>
-static __device__ __forceinline__ void count_in(struct shared *sh, uint32_t bin, float w)
+static __device__ __forceinline__ void count_keys(struct shared *sh, const struct range *g,
+                                                  const uint32_t key[EACH], uint32_t in)
 {
-    atomicAdd(&sh->count[bin], 1u);
-    if (!MASS)
-        return;
-    add_amount(&sh->low[bin], &sh->high[bin], amount_of(w, sh->unit[bin]));
+    uint32_t bin[EACH], old[EACH];
+    uint64_t amount[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        bool is = in >> i & 1;
+        bin[i] = is ? range_bin(g, key[i]) : 0;
+        amount[i] = MASS && is ? amount_of(weight_of(key[i]), sh->unit[bin[i]]) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        old[i] = 0;
+        if (!(in >> i & 1))
+            continue;
+        atomicAdd(&sh->count[bin[i]], 1u);
+        if (MASS)
+            old[i] = atomicAdd(&sh->low[bin[i]], (uint32_t)amount[i]);
+    }
+#pragma unroll
+    for (int i = 0; MASS && i < EACH; i++) {
+        uint32_t carry = (uint32_t)(amount[i] >> 32) + (old[i] + (uint32_t)amount[i] < old[i]);
+        if (carry)
+            atomicAdd(&sh->high[bin[i]], carry);
+    }
 }
 
 static __device__ __forceinline__ double mass_of(uint64_t amount, uint32_t unit)
@@ -85,12 +119,14 @@ static __device__ double bins_of_part(struct shared *sh, const struct row *r, in
 {
     struct range g = near_range();
     clear_bins<true>(sh, &g);
+    uint32_t key[EACH], in = 0;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
-        float s = scaled(r, z[i]), w = exp_of(s);
-        if (w > 0.0f)
-            count_in<true>(sh, range_bin(&g, s_key(s)), w);
+        float s = scaled(r, z[i]);
+        key[i] = s_key(s);
+        in |= s >= EXP_LEAST ? 1u << i : 0u;
     }
+    count_keys<true>(sh, &g, key, in);
     __syncthreads(); /* all is counted before it is handed on */
     unsigned long long *masses = r->masses + part / section_parts(r) * BINS;
     double mine = 0.0;
@@ -125,49 +161,59 @@ static __device__ void read_bins(struct shared *sh, const struct row *r, const s
 }
 
 template <bool MASS>
-static __device__ __forceinline__ void count_key(struct shared *sh, const struct row *r,
-                                                 const struct field *f, const struct range *g,
-                                                 float z, uint32_t id)
-{
-    uint32_t key;
-    float w = 0.0f;
-    if (key_of<MASS>(r, f, z, id, &key, &w) && key >= g->low && key <= g->high)
-        count_in<MASS>(sh, range_bin(g, key), w);
-}
-
-template <bool MASS>
 static __device__ __attribute__((noinline)) void count_held(const struct field *f,
-                                                            const struct range *g)
+                                                            const struct range *from)
 {
     DYN_SMEM(smem);
     struct shared *sh = (struct shared *)smem;
     const struct row *r = &sh->row;
+    struct range g = *from;
     for (int at = 0; at < f->held; at += PART) {
         struct candidate c[EACH];
+        uint32_t key[EACH], in = 0;
         read_held(r, f->held, at, c);
 #pragma unroll
-        for (int i = 0; i < EACH; i++)
-            count_key<MASS>(sh, r, f, g, c[i].z, (uint32_t)c[i].id);
+        for (int i = 0; i < EACH; i++) {
+            bool is = held_key<MASS>(r, c[i].z, &key[i]) && key[i] >= g.low && key[i] <= g.high;
+            in |= is ? 1u << i : 0u;
+        }
+        count_keys<MASS>(sh, &g, key, in);
+    }
+}
+
+/* The same of the listed, or of the whole row. */
+template <bool MASS>
+static __device__ __attribute__((noinline)) void count_tiles(const struct field *f,
+                                                             const struct range *from)
+{
+    DYN_SMEM(smem);
+    struct shared *sh = (struct shared *)smem;
+    const struct row *r = &sh->row;
+    struct range g = *from;
+    struct walk k;
+    first_tile(&k, r, f, 0);
+    for (int t = 0; t < tiles_of(r, f); t++) {
+        int n = open_tile(&k, sh, r, f, t);
+        uint32_t key[EACH], in = 0;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int at = (int)threadIdx.x + i * THREADS;
+            bool is = at < n && key_of<MASS>(r, f, sh->tile[at], tile_id(sh, f, t, at), &key[i]) &&
+                      key[i] >= g.low && key[i] <= g.high;
+            in |= is ? 1u << i : 0u;
+        }
+        count_keys<MASS>(sh, &g, key, in);
     }
 }
 
 template <bool MASS>
-static __device__ void fill_bins(struct shared *sh, const struct row *r, const struct field *f,
-                                 const struct range *g)
+static __device__ void fill_bins(struct shared *sh, const struct field *f, const struct range *g)
 {
-    struct walk k;
     clear_bins<MASS>(sh, g);
-    if (f->held >= 0) {
+    if (f->held >= 0)
         count_held<MASS>(f, g);
-    } else {
-        first_tile(&k, r, f, 0);
-        for (int t = 0; t < tiles_of(r, f); t++) {
-            int n = open_tile(&k, sh, r, f, t);
-#pragma unroll 1
-            for (int i = (int)threadIdx.x; i < n; i += THREADS)
-                count_key<MASS>(sh, r, f, g, sh->tile[i], tile_id(sh, f, t, i));
-        }
-    }
+    else
+        count_tiles<MASS>(f, g);
     __syncthreads(); /* all is counted before it is read */
 }
 
@@ -184,9 +230,8 @@ static __device__ __attribute__((noinline)) uint32_t nth_id(const struct field *
     for (int t = 0; t < tiles_of(r, f); t++) {
         int n = open_tile(&walk, sh, r, f, t), first = (int)threadIdx.x * EACH;
         uint32_t hits = 0, k;
-        float w;
         for (int i = first; i < first + EACH; i++) {
-            if (i < n && key_of<MASS>(r, f, sh->tile[i], tile_id(sh, f, t, i), &k, &w) && k == key)
+            if (i < n && key_of<MASS>(r, f, sh->tile[i], tile_id(sh, f, t, i), &k) && k == key)
                 hits |= 1u << (i - first);
         }
         uint64_t total, before = sum_before((uint64_t)__popc(hits), sh->scan, &total);
@@ -221,8 +266,7 @@ static __device__ __attribute__((noinline)) uint32_t nth_held(const struct field
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             uint32_t k;
-            float w;
-            if (key_of<MASS>(r, f, c[i].z, (uint32_t)c[i].id, &k, &w) && k == key)
+            if (held_key<MASS>(r, c[i].z, &k) && k == key)
                 ids[atomicAdd(&sh->found, 1u)] = (uint32_t)c[i].id;
         }
     }
@@ -291,7 +335,7 @@ static __device__ __attribute__((noinline)) struct cut find_cut(struct field *f,
     if (MASS && f->whole && has_bins(r))
         read_bins(sh, r, &g);
     else
-        fill_bins<MASS>(sh, r, f, &g);
+        fill_bins<MASS>(sh, f, &g);
     for (;;) {
         double upto;
         uint32_t bin = bin_at<MASS>(sh, before, need, &upto);
@@ -310,7 +354,7 @@ static __device__ __attribute__((noinline)) struct cut find_cut(struct field *f,
         g.near = false;
         g.base = g.low;
         g.shift = shift_for(g.high - g.low);
-        fill_bins<MASS>(sh, r, f, &g);
+        fill_bins<MASS>(sh, f, &g);
     }
     /* All that is left are ties: the first few by id. */
     double w = MASS ? (double)exp_of(-__uint_as_float(g.low)) : 1.0;
