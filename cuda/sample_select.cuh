@@ -1,6 +1,7 @@
 /* sample_select: which candidates top_k and top_p keep, by the last block of a row, in passes of
  * BINS bins over the bits of z or of -s, each pass inside the bin that the one before ended in; no
- * sort. The first pass of a nucleus over a whole row has been made by the row's blocks together.
+ * sort. The first pass of a nucleus over a whole row has been made by the row's blocks together;
+ * later ones see what is held (sample_hold.cuh).
  *
  * Masses of bins are whole numbers in units of 2^(unit - 150), unit from the bin's least weight, so
  * atomics leave no trace. Device only. */
