@@ -75,20 +75,20 @@ static __device__ __forceinline__ void add_amount(uint32_t *low, uint32_t *high,
 
 /* Those of a thread's keys that `in` has bits of, into their bins; weights and sums side by side,
  * because each waits for a chain of operations. */
-template <bool MASS>
+template <bool MASS, int N>
 static __device__ __forceinline__ void count_keys(struct shared *sh, const struct range *g,
-                                                  const uint32_t key[EACH], uint32_t in)
+                                                  const uint32_t key[N], uint32_t in)
 {
-    uint32_t bin[EACH], old[EACH];
-    uint64_t amount[EACH];
+    uint32_t bin[N], old[N];
+    uint64_t amount[N];
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
+    for (int i = 0; i < N; i++) {
         bool is = in >> i & 1;
         bin[i] = is ? range_bin(g, key[i]) : 0;
         amount[i] = MASS && is ? amount_of(weight_of(key[i]), sh->unit[bin[i]]) : 0;
     }
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
+    for (int i = 0; i < N; i++) {
         old[i] = 0;
         if (!(in >> i & 1))
             continue;
@@ -97,7 +97,7 @@ static __device__ __forceinline__ void count_keys(struct shared *sh, const struc
             old[i] = atomicAdd(&sh->low[bin[i]], (uint32_t)amount[i]);
     }
 #pragma unroll
-    for (int i = 0; MASS && i < EACH; i++) {
+    for (int i = 0; MASS && i < N; i++) {
         uint32_t carry = (uint32_t)(amount[i] >> 32) + (old[i] + (uint32_t)amount[i] < old[i]);
         if (carry)
             atomicAdd(&sh->high[bin[i]], carry);
@@ -127,7 +127,7 @@ static __device__ double bins_of_part(struct shared *sh, const struct row *r, in
         key[i] = s_key(s);
         in |= s >= EXP_LEAST ? 1u << i : 0u;
     }
-    count_keys<true>(sh, &g, key, in);
+    count_keys<true, EACH>(sh, &g, key, in);
     __syncthreads(); /* all is counted before it is handed on */
     unsigned long long *masses = r->masses + part / section_parts(r) * BINS;
     double mine = 0.0;
@@ -178,7 +178,7 @@ static __device__ __attribute__((noinline)) void count_held(const struct field *
             bool is = held_key<MASS>(r, c[i].z, &key[i]) && key[i] >= g.low && key[i] <= g.high;
             in |= is ? 1u << i : 0u;
         }
-        count_keys<MASS>(sh, &g, key, in);
+        count_keys<MASS, EACH>(sh, &g, key, in);
     }
 }
 
@@ -195,15 +195,19 @@ static __device__ __attribute__((noinline)) void count_tiles(const struct field 
     first_tile(&k, r, f, 0);
     for (int t = 0; t < tiles_of(r, f); t++) {
         int n = open_tile(&k, sh, r, f, t);
-        uint32_t key[EACH], in = 0;
+#pragma unroll 1
+        for (int first = (int)threadIdx.x; first < n; first += 2 * THREADS) {
+            uint32_t key[2], in = 0;
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            int at = (int)threadIdx.x + i * THREADS;
-            bool is = at < n && key_of<MASS>(r, f, sh->tile[at], tile_id(sh, f, t, at), &key[i]) &&
-                      key[i] >= g.low && key[i] <= g.high;
-            in |= is ? 1u << i : 0u;
+            for (int i = 0; i < 2; i++) {
+                int at = first + i * THREADS;
+                float z = at < n ? sh->tile[at] : -INFINITY;
+                bool is = key_of<MASS>(r, f, z, at < n ? tile_id(sh, f, t, at) : 0, &key[i]) &&
+                          key[i] >= g.low && key[i] <= g.high;
+                in |= is ? 1u << i : 0u;
+            }
+            count_keys<MASS, 2>(sh, &g, key, in);
         }
-        count_keys<MASS>(sh, &g, key, in);
     }
 }
 
