@@ -16,9 +16,10 @@
  * what lies above one common bin, which the largest of the warps give: some hundred candidates.
  * When the answer lies below it (a wide nucleus), the last block finds the bin it ends in from
  * those that all have filled, brings what is in that bin together in one pass over the row
- * (sample_hold.cuh) and chooses there; the draw takes an eighth of the row by its bins, then a part
- * of it, then an id. Where the bin holds more than an eighth of the vocabulary (ties, temperatures
- * that leave no difference) it goes over the whole row several times, some 500 us.
+ * (sample_hold.cuh) and chooses there; the draw (sample_sections.cuh) takes an eighth of the row by
+ * its bins, then a part of it, then an id. Where the bin holds more than an eighth of the
+ * vocabulary (ties, temperatures that leave no difference) it goes over the whole row several
+ * times.
  *
  * Preconditions: those of cuda_sample. Shared memory: struct shared, 25 KB. Bytes: each node reads
  * the row once (L2), 4 V; flops: about 25 V a weight sum. Order of sums: a thread's 8 weights in a

@@ -3,9 +3,7 @@
 #ifndef CHORUS_CUDA_SAMPLE_LIST_CUH
 #define CHORUS_CUDA_SAMPLE_LIST_CUH
 
-#include "cuda/sample_select.cuh"
-
-#define PARTS_EACH ((PARTS_MAX + THREADS - 1) / THREADS)
+#include "cuda/sample_weigh.cuh"
 
 /* ---- All blocks ---- */
 
@@ -60,12 +58,12 @@ static __device__ uint32_t row_cut(struct shared *sh, const struct row *r)
 static __device__ void list_part(struct shared *sh, const struct row *r, int part,
                                  const float z[EACH], struct draw_part *out)
 {
-    uint32_t cut = row_cut(sh, r), in = 0, mine = 0, total;
+    uint32_t cut = row_cut(sh, r), end = near_begin(cut), in = 0, mine = 0, total;
     static_assert(EACH == 8, "two quads");
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         float s = scaled(r, z[i]);
-        bool is = s >= EXP_LEAST && near_bin(fabsf(s)) < cut;
+        bool is = s >= EXP_LEAST && s_key(s) < end;
         in |= (uint32_t)is << i;
         mine += (uint32_t)is << i / 4 * 16;
     }

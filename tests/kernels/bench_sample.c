@@ -49,8 +49,14 @@ static float *make_logits(enum kind kind)
         x[i] = spread[kind] * normal(&seed);
     for (int i = 0; i < 50 && kind == PEAKED; i++)
         x[kernel_test_below(&seed, VOCAB)] += kernel_test_uniform(&seed, 2.0f, 12.0f);
-    for (size_t i = 0; i < VOCAB && kind == ZIPF; i++) /* 10,007 and VOCAB have no common factor */
-        x[i * 10007 % VOCAB] -= 1.1f * logf((float)i + 1.0f);
+    for (size_t i = 0; i < VOCAB && kind == ZIPF; i++)
+        x[i] -= 1.1f * logf((float)i + 1.0f);
+    for (uint32_t i = VOCAB; i > 1 && kind == ZIPF; i--) { /* in any order */
+        uint32_t at = kernel_test_below(&seed, i);
+        float last = x[i - 1];
+        x[i - 1] = x[at];
+        x[at] = last;
+    }
     for (size_t o = 1; o < ROWS_MAX; o++) { /* the same, turned round */
         memcpy(x + o * VOCAB, x + o * 1001, (VOCAB - o * 1001) * sizeof *x);
         memcpy(x + o * VOCAB + VOCAB - o * 1001, x, o * 1001 * sizeof *x);
