@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -931,6 +932,41 @@ static enum status try_open(struct engine_options opt, size_t memory_bytes,
     return st;
 }
 
+/* Admission, prompts, drawn tokens, ends and slots that change hands: all in memory that is there.
+ */
+static void test_engine_turns_allocate_nothing(void **state)
+{
+    (void)state;
+    struct rig rig;
+    static struct heard all[6];
+    struct engine_request r[6];
+    uint64_t ids[6], taken = 0;
+    rig_open(&rig, default_options());
+    memset(all, 0, sizeof all);
+    for (int i = 0; i < 6; i++) {
+        r[i] = request(5 + 7 * i, (uint64_t)i, 20 + i);
+        r[i].ignore_eos = true;
+    }
+    use_adapter(&rig, &r[1], "elf", "e", 1.0f);
+    use_adapter(&rig, &r[2], "orc", "o", 1.0f);
+    use_adapter(&rig, &r[3], "orc", NULL, 0.5f);
+    use_adapter(&rig, &r[3], "elf", NULL, 0.25f);
+    for (int i = 0; i < 6; i++)
+        ids[i] = submit(&rig, &r[i]);
+    for (int turn = 0; turn < 100; turn++) {
+        uint64_t before = mem_alloc_count();
+        engine_turn(rig.e);
+        taken += mem_alloc_count() - before;
+        for (int i = 0; i < 6; i++)
+            hear(rig.e, ids[i], &all[i]);
+    }
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(all[i].count, 20 + i);
+    printf("figure: 100 turns over 6 requests took memory %llu times\n", (unsigned long long)taken);
+    assert_int_equal(taken, 0);
+    rig_close(&rig);
+}
+
 static void test_engine_sizes(void **state)
 {
     (void)state;
@@ -1030,6 +1066,7 @@ int main(void)
         cmocka_unit_test(test_engine_survives_too_much_text),
         cmocka_unit_test(test_engine_running_requests_keep_their_generation),
         cmocka_unit_test(test_engine_shares_a_step_between_voices),
+        cmocka_unit_test(test_engine_turns_allocate_nothing),
         cmocka_unit_test(test_engine_sizes),
         cmocka_unit_test(test_engine_refuses_bad_options),
     };
