@@ -5,12 +5,13 @@
 
 #include "cuda/lora_device.cuh"
 
-/* 1 / rms of the rows of a row block, four rows of a warp at a time. */
+/* 1 / rms of the rows of a row block, four rows of a warp at a time, all loads of 192 tiles under
+ * way at once. */
 template <int NT>
 PTX_INLINE void rms_rows(float *rinv, const struct linear_dev *p, int first, int rows,
                          const struct place *at)
 {
-    const int BATCH = NT == 1 ? 1 : NT == 2 ? 2 : 4;
+    const int BATCH = NT == 1 ? 1 : NT == 2 ? 2 : 4, AHEAD = 6;
     if (!p->ss) {
         if (threadIdx.x < NT * 8)
             rinv[threadIdx.x] = 1;
@@ -25,10 +26,19 @@ PTX_INLINE void rms_rows(float *rinv, const struct linear_dev *p, int first, int
             ss[b] = p->ss + (size_t)(p->x_row ? p->x_row[from] : from) * p->ss_tiles;
             v[b] = 0;
         }
-        for (int i = at->lane; i < p->ss_tiles; i += 32)
+        for (int i = at->lane; i < p->ss_tiles; i += 32 * AHEAD) {
+            float next[AHEAD][BATCH];
 #pragma unroll
-            for (int b = 0; b < BATCH; b++)
-                v[b] = __fadd_rn(v[b], __ldcg(ss[b] + i));
+            for (int j = 0; j < AHEAD; j++)
+#pragma unroll
+                for (int b = 0; b < BATCH; b++)
+                    next[j][b] = i + j * 32 < p->ss_tiles ? ptx_load_l2_f32(ss[b] + i + j * 32) : 0;
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++)
+#pragma unroll
+                for (int b = 0; b < BATCH; b++)
+                    v[b] = __fadd_rn(v[b], next[j][b]);
+        }
 #pragma unroll
         for (int b = 0; b < BATCH; b++) {
 #pragma unroll
