@@ -153,12 +153,6 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
     };
     for (int m = 0; m < STACK_MODULES; m++)
         a.module_tile[m] = shape.module_tile[m];
-    if (stack < STACK_HEAD(c->w.shape.layers)) {
-        const struct dev_matrix *next = cuda_weights_stack(&c->w, stack + 1);
-        size_t all = (size_t)next->tiles * (size_t)next->groups * tile_bytes(next->format);
-        a.next = next->data;
-        a.next_bytes = all < LINEAR_NEXT_MAX ? all : LINEAR_NEXT_MAX;
-    }
     return a;
 }
 

@@ -11,8 +11,7 @@
  * through a ring of its own in shared memory (linear_few.cuh, linear_many.cuh), a pass of some
  * tiles at a time; the block adds the warps' sums up, expands, writes. With few rows a node is
  * latency more than bytes: everything its end needs is asked for right behind the wait and read
- * where it is used, and code is kept short. Without adapters it asks for the first of the next
- * node's weights into L2: memory would rest from its last bytes to the next one's first.
+ * where it is used, and code is kept short, because each node fetches it anew.
  *
  * Shared memory: a ring a warp, sums [tile][slice][row], with adapters sums of their own (few rows)
  * or slots of the warps' sums (many); block_state; at most 227 KB, few rows 110 to 155 KB.
@@ -55,7 +54,7 @@ __global__
     int pieces = LORA ? p.head->pieces[p.view].count : 0;
 #pragma unroll 1
     for (int i = 0; i < shape::stages - 1; i++)
-        few_issue<shape, false>(&cur, &p, &r, at.lane);
+        few_issue<shape>(&cur, &p, &r, at.lane);
     struct expand_range range = {&p, &state->lora, tile0, min(p.pass_tiles, r.tile_end - tile0),
                                  0,  rows};
     struct expand_feed feed;
@@ -98,8 +97,6 @@ __global__
         rms_copy<shape::rms_tiles>(rms_room, &p, rows, &at);
     else
         rms_ask(&rms, &p, rows, &at);
-    if (shape::next && cur.pass >= r.tile_end)
-        few_next(&p, at.lane); /* behind x: it would wait for them */
     struct residual_ahead residual = {};
     if (p.out == LINEAR_RESIDUAL) {
         struct item e = item_of<1>(threadIdx.x, tile0);
@@ -155,8 +152,6 @@ static bool args_good(const struct linear_args *a)
     if (a->w.format < 0 || a->w.format >= WEIGHT_FORMAT_COUNT || a->x_stride != PAD_K(a->w.k) ||
         a->w.groups * TILE_K != a->x_stride || a->w.n > a->w.tiles * TILE_N)
         return false;
-    if (!aligned16(a->next) || a->next_bytes % 16 || (a->next_bytes && !a->next))
-        return false;
     if (!aligned16(a->w.data) || !aligned16(a->x) || (a->table && (!a->u || !aligned16(a->u))))
         return false;
     if ((a->w.format == WEIGHT_INT8) != (a->w.row_scale != NULL))
@@ -207,8 +202,6 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
         d->module_tile[m] = a->module_tile[m];
     d->u = (uint8_t *)a->u;
     d->codes = a->codes != 0;
-    d->next = (const uint8_t *)a->next;
-    d->next_end = d->next + a->next_bytes;
 }
 
 template <int FORMAT, bool SMALL, int LORA>
@@ -217,8 +210,6 @@ static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cu
     using shape = few_shape<FORMAT, SMALL, LORA != LINEAR_NO_LORA>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
-    const size_t units = (size_t)(d->next_end - d->next) / 16, warps = (size_t)grid * LINEAR_WARPS;
-    d->next_share = (uint32_t)((units + warps - 1) / warps * 16);
     const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
                         sizeof(struct block_state<1>) +
                         (!LORA ? 0

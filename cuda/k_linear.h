@@ -27,10 +27,6 @@ enum linear_out {
     LINEAR_SWIGLU, /* h[t, 8 tile + r] = bf16(silu(gate) * up), rows interleaved as layout.h says */
 };
 
-/* Bytes of linear_args.next that are worth asking for: about what the memory brings between a
- * node's last bytes and the next one's first. */
-#define LINEAR_NEXT_MAX (4u << 20)
-
 /* Bytes of linear_args.u at least, whatever the number of pieces. */
 #define LINEAR_SCRATCH_MIN (256 << 10)
 
@@ -63,10 +59,6 @@ struct linear_args {
     void *u;   /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
     int codes; /* some adapters may be of int8 or int4 */
     int no_pieces; /* the step has none, whatever the table: the node in front is left out */
-    /* Weights that the next node reads; a step without pieces of at most 8 rows asks for them into
-     * L2 once its own are under way. 16-byte aligned, whole units of 16; 0: nothing. */
-    const void *next;
-    size_t next_bytes;
     int sms;       /* multiprocessors of the card: bounds the grid */
     int small;     /* use at most 99 KB of shared memory, as where a card has no more */
     int dependent; /* launch with programmatic dependence */

@@ -50,11 +50,9 @@ struct linear_dev {
     int table_stride, stack;
     int module_tile[STACK_MODULES];
     uint8_t *u;
-    const uint8_t *next, *next_end; /* of the next node's weights */
-    uint32_t next_share;            /* bytes a warp asks for */
-    bool codes;                     /* some adapters may be of int8 or int4 */
-    bool fine;                      /* u may come in the form for few units */
-    int pass_tiles;                 /* tiles that a block works on at once */
+    bool codes;     /* some adapters may be of int8 or int4 */
+    bool fine;      /* u may come in the form for few units */
+    int pass_tiles; /* tiles that a block works on at once */
 };
 
 /* Who a thread is. g and t are the fragment coordinates of layout.h. */

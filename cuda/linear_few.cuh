@@ -17,7 +17,6 @@ template <int FORMAT, bool SMALL, bool LORA> struct few_shape {
     static constexpr int window = FORMAT == WEIGHT_INT4 ? 3 : FORMAT == WEIGHT_INT8 ? 2 : 1;
     static constexpr int second = window < 2 ? window : 2; /* groups of a window cut short */
     static constexpr int stages = SMALL ? 2 : LORA ? 3 : 4;
-    static constexpr bool next = !LORA; /* asks for the next node's weights */
     static constexpr int stage_bytes = window * tile_bytes;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
     static constexpr int pass_tiles = FORMAT == WEIGHT_INT4 && !SMALL ? 8 : 4;
@@ -87,17 +86,7 @@ PTX_INLINE struct few_cursor few_begin(uint8_t *ring, const struct linear_dev *p
     return c;
 }
 
-/* The warp's own weights are under way: its share of the next node's. */
-PTX_INLINE void few_next(const struct linear_dev *p, int lane)
-{
-    const int warp = blockIdx.x * LINEAR_WARPS + threadIdx.x / 32;
-    const uint8_t *from = p->next + (size_t)warp * p->next_share;
-    if (lane == 0 && from < p->next_end)
-        ptx_prefetch_l2_bulk(from, min(p->next_share, (uint32_t)(p->next_end - from)));
-}
-
-/* LATE: behind the wait for the node in front. */
-template <class S, bool LATE>
+template <class S>
 PTX_INLINE void few_issue(struct few_cursor *c, const struct linear_dev *p,
                           const struct few_range *r, int lane)
 {
@@ -116,8 +105,6 @@ PTX_INLINE void few_issue(struct few_cursor *c, const struct linear_dev *p,
             if (c->window >= r->group_end) {
                 c->window = r->group;
                 c->pass += r->pass_tiles;
-                if (LATE && S::next && c->pass >= r->tile_end)
-                    few_next(p, lane);
             }
             c->tile = c->pass;
             c->from = few_from<S::format>(c, p, lane);
@@ -196,7 +183,7 @@ PTX_INLINE void few_step(float acc[4], const uint8_t *from, struct few_cursor *c
 {
     struct few_weights<S::format, COUNT> w;
     few_read<S::format, COUNT>(&w, from, at);
-    few_issue<S, true>(cur, p, r, at->lane);
+    few_issue<S>(cur, p, r, at->lane);
     few_tile<S::format, COUNT, S::window>(acc, &w, x, centre);
 }
 

@@ -172,15 +172,6 @@ PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(flag), "r"(add) : "memory");
 }
 
-/* cp.async.bulk.prefetch.L2: asks for `bytes` into L2, gmem and bytes multiples of 16. Nothing
- * before sm_90. */
-PTX_INLINE void ptx_prefetch_l2_bulk(const void *gmem, uint32_t bytes)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(gmem), "r"(bytes) : "memory");
-#endif
-}
-
 PTX_INLINE void ptx_prefetch_l2(const void *gmem)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(gmem));

@@ -487,15 +487,6 @@ void emu_cp_async(void *smem, const void *gmem, int bytes, bool valid, const cha
     running->copies.push_back({smem, valid ? gmem : nullptr, (size_t)bytes});
 }
 
-/* Its bytes must be there: they are read. */
-void emu_prefetch(const void *gmem, uint32_t bytes, const char *file, int line)
-{
-    if ((uintptr_t)gmem % 16 || bytes % 16 || bytes == 0)
-        emu_wrong(file, line, "prefetch of %u bytes at %p: not whole units of 16", bytes, gmem);
-    for (uint32_t i = 0; i < bytes; i += 16)
-        (void)((const volatile uint8_t *)gmem)[i];
-}
-
 void emu_cp_async_commit()
 {
     running->group_ends.push_back(running->copies.size());

@@ -109,11 +109,6 @@ PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)
     *flag += add;
 }
 PTX_INLINE void ptx_prefetch_l2(const void *) {}
-void emu_prefetch(const void *gmem, uint32_t bytes, const char *file, int line);
-PTX_INLINE void ptx_prefetch_l2_bulk(const void *gmem, uint32_t bytes, EMU_SITE)
-{
-    emu_prefetch(gmem, bytes, file, line);
-}
 PTX_INLINE void ptx_pdl_trigger() {}
 void emu_pdl_wait();
 PTX_INLINE void ptx_pdl_wait()

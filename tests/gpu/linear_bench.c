@@ -228,24 +228,9 @@ static void step_init(struct bench *b, int rows, bool adapters)
           "pieces");
 }
 
-/* The weights of the node behind this one in a graph with the kinds of `mask`. */
-static const uint8_t *next_of(const struct bench *b, unsigned mask, int layer, int kind,
-                              size_t *bytes)
-{
-    do {
-        kind = (kind + 1) % KINDS;
-        layer += kind == 0;
-    } while (!(mask >> kind & 1));
-    size_t all = layer < LAYERS ? b->weight_bytes[kind] : 0;
-    *bytes = all < LINEAR_NEXT_MAX ? all : LINEAR_NEXT_MAX;
-    return b->weights[kind] + (size_t)layer * b->weight_bytes[kind];
-}
-
-static void node(struct bench *b, unsigned mask, int layer, int kind, bool dependent)
+static void node(struct bench *b, int layer, int kind, bool dependent)
 {
     const struct kind *k = &kinds[kind];
-    size_t next_bytes;
-    const uint8_t *next = next_of(b, mask, layer, kind, &next_bytes);
     struct linear_args a = {.w = {.data = b->weights[kind] + (size_t)layer * b->weight_bytes[kind],
                                   .format = WEIGHT_INT4,
                                   .n = k->n,
@@ -282,8 +267,6 @@ static void node(struct bench *b, unsigned mask, int layer, int kind, bool depen
                                             kind == STACK_QKV ? 256 : k->n / TILE_N},
                             .u = b->u,
                             .no_pieces = !b->adapters,
-                            .next = next,
-                            .next_bytes = next_bytes,
                             .sms = b->sms,
                             .dependent = dependent};
     if (cuda_linear(&a, b->stream) != STATUS_OK) {
@@ -301,7 +284,7 @@ static double time_graph(struct bench *b, unsigned mask, bool dependent)
     for (int l = 0; l < LAYERS; l++)
         for (int i = 0; i < KINDS; i++)
             if (mask >> i & 1)
-                node(b, mask, l, i, dependent);
+                node(b, l, i, dependent);
     check(cudaStreamEndCapture(b->stream, &graph), "capture");
     check(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
     cudaEvent_t from, to;

@@ -496,8 +496,6 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
-        .next = m->dev.data,
-        .next_bytes = (size_t)(m->dev.tiles * m->dev.groups) * tile_bytes(m->dev.format),
         .sms = 3,
         .small = small_blocks,
         .dependent = 1};
