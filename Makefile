@@ -27,11 +27,12 @@ CUDA_HOME ?= $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))),/usr/loca
 CUDA_HEAD := $(wildcard $(CUDA_HOME)/include/cuda_runtime_api.h)
 CUDA      ?= $(if $(NVCC),nvcc,$(if $(CUDA_HEAD),emu,none))
 # What the kernels are compiled for: the cards that are here, else sm_90. CUDA_LINES=1: with their source lines, for compute-sanitizer and ncu. CUDA_PTX: PTX of these beside
-# them, which later cards compile at start. CUDA_PTX80=1: only PTX of compute_80, on any card, as for RTX 30 owners.
+# them, which later cards compile at start. CUDA_PTX80=1: only PTX of compute_80, and at most 99 KB
+# of shared memory a block, on any card, as for RTX 30 and 40 owners.
 ifeq ($(CUDA),nvcc)
 CUDA_ARCHS ?= $(or $(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv$(comma)noheader 2>/dev/null | grep -xE '([89]|[1-9][0-9])\.[0-9]'))),90)
 endif
-NVFLAGS   := -std=c++17 -O3 $(if $(CUDA_LINES),-lineinfo) -I. --fmad=true -Werror all-warnings --resource-usage -Xcompiler -Wall,-Wextra,-fno-exceptions,-fno-threadsafe-statics
+NVFLAGS   := -std=c++17 -O3 $(if $(CUDA_LINES),-lineinfo) $(if $(CUDA_PTX80),-DLAUNCH_SMEM_MOST=101376) -I. --fmad=true -Werror all-warnings --resource-usage -Xcompiler -Wall,-Wextra,-fno-exceptions,-fno-threadsafe-statics
 CUDA_GEN  := $(if $(CUDA_PTX80),-gencode arch=compute_80$(comma)code=compute_80,$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a)) \
              $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a)$(comma)code=compute_$(a)))
 

@@ -45,6 +45,9 @@ static inline enum status launch_status(cudaError_t code)
  * remembers which were told; a full table asks again each time. */
 #define LAUNCH_SMEM_PLAIN (48u << 10)
 #define LAUNCH_TOLD_MAX   64
+#ifndef LAUNCH_SMEM_MOST /* bytes a block; less than the card has: to try what others do */
+#define LAUNCH_SMEM_MOST (227u << 10)
+#endif
 
 static inline cudaError_t launch_allow_smem(const void *kernel, size_t bytes)
 {
@@ -55,6 +58,8 @@ static inline cudaError_t launch_allow_smem(const void *kernel, size_t bytes)
     static int told_count;
     if (bytes <= LAUNCH_SMEM_PLAIN)
         return cudaSuccess;
+    if (bytes > LAUNCH_SMEM_MOST)
+        return cudaErrorInvalidValue; /* as a card says that has less */
     int i = 0;
     while (i < told_count && told[i].kernel != kernel)
         i++;

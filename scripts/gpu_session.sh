@@ -24,7 +24,7 @@
 #   many      1,000 adapters, 16 on the card, zipf, 32 in flight (MANY="--resident 32")
 #   cold      first token of adapters that are not on the card, by size and by where they are (COLD_ARGS)
 #   demo      scripts/gpu_bench.py on the demo model
-#   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches)
+#   ptx80     parity and bench of what cards before sm_90 run: the binaries in BIN80 (compute_80 PTX, plain launches, at most 99 KB of shared memory a block)
 # Each part has a time limit (LIMIT_parity=200 ...: seconds). OUT (gpu-logs) gets few files: session.tgz with every log and result,
 # written again after each part, the tables as CSV, and current.log of the part that runs. Exit code 1 when a part failed.
 set -uo pipefail
