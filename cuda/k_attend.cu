@@ -237,6 +237,10 @@ static enum status launch_rows(const struct attend_call &given, int rows, cudaSt
     struct attend_call c = given;
     int heads = c.group < GROUP ? c.group : GROUP;
     int sums = heads * at::ROW * 4;
+    static_assert(at::STAGE + SLOTS * at::PAGE_BYTES +
+                          (LONG ? GROUP * 256 / 2 * sizeof(struct sums) : 0) <=
+                      LAUNCH_SMEM_LEAST,
+                  "on all cards");
     c.stage_stride = at::PAGE_BYTES > sums ? at::PAGE_BYTES : (sums + 15) / 16 * 16;
     size_t smem = (size_t)(at::STAGE + SLOTS * c.stage_stride);
     if (LONG)

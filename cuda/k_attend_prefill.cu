@@ -534,7 +534,8 @@ static enum status launch_stages(const struct prefill_call &c, cudaStream_t s)
                    (size_t)c.a.pieces_max;
     if (tiles > 65535)
         return STATUS_UNSUPPORTED;
-    size_t smem = INT8 ? prefill_smem_int8<KS, MT, BN>::BYTES : at::BYTES;
+    constexpr size_t smem = INT8 ? prefill_smem_int8<KS, MT, BN>::BYTES : at::BYTES;
+    static_assert(STAGES > 1 || smem <= LAUNCH_SMEM_LEAST, "the form for all cards");
     return launch(
         {dim3((unsigned)c.a.kv_heads, (unsigned)tiles, 1), THREADS, smem, c.a.dependent != 0}, s,
         k_attend_prefill<KS, MT, BN, STAGES, INT8>, c);

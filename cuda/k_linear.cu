@@ -204,17 +204,25 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     d->codes = a->codes != 0;
 }
 
+/* Bytes of shared memory of a block of k_linear_few. */
+template <class S, int LORA> static constexpr size_t few_smem(int pass_tiles)
+{
+    return (size_t)S::ring_bytes + (size_t)pass_tiles * LINEAR_SLICES * 512 +
+           sizeof(struct block_state<1>) +
+           (!LORA ? 0
+                  : (size_t)pass_tiles * 512 +
+                        (size_t)(LORA == LINEAR_CODES ? S::codes_bytes : S::lora_bytes));
+}
+
 template <int FORMAT, bool SMALL, int LORA>
 static enum status launch_few(struct linear_dev *d, int grid, bool dependent, cudaStream_t s)
 {
     using shape = few_shape<FORMAT, SMALL, LORA != LINEAR_NO_LORA>;
     const int tiles = (d->tiles + grid - 1) / grid;
     d->pass_tiles = tiles < shape::pass_tiles ? tiles : shape::pass_tiles;
-    const size_t smem = (size_t)shape::ring_bytes + (size_t)d->pass_tiles * LINEAR_SLICES * 512 +
-                        sizeof(struct block_state<1>) +
-                        (!LORA ? 0
-                               : d->pass_tiles * 512 + (LORA == LINEAR_CODES ? shape::codes_bytes
-                                                                             : shape::lora_bytes));
+    const size_t smem = few_smem<shape, LORA>(d->pass_tiles);
+    static_assert(few_smem<shape, LORA>(shape::pass_tiles) <= (SMALL ? SMEM_MAX_SMALL : SMEM_MAX),
+                  "what the card gives a block");
     return launch({dim3(grid), LINEAR_THREADS, smem, dependent}, s,
                   k_linear_few<FORMAT, SMALL, LORA>, *d);
 }

@@ -274,6 +274,7 @@ enum status cuda_sample(const struct sample_args *a, cudaStream_t s)
     struct launch_shape shape;
     shape.grid = dim3((unsigned)j.parts, (unsigned)a->outs_max, 1);
     shape.threads = THREADS;
+    static_assert(sizeof(struct shared) <= LAUNCH_SMEM_LEAST, "on all cards");
     shape.smem = sizeof(struct shared);
     shape.dependent = a->dependent != 0;
     enum status st = launch(shape, s, k_sample_scan, j);

@@ -45,6 +45,7 @@ static inline enum status launch_status(cudaError_t code)
  * remembers which were told; a full table asks again each time. */
 #define LAUNCH_SMEM_PLAIN (48u << 10)
 #define LAUNCH_TOLD_MAX   64
+#define LAUNCH_SMEM_LEAST (99u << 10) /* bytes a block that every card gives */
 #ifndef LAUNCH_SMEM_MOST /* bytes a block; less than the card has: to try what others do */
 #define LAUNCH_SMEM_MOST (227u << 10)
 #endif

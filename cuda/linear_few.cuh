@@ -14,21 +14,26 @@
 template <int FORMAT, bool SMALL, bool LORA> struct few_shape {
     static constexpr int format = FORMAT;
     static constexpr int tile_bytes = format_traits<FORMAT>::tile_bytes;
-    static constexpr int window = FORMAT == WEIGHT_INT4 ? 3 : FORMAT == WEIGHT_INT8 ? 2 : 1;
+    static constexpr bool tight = SMALL && LORA;
+    static constexpr int window = FORMAT == WEIGHT_INT4             ? 3
+                                  : FORMAT == WEIGHT_INT8 && !tight ? 2
+                                                                    : 1;
     static constexpr int second = window < 2 ? window : 2; /* groups of a window cut short */
     static constexpr int stages = SMALL ? 2 : LORA ? 3 : 4;
     static constexpr int stage_bytes = window * tile_bytes;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
-    static constexpr int pass_tiles = FORMAT == WEIGHT_INT4 && !SMALL ? 8 : 4;
+    static constexpr int pass_tiles = FORMAT == WEIGHT_INT4 && !SMALL  ? 8
+                                      : FORMAT == WEIGHT_BF16 && tight ? 2
+                                                                       : 4;
     static constexpr int expand_frags = SMALL ? 4 : 8; /* rank tiles of B under way a warp */
     static constexpr int expand_bytes = LINEAR_WARPS * expand_frags * 512;
     static constexpr int table = 32;
-    static constexpr int u_room = SMALL ? 4 << 10 : 8 << 10;
+    static constexpr int u_room = !SMALL ? 8 << 10 : FORMAT == WEIGHT_BF16 ? 2 << 10 : 4 << 10;
     static constexpr int lora_bytes = table * PIECE_BYTES + u_room + expand_bytes;
     /* Of codes: chunks take half as much, and what else is kept while the block multiplies. */
     static constexpr int codes_frags = SMALL ? 4 : 6;
     static constexpr int codes_expand = LINEAR_WARPS * codes_frags * 512;
-    static constexpr int rms_tiles = SMALL ? 192 : 256;
+    static constexpr int rms_tiles = !SMALL ? 256 : FORMAT == WEIGHT_BF16 ? 64 : 192;
     static constexpr int codes_rms = 8 * rms_tiles * 4;
     static constexpr int park_bytes = 64; /* of a warp, see feed_park */
     static constexpr int codes_bytes =
