@@ -19,6 +19,7 @@
 #define REQUEST_BYTES_MAX (16u << 20)
 #define ANSWER_BYTES_MAX  (64u << 20)
 #define HEAD_BYTES_MAX    (64u << 10)
+#define SIZE_LINE_MAX     256 /* of a chunk, with its end */
 #define READ_BYTES        16384
 #define POLL_MS           50 /* so that an interrupt is seen soon */
 
@@ -267,11 +268,11 @@ static bool read_head(struct client *c)
         return false;
     }
     char *end = strstr(c->in.data, "\r\n\r\n");
-    if (!end) {
-        if (c->in.len > HEAD_BYTES_MAX)
-            fail(c, CLIENT_BROKEN, "the head of the answer has no end");
+    size_t head = end ? (size_t)(end - c->in.data) : c->in.len; /* however it came in */
+    if (head > HEAD_BYTES_MAX)
+        fail(c, CLIENT_BROKEN, "the head of the answer has no end");
+    if (!end || head > HEAD_BYTES_MAX)
         return false;
-    }
     end[2] = '\0';
     c->headers_done = true;
     c->length_left = SIZE_MAX;
@@ -289,9 +290,10 @@ static bool read_head(struct client *c)
 static bool read_chunk_size(struct client *c, size_t *at)
 {
     char *line = c->in.data + *at;
-    char *end = memchr(line, '\n', c->in.len - *at);
+    size_t left = c->in.len - *at;
+    char *end = memchr(line, '\n', left < SIZE_LINE_MAX ? left : SIZE_LINE_MAX);
     if (!end) {
-        if (c->in.len - *at > 256)
+        if (left >= SIZE_LINE_MAX)
             fail(c, CLIENT_BROKEN, "the answer's chunks have no sizes");
         return false;
     }
