@@ -182,31 +182,37 @@ static void test_engine_adapters_counts(void **state)
     rig_close(&rig);
 }
 
+/* Steps that orc waited, three steps behind elf, for the one slot. */
+static int wait_of_second(struct rig *rig)
+{
+    struct engine_stats stats;
+    struct engine_request first = rig_request(rig, 10, 1, 60), second = first;
+    first.ignore_eos = second.ignore_eos = true;
+    rig_use(&first, "elf", 1);
+    rig_use(&second, "orc", 1);
+    uint64_t id = rig_submit(rig, &first);
+    for (int i = 0; i < 3; i++)
+        engine_turn(rig->e);
+    engine_get_stats(rig->e, &stats);
+    assert_int_equal(stats.slot_wait_steps_max, 0);
+    rig_run(rig, rig_submit(rig, &second), &heard);
+    rig_run(rig, id, &heard);
+    engine_get_stats(rig->e, &stats);
+    return (int)stats.slot_wait_steps_max;
+}
+
 /* One slot and two voices: the second waits a turn for it, and that is told. */
 static void test_engine_adapters_longest_wait(void **state)
 {
     (void)state;
     struct rig rig;
-    struct engine_stats stats;
     struct engine_options opt = rig_options();
     opt.slots_max = 1;
     opt.adapter_turn_steps = 12;
     rig_open(&rig, &opt);
     rig_add(&rig, "elf", "e");
     rig_add(&rig, "orc", "o");
-    struct engine_request first = rig_request(&rig, 10, 1, 60), second = first;
-    first.ignore_eos = second.ignore_eos = true;
-    rig_use(&first, "elf", 1);
-    rig_use(&second, "orc", 1);
-    uint64_t id = rig_submit(&rig, &first);
-    for (int i = 0; i < 3; i++)
-        engine_turn(rig.e);
-    engine_get_stats(rig.e, &stats);
-    assert_int_equal(stats.slot_wait_steps_max, 0);
-    rig_run(&rig, rig_submit(&rig, &second), &heard);
-    rig_run(&rig, id, &heard);
-    engine_get_stats(rig.e, &stats);
-    assert_in_range(stats.slot_wait_steps_max, 12, 12 + 2 * (1 + 12 + 1));
+    assert_in_range(wait_of_second(&rig), 12, 12 + 2 * (1 + 12 + 1));
     rig_close(&rig);
 }
 
@@ -214,7 +220,6 @@ static void test_engine_adapters_share_lengthens_its_turn(void **state)
 {
     (void)state;
     struct rig rig;
-    struct engine_stats stats;
     struct engine_options opt = rig_options();
     opt.slots_max = 1;
     opt.adapter_turn_steps = 12;
@@ -224,20 +229,8 @@ static void test_engine_adapters_share_lengthens_its_turn(void **state)
     uint64_t generation;
     assert_int_equal(engine_adapter_put(rig.e, &elf, &generation, &e), STATUS_OK);
     rig_add(&rig, "orc", "o");
-    struct engine_request first = rig_request(&rig, 10, 1, 60), second = first;
-    first.ignore_eos = second.ignore_eos = true;
-    rig_use(&first, "elf", 1);
-    rig_use(&second, "orc", 1);
-    uint64_t id = rig_submit(&rig, &first);
-    for (int i = 0; i < 3; i++)
-        engine_turn(rig.e);
-    engine_get_stats(rig.e, &stats);
-    assert_int_equal(stats.slot_wait_steps_max, 0);
-    rig_run(&rig, rig_submit(&rig, &second), &heard);
-    rig_run(&rig, id, &heard);
-    engine_get_stats(rig.e, &stats);
     /* Until the others had four turns, less the steps before it came. */
-    assert_in_range(stats.slot_wait_steps_max, 4 * 12 - 4, 12 + 2 * (1 + 4 * 12 + 1));
+    assert_in_range(wait_of_second(&rig), 4 * 12 - 4, 12 + 2 * (1 + 4 * 12 + 1));
     rig_close(&rig);
 }
 
