@@ -29,6 +29,7 @@ struct cuda_workspace {
     int partial_rows; /* at most ATTEND_ROWS; 0: no row has more than one part */
     int attend_span;
     float *sample;     /* [O, cuda_sample_scratch] */
+    uint32_t *begun;   /* [table_stride, LINEAR_BEGUN], see k_linear.h */
     uint8_t *u;        /* shrunk rows of pieces, see k_linear.h */
     uint32_t *arrived; /* see k_attend.h */
     int arrived_count;

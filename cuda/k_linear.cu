@@ -40,6 +40,11 @@ __global__
     ptx_pdl_trigger();
     DYN_SMEM(smem);
     const struct place at = place_here();
+    struct lora_ahead ahead = {};
+    if (LORA)
+        lora_ask(&ahead, &p);
+    const bool early = LORA && p.begun; /* x comes before what the node in front makes */
+    const bool here = early && ptx_load_relaxed_u32(p.begun + blockIdx.x);
     uint8_t *ring = smem + at.warp * shape::stages * shape::stage_bytes;
     float *red = (float *)(smem + shape::ring_bytes);
     const struct added more = {red + p.pass_tiles * LINEAR_SLICES * 128, 128};
@@ -51,10 +56,17 @@ __global__
                                 (size_t)p.groups * shape::tile_bytes};
     struct few_cursor cur = few_begin<shape>(ring, &p, &r, tile0, at.lane);
     const int rows = p.head->rows[p.view];
-    int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    int pieces = ahead.count;
 #pragma unroll 1
     for (int i = 0; i < shape::stages - 1; i++)
         few_issue<shape>(&cur, &p, &r, at.lane);
+    int row = max(min(at.g, rows - 1), 0); /* what the others compute is not read */
+    if (p.x_row)
+        row = p.x_row[row];
+    const uint8_t *x_at = p.x + (size_t)row * p.x_stride * 2 + (size_t)r.group * 256 + at.t * 16;
+    uint4 x[shape::window * 4];
+    if (here)
+        few_x<shape::window>(x, x_at, r.group_end - r.group);
     struct expand_range range = {&p, &state->lora, tile0, min(p.pass_tiles, r.tile_end - tile0),
                                  0,  rows};
     struct expand_feed feed;
@@ -71,7 +83,7 @@ __global__
     if (pieces > 0) {
         for (int i = threadIdx.x; i < p.pass_tiles * 128; i += LINEAR_THREADS)
             more.at[i] = 0;
-        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, &ahead, tile0, r.tile_end, &at);
         pieces = state->lora.count;
         if (pieces > 0) {
             if (LORA == LINEAR_CODES)
@@ -81,17 +93,22 @@ __global__
             gather_find(&gather, &state->lora, &p);
         }
     }
-    ptx_pdl_wait();
+    if (!early)
+        ptx_pdl_wait();
+    else if (!here)
+        shrink_await(&p);
     if (rows == 0) {
+        if (early) {
+            ptx_pdl_wait();
+            __syncthreads(); /* all have seen that it has begun */
+            if (threadIdx.x == 0)
+                p.begun[blockIdx.x] = 0;
+        }
         ptx_cp_async_wait<0>();
         return;
     }
-    int row = min(at.g, rows - 1); /* what the others compute is not read */
-    if (p.x_row)
-        row = p.x_row[row];
-    const uint8_t *x_at = p.x + (size_t)row * p.x_stride * 2 + (size_t)r.group * 256 + at.t * 16;
-    uint4 x[shape::window * 4];
-    few_x<shape::window>(x, x_at, r.group_end - r.group);
+    if (!here)
+        few_x<shape::window>(x, x_at, r.group_end - r.group);
     struct rms_ahead rms;
     if (LORA == LINEAR_CODES)
         rms_copy<shape::rms_tiles>(rms_room, &p, rows, &at);
@@ -102,12 +119,19 @@ __global__
         struct item e = item_of<1>(threadIdx.x, tile0);
         residual_load(&residual, &p, e.n, e.t, e.t < rows && tile0 + e.k < r.tile_end);
     }
-    if (pieces > 0)
+    if (pieces > 0 && !early)
         gather_ask(&gather, &state->lora);
     const uint8_t *stage = ring + at.lane * 16;
     for (int tile = tile0; tile < r.tile_end; tile += p.pass_tiles) {
         const int tiles = min(p.pass_tiles, r.tile_end - tile);
-        few_pass<shape>(red + at.warp * 128 + at.lane, x, &stage, &cur, &p, &r, tiles, x_at, &at);
+        few_pass<shape>(red + at.warp * 128 + at.lane, x, &stage, &cur, &p, &r, tiles, x_at, &at,
+                        [&] {
+                            if (early && tile == tile0) {
+                                ptx_pdl_wait(); /* u */
+                                if (pieces > 0)
+                                    gather_ask(&gather, &state->lora);
+                            }
+                        });
         if (LORA == LINEAR_CODES && tile == tile0)
             rms_copied<shape::rms_tiles>(state->rinv, rms_room, &p, rows, &at);
         else if (tile == tile0)
@@ -135,6 +159,8 @@ __global__
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }
+    if (early && threadIdx.x == 0)
+        p.begun[blockIdx.x] = 0; /* for the next step: all warps have seen it */
     ptx_cp_async_wait<0>();
 }
 
@@ -201,6 +227,7 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     for (int m = 0; m < STACK_MODULES; m++)
         d->module_tile[m] = a->module_tile[m];
     d->u = (uint8_t *)a->u;
+    d->begun = a->dependent && a->rows_max <= 8 && a->sms <= LINEAR_BEGUN ? a->begun : NULL;
     d->codes = a->codes != 0;
 }
 
@@ -236,6 +263,21 @@ static enum status launch_few_of(struct linear_dev *d, int grid, bool dependent,
                     : launch_few<FORMAT, SMALL, LINEAR_LORA>(d, grid, dependent, s);
 }
 
+/* Every block takes as many tiles as the one with the most, so that there are fewer of them: then
+ * nodes beside it begin on the multiprocessors that are left. */
+static int grid_of(const struct linear_args *a, const struct linear_dev *d)
+{
+    const int blocks = a->sms < a->w.tiles ? a->sms : a->w.tiles;
+    const bool few = a->rows_max <= 8;
+    if (few ? !a->leave && !d->table : d->table != NULL)
+        return blocks;
+    int each = (a->w.tiles + blocks - 1) / blocks;
+    const int room = a->sms - (a->leave < a->sms / 4 ? a->leave : a->sms / 4);
+    const int wider = (a->w.tiles + room - 1) / room;
+    each = wider == each + 1 ? wider : each;
+    return (a->w.tiles + each - 1) / each;
+}
+
 template <int FORMAT>
 static enum status launch_rows(struct linear_dev *d, int rows, int grid, bool dependent, bool small,
                                cudaStream_t s)
@@ -256,7 +298,7 @@ static enum status launch_rows(struct linear_dev *d, int rows, int grid, bool de
 static enum status launch_format(struct linear_dev *d, const struct linear_args *a, bool small,
                                  cudaStream_t s)
 {
-    const int grid = a->sms < a->w.tiles ? a->sms : a->w.tiles;
+    const int grid = grid_of(a, d);
     const bool dependent = a->dependent != 0;
     switch (a->w.format) {
     case WEIGHT_INT4:

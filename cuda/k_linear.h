@@ -30,6 +30,9 @@ enum linear_out {
 /* Bytes of linear_args.u at least, whatever the number of pieces. */
 #define LINEAR_SCRATCH_MIN (256 << 10)
 
+/* Entries of linear_args.begun: more than any card has multiprocessors. */
+#define LINEAR_BEGUN 256
+
 struct linear_args {
     struct dev_matrix w;
     const struct step_dev *step; /* host copy of device pointers, read at launch */
@@ -56,9 +59,13 @@ struct linear_args {
     int table_stride;
     int stack;                      /* index into a slot's stacks */
     int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
-    void *u;   /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
-    int codes; /* some adapters may be of int8 or int4 */
+    void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
+    uint32_t
+        *begun; /* device [LINEAR_BEGUN] of this node alone, 0 between steps: the shrink says that
+                   it runs, and x is read before it ends (at most 8 rows); NULL: x waits */
+    int codes;  /* some adapters may be of int8 or int4 */
     int no_pieces; /* the step has none, whatever the table: the node in front is left out */
+    int leave;     /* multiprocessors that a node beside it could use; 0: nobody would */
     int sms;       /* multiprocessors of the card: bounds the grid */
     int small;     /* use at most 99 KB of shared memory, as where a card has no more */
     int dependent; /* launch with programmatic dependence */

@@ -41,7 +41,9 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         expand_ring = S::small ? room.at + S::lora_bytes - S::expand_bytes +
                                      at.warp * S::expand_frags * RANK_TILE_BYTES
                                : many_expand_ring<S>(red, at.warp);
-        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, pieces, tile0, r.tile_end, &at);
+        struct lora_ahead ahead;
+        lora_ask(&ahead, &p);
+        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, &ahead, tile0, r.tile_end, &at);
         pieces = state->lora.count;
     }
     ptx_pdl_wait();

@@ -16,10 +16,10 @@ template <int FORMAT, bool SMALL, bool LORA> struct few_shape {
     static constexpr int tile_bytes = format_traits<FORMAT>::tile_bytes;
     static constexpr bool tight = SMALL && LORA;
     static constexpr int window = FORMAT == WEIGHT_INT4             ? 3
-                                  : FORMAT == WEIGHT_INT8 && !tight ? 2
+                                  : FORMAT == WEIGHT_INT8 && !tight ? (SMALL || LORA ? 2 : 3)
                                                                     : 1;
     static constexpr int second = window < 2 ? window : 2; /* groups of a window cut short */
-    static constexpr int stages = SMALL ? 2 : LORA ? 3 : 4;
+    static constexpr int stages = SMALL ? 2 : LORA || FORMAT == WEIGHT_INT8 ? 3 : 4;
     static constexpr int stage_bytes = window * tile_bytes;
     static constexpr int ring_bytes = LINEAR_WARPS * stages * stage_bytes;
     static constexpr int pass_tiles = FORMAT == WEIGHT_INT4 && !SMALL  ? 8
@@ -206,18 +206,20 @@ template <int WINDOW> PTX_INLINE void few_x(uint4 (&x)[WINDOW * 4], const uint8_
 
 /* All tiles of a pass over the warp's groups; sums to slot `red` (this lane's) of each tile. x: the
  * first window's, used up. `x_at`: this lane's x of the range's first group. `stage`: this lane's
- * bytes of the next stage. */
-template <class S>
+ * bytes of the next stage. late(): called once, before the last tile. */
+template <class S, class LATE>
 PTX_INLINE void few_pass(float *red, uint4 (&x)[S::window * 4], const uint8_t **stage,
                          struct few_cursor *cur, const struct linear_dev *p,
                          const struct few_range *r, int tiles, const uint8_t *x_at,
-                         const struct place *at)
+                         const struct place *at, LATE late)
 {
     const int W = S::window, tile_floats = LINEAR_SLICES * 128;
     const uint32_t w = format_traits<S::format>::centre;
-    if (r->group == r->group_end)
+    if (r->group == r->group_end) {
         for (int i = 0; i < tiles * 4; i++)
             red[i / 4 * tile_floats + i % 4 * 32] = 0;
+        late();
+    }
 #pragma unroll 1
     for (int window = r->group; window < r->group_end; window += W) {
         const int count = min(W, r->group_end - window);
@@ -235,6 +237,8 @@ PTX_INLINE void few_pass(float *red, uint4 (&x)[S::window * 4], const uint8_t **
 #pragma unroll 1
         for (int i = 0; i < tiles; i++, to += tile_floats) {
             float acc[4] = {0, 0, 0, 0};
+            if (i == tiles - 1 && window + W >= r->group_end)
+                late();
             if (window != r->group)
 #pragma unroll
                 for (int c = 0; c < 4; c++)

@@ -50,10 +50,24 @@ struct lora_room {
     int table, u;
 };
 
-template <bool CODES>
-PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
+/* What all of it begins with, asked for first of all: how many pieces there are, and this thread's
+ * one, should there be so many. */
+struct lora_ahead {
+    int count;
+    struct lora_piece piece;
+};
+
+PTX_INLINE void lora_ask(struct lora_ahead *a, const struct linear_dev *p)
 {
-    const struct lora_piece piece = p->pieces[q];
+    a->count = p->head->pieces[p->view].count;
+    if (threadIdx.x < PIECES_LEAST)
+        a->piece = p->pieces[threadIdx.x];
+}
+
+template <bool CODES>
+PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p,
+                                             const struct lora_piece &piece)
+{
     const struct lora_stack *s = piece_stack(p, piece.slot);
     struct piece_entry e = {};
     if (s->rank_tiles == 0)
@@ -75,7 +89,7 @@ PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p, int q)
 template <bool CODES>
 LINEAR_CALL void piece_entry_far(struct piece_entry *e, const struct linear_dev *p, int q)
 {
-    *e = piece_entry_of<CODES>(p, q);
+    *e = piece_entry_of<CODES>(p, p->pieces[q]);
 }
 
 /* Last tile but one of module m; gate and up count as one. */
@@ -142,12 +156,14 @@ PTX_INLINE void lora_count(struct lora_state *l, struct lora_room room, const st
  * tiles [tile, tile_end). Barriers inside. */
 template <bool CODES>
 PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
-                          int count, int tile, int tile_end, const struct place *at)
+                          const struct lora_ahead *ahead, int tile, int tile_end,
+                          const struct place *at)
 {
     struct piece_entry *table = (struct piece_entry *)room.at;
     const struct lora_pieces *head = &p->head->pieces[p->view];
-    if ((int)threadIdx.x < min(count, room.table))
-        table[threadIdx.x] = piece_entry_of<CODES>(p, threadIdx.x);
+    if ((int)threadIdx.x < min(ahead->count, room.table))
+        table[threadIdx.x] = piece_entry_of<CODES>(
+            p, threadIdx.x < PIECES_LEAST ? ahead->piece : p->pieces[threadIdx.x]);
     if (threadIdx.x >= LINEAR_THREADS - LORA_ROUNDS)
         l->round_end[threadIdx.x % LORA_ROUNDS] = head->round_end[threadIdx.x % LORA_ROUNDS];
     if (threadIdx.x == LINEAR_THREADS - LORA_ROUNDS - 1)
@@ -156,7 +172,7 @@ PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const str
         l->pair = p->out == LINEAR_SWIGLU;
     __syncthreads(); /* entries, before their u is counted */
     if (at->warp == 0)
-        lora_count(l, room, p, count, tile, tile_end, at->lane);
+        lora_count(l, room, p, ahead->count, tile, tile_end, at->lane);
     __syncthreads(); /* the table */
 }
 

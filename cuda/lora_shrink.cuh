@@ -11,6 +11,23 @@
 #include "cuda/lora_codes.cuh"
 #include "cuda/lora_device.cuh"
 
+/* Says that the node in front has ended, so that the linear behind may read x while u is made: an
+ * entry a block. Its first thread is behind ptx_pdl_wait. */
+PTX_INLINE void shrink_begun(const struct linear_dev *p)
+{
+    if (p->begun && threadIdx.x == 0)
+        ptx_store_release(p->begun + blockIdx.x, 1);
+}
+
+/* The linear's part of it, a warp. The shrink has at least as many blocks, and this kernel has
+ * begun because all of them have. */
+PTX_INLINE void shrink_await(const struct linear_dev *p)
+{
+    while (ptx_load_acquire_u32(p->begun + blockIdx.x) == 0)
+        continue;
+    __syncwarp(); /* all lanes have seen it */
+}
+
 /* One slice of a unit as a warp works on it. */
 struct shrink_work {
     const uint8_t *a; /* this lane's bytes of the slice's first group */

@@ -134,6 +134,7 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
     struct shrink_work w = feed.work;
     feed_fill<CODES>(&feed, ring, &p, &at);
     ptx_pdl_wait();
+    shrink_begun(&p);
     int slot = 0;
 #pragma unroll 1
     while (w.unit >= 0) {

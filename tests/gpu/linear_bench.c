@@ -44,6 +44,7 @@ struct bench {
     struct step_dev step;
     float *y, *qkv, *ss, *norm;
     void *x, *xn, *h, *u;
+    uint32_t *begun;
     int rows;
     enum lora_codes codes;
     bool adapters;
@@ -200,6 +201,9 @@ static void bench_init(struct bench *b)
     b->xn = device(ROWS_MAX * HIDDEN * 2);
     b->h = device(ROWS_MAX * FFN * 2);
     b->u = device((size_t)ROWS_MAX * RANK_TILES_MAX * 256);
+    const size_t begun_bytes = (size_t)STACK_COUNT(LAYERS) * LINEAR_BEGUN * sizeof *b->begun;
+    b->begun = device(begun_bytes);
+    check(cudaMemset(b->begun, 0, begun_bytes), "memset");
     fill(b->norm, HIDDEN * 4, 0x007fffffu, 0x3f000000u, false);
     fill(b->x, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
     fill(b->xn, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
@@ -266,6 +270,7 @@ static void node(struct bench *b, int layer, int kind, bool dependent)
                             .module_tile = {0, kind == STACK_QKV ? 192 : k->n / TILE_N,
                                             kind == STACK_QKV ? 256 : k->n / TILE_N},
                             .u = b->u,
+                            .begun = b->begun + (size_t)STACK_OF(layer, kind) * LINEAR_BEGUN,
                             .no_pieces = !b->adapters,
                             .sms = b->sms,
                             .dependent = dependent};

@@ -444,7 +444,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
     size_t y_stride = n + 3, xn_stride = (size_t)PAD_K(m->n),
            h_stride = (size_t)PAD_K(m->tiles * 8);
     size_t ss_tiles = (size_t)r->ss_tiles;
-    struct lora_piece pieces[160 * BLENDS];
+    struct lora_piece pieces[160 * BLENDS] = {{0}};
     struct step_head head;
     memset(&head, 0xFF, sizeof head);
     enum step_view view = by_row ? VIEW_OUTS : VIEW_ROWS;
@@ -465,8 +465,10 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         memcpy(y + (size_t)t * y_stride, r->y0 + (size_t)pick[t] * n, n * 4);
 
     struct step_dev step = {.head = kernel_test_upload(&head, sizeof head)};
-    step.pieces[view] = kernel_test_upload(pieces, (size_t)piece_count * sizeof *pieces);
+    step.pieces[view] = kernel_test_upload(
+        pieces, (size_t)(piece_count > PIECES_LEAST ? piece_count : PIECES_LEAST) * sizeof *pieces);
     size_t u_bytes = (size_t)piece_count * RANK_TILES_MAX * 256;
+    static const uint32_t begun[LINEAR_BEGUN];
     struct linear_args a = {
         .w = m->dev,
         .step = &step,
@@ -496,6 +498,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
+        .begun = kernel_test_upload(begun, sizeof begun),
         .sms = 3,
         .small = small_blocks,
         .dependent = 1};
@@ -516,8 +519,8 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         assert_int_equal(0xFFFF, o.h[i]);
     for (size_t i = (size_t)count * xn_stride; i < cap * xn_stride; i++)
         assert_int_equal(0xFFFF, o.xn[i]);
-    const void *used[] = {a.x,  a.x_row,  a.ss, a.bias, a.y,       a.norm,
-                          a.xn, a.ss_out, a.h,  a.u,    step.head, step.pieces[view]};
+    const void *used[] = {a.x,      a.x_row, a.ss, a.bias,  a.y,       a.norm,           a.xn,
+                          a.ss_out, a.h,     a.u,  a.begun, step.head, step.pieces[view]};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         kernel_test_free((void *)used[i]);
     free(x);
