@@ -21,15 +21,19 @@ struct cuda_ways {
     bool pieces;  /* long runs of rows are attended as pieces */
 };
 
+/* Which linears of a step may have adapters. Many adapters are for q, k and v only; then the other
+ * linears are those of a step without. */
+enum bucket_adapters { ADAPTERS_NONE, ADAPTERS_ATTN_IN, ADAPTERS_ANY, ADAPTERS_COUNT };
+
 struct cuda_bucket {
     int rows;         /* 8, 16, 32, 64 or a multiple of 64; >= rows of the step */
     int outs;         /* of the same list; >= output rows */
     int chunks;       /* a power of two; >= chunks of ATTEND_CHUNK tokens of the longest context */
     int one_row_each; /* no sequence has two rows */
-    int adapters;     /* some row has one; which and how many is read on the device */
-    int late;         /* the pass ends with the logits */
-    int pieces;       /* of prompts, attended as such (see cuda_image_split); 0: row by row */
-    int singles;      /* then: 0 or of the list of rows; >= rows outside of pieces */
+    enum bucket_adapters adapters; /* of the rows; which and how many is read on the device */
+    int late;                      /* the pass ends with the logits */
+    int pieces;  /* of prompts, attended as such (see cuda_image_split); 0: row by row */
+    int singles; /* then: 0 or of the list of rows; >= rows outside of pieces */
 };
 
 static inline int cuda_bucket_rows(int rows)

@@ -2,8 +2,8 @@
 
 /* Of a kernel node: parameters, launch state and its share of the upload. */
 #define NODE_BYTES ((size_t)4 << 10)
-/* Nodes of a layer, and outside the layers: embedding, head, sampling. Half of the graphs have a
- * node for the adapters in front of each linear too. */
+/* Nodes of a layer, and outside the layers: embedding, head, sampling. Graphs for any adapters have
+ * a node in front of each linear too, those for adapters of q, k and v one a layer. */
 #define NODES_A_LAYER    6
 #define NODES_OUTSIDE    4
 #define ADAPTERS_A_LAYER 4
@@ -31,14 +31,16 @@ bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket 
             int outs = mix == GRAPH_FEW_OUTS ? 8 : 8 << r;
             if (outs > cuda_bucket_rows(p->outs_max))
                 continue;
-            const int kinds = one_each ? 4 : 2;
+            const int reaches = one_each ? ADAPTERS_COUNT : 2, kinds = one_each ? 2 * reaches : 2;
             if (i < kinds * chunks) {
                 *out = (struct cuda_bucket){.rows = 8 << r,
                                             .outs = outs,
                                             .chunks = 1 << i / kinds,
                                             .one_row_each = one_each,
-                                            .adapters = i % 2,
-                                            .late = i % kinds / 2};
+                                            .adapters = i % reaches == 1 && !one_each
+                                                            ? ADAPTERS_ANY
+                                                            : (enum bucket_adapters)(i % reaches),
+                                            .late = i % kinds / reaches};
                 return true;
             }
             i -= kinds * chunks;
@@ -49,13 +51,16 @@ bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket 
 
 size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
 {
-    struct cuda_bucket unused;
-    size_t count = 0;
-    while (cuda_graphs_bucket(p, (int)count, &unused))
-        count++;
-    size_t nodes = (size_t)layers * NODES_A_LAYER + NODES_OUTSIDE;
-    size_t adapters = (size_t)layers * ADAPTERS_A_LAYER + ADAPTERS_OUTSIDE;
-    return (count * nodes + count / 2 * adapters) * NODE_BYTES;
+    struct cuda_bucket k;
+    size_t nodes = 0;
+    for (int i = 0; cuda_graphs_bucket(p, i, &k); i++) {
+        nodes += (size_t)layers * NODES_A_LAYER + NODES_OUTSIDE;
+        if (k.adapters == ADAPTERS_ATTN_IN)
+            nodes += (size_t)layers;
+        if (k.adapters == ADAPTERS_ANY)
+            nodes += (size_t)layers * ADAPTERS_A_LAYER + ADAPTERS_OUTSIDE;
+    }
+    return nodes * NODE_BYTES;
 }
 
 cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket *k)
@@ -65,7 +70,7 @@ cudaGraphExec_t *cuda_graphs_at(struct cuda_graphs *g, const struct cuda_bucket 
     int mix = k->one_row_each ? GRAPH_ONE_EACH : k->outs == k->rows ? GRAPH_MIXED : GRAPH_FEW_OUTS;
     if (mix == GRAPH_ONE_EACH ? k->outs != k->rows : k->late)
         return NULL;
-    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)][k->adapters != 0][k->late != 0];
+    return &g->exec[log2_of(k->rows / 8)][mix][log2_of(k->chunks)][k->adapters][k->late != 0];
 }
 
 void cuda_graphs_destroy(struct cuda_graphs *g)
@@ -73,8 +78,8 @@ void cuda_graphs_destroy(struct cuda_graphs *g)
     for (int r = 0; r < GRAPH_ROWS; r++)
         for (int m = 0; m < GRAPH_MIXES; m++)
             for (int c = 0; c < GRAPH_CHUNKS; c++)
-                for (int k = 0; k < 4; k++) {
-                    cudaGraphExec_t *at = &g->exec[r][m][c][k % 2][k / 2];
+                for (int k = 0; k < 2 * ADAPTERS_COUNT; k++) {
+                    cudaGraphExec_t *at = &g->exec[r][m][c][k / 2][k % 2];
                     if (*at)
                         (void)cudaGraphExecDestroy(*at);
                     *at = NULL;

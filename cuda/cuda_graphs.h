@@ -16,8 +16,8 @@
 enum graph_mix { GRAPH_ONE_EACH, GRAPH_FEW_OUTS, GRAPH_MIXED, GRAPH_MIXES };
 
 struct cuda_graphs {
-    /* The last indices: with adapters or without any; late or not. Owned; NULL: none. */
-    cudaGraphExec_t exec[GRAPH_ROWS][GRAPH_MIXES][GRAPH_CHUNKS][2][2];
+    /* The last index: late or not. Owned; NULL: none. */
+    cudaGraphExec_t exec[GRAPH_ROWS][GRAPH_MIXES][GRAPH_CHUNKS][ADAPTERS_COUNT][2];
 };
 
 /* Estimate of the device memory that all of them take, for the plan. */

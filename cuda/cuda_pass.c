@@ -32,6 +32,14 @@ static bool idle(const struct cuda_backend *c)
     return c->step.graph || c->step.failed != STATUS_OK;
 }
 
+/* Whether adapters of this step may have something at a linear. */
+static bool has_adapters(const struct cuda_backend *c, int stack)
+{
+    const enum bucket_adapters reach = c->step.bucket.adapters;
+    const bool attn_in = stack % STACK_KINDS == STACK_QKV && stack != STACK_HEAD(c->w.shape.layers);
+    return reach == ADAPTERS_ANY || (reach == ADAPTERS_ATTN_IN && attn_in);
+}
+
 /* ---- steps of many rows ---- */
 
 static bool is_many(const struct cuda_backend *c)
@@ -77,7 +85,7 @@ static void many_linear(struct cuda_backend *c, int layer, enum lora_stack_kind 
     a->step = &c->step.dev;
     a->rows_max = c->step.bucket.rows;
     a->bias = c->w.layers[layer].bias[kind];
-    a->table = c->step.bucket.adapters ? c->ws.table : NULL;
+    a->table = has_adapters(c, stack) ? c->ws.table : NULL;
     a->table_stride = c->ws.table_stride;
     a->codes = cuda_has_codes(c);
     a->stack = stack;
@@ -142,18 +150,27 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
         .view = VIEW_ROWS,
         .rows_max = c->step.bucket.rows,
         .eps = (float)c->w.shape.rms_eps,
-        .no_pieces = !c->step.bucket.adapters,
+        .no_pieces = !has_adapters(c, stack),
         .table = ws->table,
         .table_stride = ws->table_stride,
         .codes = cuda_has_codes(c),
         .stack = stack,
         .u = ws->u,
+        .begun = ws->begun + (size_t)stack * LINEAR_BEGUN,
         .sms = c->sms,
         .dependent = c->dependent,
     };
     for (int m = 0; m < STACK_MODULES; m++)
         a.module_tile[m] = shape.module_tile[m];
     return a;
+}
+
+/* Multiprocessors that attention of single rows takes: two blocks each. It stands between two
+ * linears whose blocks fill theirs, and is the faster for finding some free, as is the second of
+ * them. */
+static int attend_sms(const struct cuda_backend *c)
+{
+    return (c->step.bucket.rows * c->w.shape.kv_heads + 1) / 2;
 }
 
 /* Reads the residual through its norm. */
@@ -193,6 +210,7 @@ void cuda_pass_attn_in(struct backend *b, int layer)
     }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_QKV));
     read_normed(c, &a);
+    a.leave = attend_sms(c);
     a.out = LINEAR_STORE;
     a.bias = c->w.layers[layer].bias[STACK_QKV];
     a.y = c->ws.qkv;
@@ -261,6 +279,7 @@ void cuda_pass_attn_out(struct backend *b, int layer)
         return;
     }
     struct linear_args a = linear_of(c, STACK_OF(layer, STACK_O));
+    a.leave = attend_sms(c);
     a.x = c->ws.attn;
     a.x_stride = c->ws.attn_stride;
     a.bias = c->w.layers[layer].bias[STACK_O];

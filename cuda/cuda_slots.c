@@ -90,8 +90,9 @@ enum status cuda_slots_init(struct cuda_backend *c, struct err *e)
     s->table = mem_calloc(slots * (size_t)stacks_of(c), sizeof *s->table);
     s->embeds = mem_calloc(slots, sizeof *s->embeds);
     s->gain = mem_calloc(slots, sizeof *s->gain);
+    s->reach = mem_calloc(slots, sizeof *s->reach);
     s->filled = mem_calloc(slots, sizeof *s->filled);
-    if (!s->table || !s->embeds || !s->gain || !s->filled)
+    if (!s->table || !s->embeds || !s->gain || !s->reach || !s->filled)
         return err_set(e, STATUS_NO_MEMORY, "model", "out of memory for the adapter tables");
     enum status st = init_copies(c, e);
     if (st == STATUS_OK)
@@ -112,6 +113,7 @@ void cuda_slots_deinit(struct cuda_backend *c)
     mem_free(s->table);
     mem_free(s->embeds);
     mem_free(s->gain);
+    mem_free(s->reach);
     mem_free(s->filled);
     *s = (struct cuda_slots){0};
 }
@@ -198,11 +200,25 @@ static bool has_gains(const struct cuda_backend *c, const struct slot_image *ima
     return false;
 }
 
+static enum bucket_adapters reach_of(const struct lora_stack *table, int stacks)
+{
+    enum bucket_adapters reach = ADAPTERS_NONE;
+    for (int stack = 0; stack < stacks; stack++) {
+        if (table[stack].rank_tiles == 0)
+            continue;
+        if (stack == stacks - 1 || stack % STACK_KINDS != STACK_QKV)
+            return ADAPTERS_ANY;
+        reach = ADAPTERS_ATTN_IN;
+    }
+    return reach;
+}
+
 static void forget(struct cuda_backend *c, int slot)
 {
     memset(table_of(c, slot), 0, (size_t)stacks_of(c) * sizeof *c->slots.table);
     c->slots.embeds[slot] = (struct lora_embed){0};
     c->slots.gain[slot] = 0;
+    c->slots.reach[slot] = ADAPTERS_NONE;
     c->slots.filled[slot] = 0;
     lora_arena_drop(&c->slots.arena, slot);
 }
@@ -309,6 +325,7 @@ enum status cuda_slots_commit(struct backend *b, int slot, const struct backend_
     if (st != STATUS_OK)
         return st;
     c->slots.gain[slot] = has_gains(c, i);
+    c->slots.reach[slot] = (uint8_t)reach_of(table_of(c, slot), stacks_of(c));
     c->slots.filled[slot] = 1;
     return STATUS_OK;
 }

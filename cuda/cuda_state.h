@@ -34,6 +34,7 @@ struct cuda_slots {
     struct lora_stack *table;  /* owned, [slots, STACK_COUNT(L)] of filled slots as on the device */
     struct lora_embed *embeds; /* owned, [slots] likewise */
     uint8_t *gain;             /* owned, [slots]: 1 where the adapter has DoRA */
+    uint8_t *reach;            /* owned, [slots]: enum bucket_adapters, what the adapter changes */
     uint8_t *filled;           /* owned, [slots]: 1 where steps may use it */
     struct cuda_table_copy copies[SLOTS_COPIES];
     int copy_next;

@@ -179,7 +179,7 @@ static enum status try_large(struct cuda_backend *c, struct err *e)
                                 .outs = i & 2 ? outs : 8,
                                 .chunks = i & 2 ? chunks : 1,
                                 .one_row_each = i & 4 ? 1 : 0,
-                                .adapters = (i >> 1 ^ i >> 2) & 1};
+                                .adapters = (i >> 1 ^ i >> 2) & 1 ? ADAPTERS_ANY : ADAPTERS_NONE};
         if (!k.one_row_each && splits(c, k.rows)) {
             k.pieces = cuda_bucket_pieces(k.rows);
             k.singles = i & 2 ? cuda_bucket_singles(k.rows, p->seqs_max) : 0;
@@ -188,7 +188,7 @@ static enum status try_large(struct cuda_backend *c, struct err *e)
     }
     /* Which of its kernels a library takes, and loads, depends on the rows. */
     for (int rows = 4 * BUCKET_ROWS_GRAPH; st == STATUS_OK && rows < most; rows *= 2) {
-        struct cuda_bucket k = {.rows = rows, .outs = 8, .chunks = 1, .adapters = 1};
+        struct cuda_bucket k = {.rows = rows, .outs = 8, .chunks = 1, .adapters = ADAPTERS_ANY};
         k.pieces = splits(c, rows) ? cuda_bucket_pieces(rows) : 0;
         st = cuda_many_takes(&c->many, rows) ? try_bucket(c, &k, e) : STATUS_OK;
     }
@@ -231,6 +231,18 @@ static void check_batch(const struct cuda_backend *c, const struct batch *b)
               c->slots.filled[b->segments[i].slot]);
 }
 
+/* Steps with prompts in them go by the widest, for which there is a graph. */
+static enum bucket_adapters adapters_of(const struct cuda_backend *c, const struct batch *b)
+{
+    int reach = ADAPTERS_NONE;
+    for (int i = 0; i < b->segment_count; i++) {
+        const int of = c->slots.reach[b->segments[i].slot];
+        reach = of > reach ? of : reach;
+    }
+    return reach == ADAPTERS_ATTN_IN && b->rows != b->seqs ? ADAPTERS_ANY
+                                                           : (enum bucket_adapters)reach;
+}
+
 static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct batch *b)
 {
     int tokens = 1;
@@ -241,7 +253,7 @@ static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct b
                             .outs = cuda_bucket_rows(b->out_count),
                             .chunks = cuda_bucket_chunks(tokens),
                             .one_row_each = b->rows == b->seqs,
-                            .adapters = b->segment_count > 0,
+                            .adapters = adapters_of(c, b),
                             .late = b->late};
     if (splits(c, rows)) {
         struct attend_split split = cuda_image_split(b, NULL, NULL);
