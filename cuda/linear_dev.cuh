@@ -51,9 +51,9 @@ struct linear_dev {
     int module_tile[STACK_MODULES];
     uint8_t *u;
     uint32_t *begun; /* see linear_args; NULL: the wait for the node in front is for x too */
-    bool codes;     /* some adapters may be of int8 or int4 */
-    bool fine;      /* u may come in the form for few units */
-    int pass_tiles; /* tiles that a block works on at once */
+    bool codes;      /* some adapters may be of int8 or int4 */
+    bool fine;       /* u may come in the form for few units */
+    int pass_tiles;  /* tiles that a block works on at once */
 };
 
 /* Who a thread is. g and t are the fragment coordinates of layout.h. */
