@@ -28,6 +28,7 @@
 
 #include "cuda/k_linear_many.cuh"
 #include "cuda/linear_few.cuh"
+#include "cuda/lora_expand_few.cuh"
 #include "cuda/lora_shrink_few.cuh"
 
 /* At most 8 rows. */
@@ -67,18 +68,17 @@ __global__
     uint4 x[shape::window * 4];
     if (here)
         few_x<shape::window>(x, x_at, r.group_end - r.group);
-    struct expand_range range = {&p, &state->lora, tile0, min(p.pass_tiles, r.tile_end - tile0),
-                                 0,  rows};
-    struct expand_feed feed;
     struct gather_ahead gather;
     constexpr bool CODES = LORA == LINEAR_CODES;
     constexpr int FRAGS = CODES ? shape::codes_frags : shape::expand_frags;
     const struct lora_room room = {(uint8_t *)(state + 1), shape::table, shape::u_room};
+    struct expand_range range = expand_range_of(&p, &state->lora, &room, tile0,
+                                                min(p.pass_tiles, r.tile_end - tile0), 0, rows);
     uint8_t *const rings = room.at + shape::table * PIECE_BYTES + shape::u_room;
     uint8_t *const expand_ring = rings + at.warp * (FRAGS * RANK_TILE_BYTES);
-    float *const rms_room = (float *)(rings + shape::codes_expand);
-    struct expand_feed *const park = (struct expand_feed *)((uint8_t *)rms_room + shape::codes_rms +
-                                                            at.warp * shape::park_bytes);
+    uint8_t *const parks = rings + LINEAR_WARPS * FRAGS * RANK_TILE_BYTES;
+    struct feed_parked *const park = (struct feed_parked *)(parks + at.warp * shape::park_bytes);
+    float *const rms_room = (float *)(parks + LINEAR_WARPS * shape::park_bytes);
     static_assert(sizeof *park <= shape::park_bytes, "");
     if (pieces > 0) {
         for (int i = threadIdx.x; i < p.pass_tiles * 128; i += LINEAR_THREADS)
@@ -89,7 +89,7 @@ __global__
             if (LORA == LINEAR_CODES)
                 expand_begin_codes<FRAGS>(park, &range, expand_ring);
             else
-                expand_begin<FRAGS, false>(&feed, &range, 0, 0, expand_ring, &at);
+                expand_begin_few<FRAGS>(park, &range, expand_ring, &at);
             gather_find(&gather, &state->lora, &p);
         }
     }
@@ -148,14 +148,16 @@ __global__
                 expand_all_codes<FRAGS>(more.at, more.tile_floats, park, tile == tile0, &range,
                                         expand_ring);
             else
-                expand_all<FRAGS, false, false>(more.at, more.tile_floats, &feed, tile == tile0,
-                                                &range, expand_ring, &at);
+                expand_all_few<FRAGS>(more.at, more.tile_floats, park, tile == tile0, &range,
+                                      expand_ring, &at);
         }
         const struct sums sums = {red, 128, LINEAR_SLICES * 128};
         pass_end<1>([&](const struct item &e) { return item_total(&sums, &e, &p); }, state->rinv,
                     &p, &state->lora, pieces > 0 ? more : (struct added){NULL, 0}, residual, tile,
                     tiles, 0, rows);
-        residual.here = false;
+        residual = {}; /* of no more use, or expand would keep registers for them */
+        rms = {};
+        gather = {};
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }

@@ -35,12 +35,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_next<S, true, false>(&from, &cur, &p, &r, &at);
         }
     int pieces = LORA ? p.head->pieces[p.view].count : 0;
-    uint8_t *expand_ring = NULL;
+    const struct lora_room room = {(uint8_t *)(state + 1), S::table, S::u_room};
     if (pieces > 0) {
-        const struct lora_room room = {(uint8_t *)(state + 1), S::table, S::u_room};
-        expand_ring = S::small ? room.at + S::lora_bytes - S::expand_bytes +
-                                     at.warp * S::expand_frags * RANK_TILE_BYTES
-                               : many_expand_ring<S>(red, at.warp);
         struct lora_ahead ahead;
         lora_ask(&ahead, &p);
         lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, &ahead, tile0, r.tile_end, &at);
@@ -77,12 +73,19 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             __syncthreads(); /* the warps' sums, before others add them up */
             struct added more = {NULL, sums.tile_floats};
             if (pieces > 0) {
-                const struct expand_range range = {&p, &state->lora, tile, tiles, first, rows};
+                /* Else what expand computes of it would be kept while the block multiplies. */
+                const struct place here = place_of(ptx_thread_anew() % LINEAR_THREADS);
+                const struct expand_range range =
+                    expand_range_of(&p, &state->lora, &room, tile, tiles, first, rows);
+                uint8_t *const expand_ring = S::small
+                                                 ? room.at + S::lora_bytes - S::expand_bytes +
+                                                       here.warp * S::expand_frags * RANK_TILE_BYTES
+                                                 : many_expand_ring<S>(red, here.warp);
                 more.at = sums.at + sums.slice_floats;
                 many_make_room<S>(&sums, &p, tile, tiles);
                 struct expand_feed feed;
                 expand_all<S::expand_frags, true, LORA == LINEAR_CODES>(
-                    more.at, more.tile_floats, &feed, false, &range, expand_ring, &at);
+                    more.at, more.tile_floats, &feed, false, &range, expand_ring, &here);
             }
             auto total = [&](const struct item &e) {
                 const float *sum = sums.at + e.k * sums.tile_floats + e.at;

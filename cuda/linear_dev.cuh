@@ -61,10 +61,15 @@ struct place {
     int warp, lane, g, t;
 };
 
+PTX_INLINE struct place place_of(unsigned thread)
+{
+    int lane = thread % 32;
+    return {(int)thread / 32, lane, lane / 4, lane % 4};
+}
+
 PTX_INLINE struct place place_here()
 {
-    int lane = threadIdx.x % 32;
-    return {(int)threadIdx.x / 32, lane, lane / 4, lane % 4};
+    return place_of(threadIdx.x);
 }
 
 /* First group of slice i. */

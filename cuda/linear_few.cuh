@@ -28,14 +28,16 @@ template <int FORMAT, bool SMALL, bool LORA> struct few_shape {
     static constexpr int expand_frags = SMALL ? 4 : 8; /* rank tiles of B under way a warp */
     static constexpr int expand_bytes = LINEAR_WARPS * expand_frags * 512;
     static constexpr int table = 32;
-    static constexpr int u_room = !SMALL ? 8 << 10 : FORMAT == WEIGHT_BF16 ? 2 << 10 : 4 << 10;
-    static constexpr int lora_bytes = table * PIECE_BYTES + u_room + expand_bytes;
+    static constexpr int u_room = !SMALL ? 8 << 10 : 4 << 10;
+    static_assert(u_room >= FINE_UNITS * 8 * 32, "u in the form for few units has room");
+    static constexpr int park_bytes = 176; /* of a warp, see feed_park */
+    static constexpr int lora_bytes =
+        table * PIECE_BYTES + u_room + expand_bytes + LINEAR_WARPS * park_bytes;
     /* Of codes: chunks take half as much, and what else is kept while the block multiplies. */
     static constexpr int codes_frags = SMALL ? 4 : 6;
     static constexpr int codes_expand = LINEAR_WARPS * codes_frags * 512;
     static constexpr int rms_tiles = !SMALL ? 256 : FORMAT == WEIGHT_BF16 ? 64 : 192;
     static constexpr int codes_rms = 8 * rms_tiles * 4;
-    static constexpr int park_bytes = 64; /* of a warp, see feed_park */
     static constexpr int codes_bytes =
         table * PIECE_BYTES + u_room + codes_expand + codes_rms + LINEAR_WARPS * park_bytes;
     /* A partition of an SM has 512 registers a lane: two warps of LORA's and one of k_shrink_few's

@@ -8,7 +8,7 @@
 
 #define SMEM_MAX       (227 << 10)
 #define SMEM_MAX_SMALL (99 << 10)
-#define STATE_MAX      2048 /* block_state */
+#define STATE_MAX      512 /* block_state */
 
 /* LINEAR_SMALL: 99 KB of shared memory a block. LINEAR_ROOMY: a shallow ring, the rest is for u. */
 enum linear_form { LINEAR_WHOLE, LINEAR_ROOMY, LINEAR_SMALL };

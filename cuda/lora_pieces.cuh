@@ -7,8 +7,6 @@
 
 #include "cuda/lora_device.cuh"
 
-#define EXPAND_RUNS (8 * STACK_MODULES) /* of a warp at once */
-
 /* One piece at this linear. All zero: it has nothing here. */
 struct alignas(16) piece_entry {
     const uint8_t *b[STACK_MODULES];
@@ -20,13 +18,6 @@ struct alignas(16) piece_entry {
 };
 
 static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
-
-/* What a warp does of a piece at a module, see lora_runs.cuh. */
-struct alignas(8) expand_run {
-    uint8_t k, k_step, tiles; /* tiles of the pass: k, k + k_step, ... */
-    uint8_t count;            /* rank tiles a tile */
-    int16_t q, module;
-};
 
 /* In shared memory, the same for all warps. */
 struct lora_state {
@@ -41,7 +32,6 @@ struct lora_state {
     int before[FINE_PIECES]; /* fine: units before each piece */
     uint8_t *u;              /* [piece][rank tile][row][t] 8 bytes */
     struct piece_entry *pieces;
-    struct expand_run run[LINEAR_WARPS][EXPAND_RUNS];
 };
 
 /* Room beside it: entries of the table, bytes of u behind them. */
@@ -84,12 +74,6 @@ PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p,
     for (int m = 0; m <= STACK_MODULES; m++)
         e.module_tile[m] = (int16_t)s->module_tile[m];
     return e;
-}
-
-template <bool CODES>
-LINEAR_CALL void piece_entry_far(struct piece_entry *e, const struct linear_dev *p, int q)
-{
-    *e = piece_entry_of<CODES>(p, p->pieces[q]);
 }
 
 /* Last tile but one of module m; gate and up count as one. */

@@ -201,6 +201,14 @@ PTX_INLINE void ptx_pdl_wait()
 #endif
 }
 
+/* %tid.x, read where it stands: what follows from it is not kept in registers from before. */
+PTX_INLINE unsigned ptx_thread_anew()
+{
+    unsigned x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+}
+
 /* ex2.approx.ftz: 2^x within two units in the last place; results below 2^-126 are 0. */
 PTX_INLINE float ptx_exp2(float x)
 {

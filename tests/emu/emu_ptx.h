@@ -119,6 +119,10 @@ PTX_INLINE void ptx_pdl_wait()
 {
     emu_pdl_wait();
 }
+PTX_INLINE unsigned ptx_thread_anew()
+{
+    return threadIdx.x;
+}
 PTX_INLINE float ptx_exp2(float x)
 {
     return x < -126 ? 0.0f : exp2f(x);

@@ -777,6 +777,13 @@ static void test_adapters(void **state)
         /* more tiles a block than a pass takes */
         {LINEAR_RESIDUAL, 448, 130, 3, 1, 20, MIX_DISTINCT},
         {LINEAR_STORE, 448, 130, 4, 3, 20, MIX_BLEND},
+        /* whole chunks of rank tiles, two of them, and warps that share pieces */
+        {LINEAR_SWIGLU, 96, 130, 20, 2, 64, MIX_DISTINCT},
+        {LINEAR_STORE, 176, 128, 36, 3, 128, MIX_ONE},
+        {LINEAR_RESIDUAL, 448, 128, 20, 1, 64, MIX_ONE},
+        /* u has no room in shared memory */
+        {LINEAR_SWIGLU, 64, 128, 8, 2, 512, MIX_DISTINCT},
+        {LINEAR_SWIGLU, 64, 128, 40, 2, 512, MIX_DISTINCT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         one_case((enum weight_format)(i % WEIGHT_FORMAT_COUNT), cases[i].out, cases[i].n,
