@@ -145,9 +145,12 @@ PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const str
 {
     struct piece_entry *table = (struct piece_entry *)room.at;
     const struct lora_pieces *head = &p->head->pieces[p->view];
-    if ((int)threadIdx.x < min(ahead->count, room.table))
-        table[threadIdx.x] = piece_entry_of<CODES>(
-            p, threadIdx.x < PIECES_LEAST ? ahead->piece : p->pieces[threadIdx.x]);
+    struct lora_piece piece = ahead->piece; /* by value: a choice of places would be in memory */
+    if ((int)threadIdx.x < min(ahead->count, room.table)) {
+        if (threadIdx.x >= PIECES_LEAST)
+            piece = p->pieces[threadIdx.x];
+        table[threadIdx.x] = piece_entry_of<CODES>(p, piece);
+    }
     if (threadIdx.x >= LINEAR_THREADS - LORA_ROUNDS)
         l->round_end[threadIdx.x % LORA_ROUNDS] = head->round_end[threadIdx.x % LORA_ROUNDS];
     if (threadIdx.x == LINEAR_THREADS - LORA_ROUNDS - 1)
