@@ -77,7 +77,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
                 const struct place here = place_of(ptx_thread_anew() % LINEAR_THREADS);
                 const struct expand_range range =
                     expand_range_of(&p, &state->lora, &room, tile, tiles, first, rows);
-                uint8_t *const expand_ring = S::small
+                uint8_t *const expand_ring = S::own_ring
                                                  ? room.at + S::lora_bytes - S::expand_bytes +
                                                        here.warp * S::expand_frags * RANK_TILE_BYTES
                                                  : many_expand_ring<S>(red, here.warp);

@@ -28,10 +28,13 @@ struct many_shape {
     static constexpr int stage_bytes = weight_bytes + NT * 1024;
     static constexpr int floats = NT * 128; /* sums of a tile and slice */
     static constexpr int red_bytes = tiles * LINEAR_SLICES * floats * 4;
-    /* Rank tiles of B under way a warp: where the sums of slices 2 to 7 were, or, with little
-     * memory, in room of their own. */
-    static constexpr int expand_frags = small ? 4 : tiles * NT * 3 / 4;
-    static constexpr int expand_bytes = small ? LINEAR_WARPS * expand_frags * 512 : 0;
+    /* Rank tiles of B under way a warp: where the sums of slices 2 to 7 were, or in room of their
+     * own where that would be too little. */
+    static constexpr bool own_ring = small || (FORMAT == WEIGHT_INT4 && NT == 2);
+    static constexpr int expand_frags = small      ? 4
+                                        : own_ring ? 12
+                                                   : tiles * NT * 3 / 4;
+    static constexpr int expand_bytes = own_ring ? LINEAR_WARPS * expand_frags * 512 : 0;
     static constexpr int beside = red_bytes + STATE_MAX + expand_bytes;
     static constexpr int smem = small ? SMEM_MAX_SMALL : SMEM_MAX;
     static constexpr int fit = (smem - beside) / (LINEAR_WARPS * stage_bytes);
