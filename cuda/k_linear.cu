@@ -45,7 +45,6 @@ __global__
     if (LORA)
         lora_ask(&ahead, &p);
     const bool early = LORA && p.begun; /* x comes before what the node in front makes */
-    const bool here = early && ptx_load_relaxed_u32(p.begun + blockIdx.x);
     uint8_t *ring = smem + at.warp * shape::stages * shape::stage_bytes;
     float *red = (float *)(smem + shape::ring_bytes);
     const struct added more = {red + p.pass_tiles * LINEAR_SLICES * 128, 128};
@@ -65,9 +64,6 @@ __global__
     if (p.x_row)
         row = p.x_row[row];
     const uint8_t *x_at = p.x + (size_t)row * p.x_stride * 2 + (size_t)r.group * 256 + at.t * 16;
-    uint4 x[shape::window * 4];
-    if (here)
-        few_x<shape::window>(x, x_at, r.group_end - r.group);
     struct gather_ahead gather;
     constexpr bool CODES = LORA == LINEAR_CODES;
     constexpr int FRAGS = CODES ? shape::codes_frags : shape::expand_frags;
@@ -93,10 +89,10 @@ __global__
             gather_find(&gather, &state->lora, &p);
         }
     }
-    if (!early)
-        ptx_pdl_wait();
-    else if (!here)
+    if (early)
         shrink_await(&p);
+    else
+        ptx_pdl_wait();
     if (rows == 0) {
         if (early) {
             ptx_pdl_wait();
@@ -107,8 +103,8 @@ __global__
         ptx_cp_async_wait<0>();
         return;
     }
-    if (!here)
-        few_x<shape::window>(x, x_at, r.group_end - r.group);
+    uint4 x[shape::window * 4];
+    few_x<shape::window>(x, x_at, r.group_end - r.group);
     struct rms_ahead rms;
     if (LORA == LINEAR_CODES)
         rms_copy<shape::rms_tiles>(rms_room, &p, rows, &at);

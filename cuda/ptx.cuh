@@ -165,14 +165,6 @@ PTX_INLINE uint32_t ptx_load_acquire_u32(const uint32_t *flag)
     return v;
 }
 
-/* ld.relaxed.gpu: only looks; what is read then must be known to be there by other means. */
-PTX_INLINE uint32_t ptx_load_relaxed_u32(const uint32_t *flag)
-{
-    uint32_t v;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(flag) : "memory");
-    return v;
-}
-
 /* red.release.gpu.add: adds to a flag after this thread's writes (a barrier first covers those of
  * its block). */
 PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)

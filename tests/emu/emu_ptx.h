@@ -104,10 +104,6 @@ PTX_INLINE uint32_t ptx_load_acquire_u32(const uint32_t *flag)
     emu_yield();
     return *flag;
 }
-PTX_INLINE uint32_t ptx_load_relaxed_u32(const uint32_t *flag)
-{
-    return *flag;
-}
 PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)
 {
     *flag += add;

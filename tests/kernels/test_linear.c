@@ -432,6 +432,8 @@ static void result_free(struct result *o)
 }
 
 static int small_blocks; /* for linear_args */
+static int x_late;       /* x is not read before u is there */
+static int sms = 3, leave;
 
 enum use { USE_NO_TABLE, USE_TABLE, USE_NO_PIECES };
 
@@ -498,12 +500,19 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
-        .begun = kernel_test_upload(begun, sizeof begun),
-        .sms = 3,
+        .begun = x_late ? NULL : kernel_test_upload(begun, sizeof begun),
+        .leave = leave,
+        .sms = sms,
         .small = small_blocks,
         .dependent = 1};
     enum status st = cuda_linear(&a, kernel_test_stream());
     assert_int_equal(STATUS_OK, st);
+
+    if (a.begun && lora == USE_TABLE && bucket == 8) {
+        uint32_t after[LINEAR_BEGUN];
+        kernel_test_read(after, a.begun, sizeof after);
+        assert_int_equal(0, after[0]); /* raised by the shrink and taken back by the linear */
+    }
 
     struct result o = {zeros(cap * y_stride, 4), zeros(cap * (size_t)m->tiles, 4),
                        zeros(cap * xn_stride, 2), zeros(cap * h_stride, 2)};
@@ -663,8 +672,8 @@ static int bucket_of(int rows)
     return rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : (rows + 63) / 64 * 64;
 }
 
-/* Reference, then the same bits: a second run, another bucket, rows alone, every second row, blocks
- * with little shared memory. */
+/* Reference, then the same bits: a second run, another bucket, rows alone, every second row, x
+ * that waits for u, fewer blocks, blocks with little shared memory. */
 static void check_all(const struct model *m, const struct rows *r, bool by_row, enum use lora)
 {
     int all[160], few[160], n = 0;
@@ -687,7 +696,17 @@ static void check_all(const struct model *m, const struct rows *r, bool by_row, 
     again = run(m, r, &one, 1, 8, by_row, lora);
     same_row(m, &again, 0, &o, one);
     result_free(&again);
+    x_late = 1;
     again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    x_late = 0;
+    for (int t = 0; t < r->count; t++)
+        same_row(m, &again, t, &o, t);
+    result_free(&again);
+    sms = 9;
+    leave = 2;
+    again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    sms = 3;
+    leave = 0;
     for (int t = 0; t < r->count; t++)
         same_row(m, &again, t, &o, t);
     result_free(&again);
