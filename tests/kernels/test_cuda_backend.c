@@ -23,7 +23,7 @@
 
 static const char *const arch_names[ARCH_COUNT] = {"llama", "mistral", "qwen2", "qwen3"};
 
-#define ADAPTERS 6
+#define ADAPTERS 7
 #define PROMPT   35
 
 /* Rows beyond 64, so that some steps have no graph; contexts of more than one attention chunk. */
@@ -35,14 +35,16 @@ static const struct backend_plan plan = {.rows_max = 100,
                                          .pages = 120,
                                          .ctx_max = 400};
 
-/* Ranks around the tile of 16; slot 5 has only what lies outside the layers. */
+/* Ranks around the tile of 16; slot 5 has only what lies outside the layers, slot 6 only q, k and
+ * v, for which there are graphs of their own. */
 static struct fixture_lora adapter_kind(int i)
 {
-    static const int ranks[ADAPTERS] = {1, 8, 33, 5, 16, 3};
+    static const int ranks[ADAPTERS] = {1, 8, 33, 5, 16, 3, 12};
     return (struct fixture_lora){.rank = ranks[i],
                                  .dora = i == 2 || i == 3,
-                                 .attention = i != 4 && i != 5,
-                                 .mlp = i != 1 && i != 5,
+                                 .inputs = i == 6,
+                                 .attention = i < 4,
+                                 .mlp = i != 1 && i < 5,
                                  .head = i == 3 || i == 5,
                                  .embed = i == 5 || i == 1,
                                  .dtype = DTYPE_BF16,
@@ -164,7 +166,7 @@ static void make_seqs(const struct world *w, struct drive_seq *s)
         int from[3]; /* first token each acts on */
     } uses[SEQS] = {
         {0, {0}, {0}, {0}},
-        {0, {0}, {0}, {0}},
+        {1, {6}, {0.8f}, {0}},
         {1, {0}, {1.0f}, {0}},
         {1, {0}, {1.0f}, {7}},
         {1, {1}, {1.0f}, {0}},
@@ -569,6 +571,8 @@ static void check_equality(enum model_arch arch, const char *quant, const char *
         drive_run(&d, &want[i], 1); /* alone, whole */
     for (int i = 1; i < SEQS; i += 4)
         check_company(&w, &d, want, 1 + fixture_below(&r, 20), &i, 1, "alone, in chunks");
+    check_company(&w, &d, want, 1 << 20, (const int[]){1, 4}, 2, "q, k, v and all of attention");
+    check_company(&w, &d, want, 1 << 20, (const int[]){4, 1}, 2, "all of attention and q, k, v");
     drive_close(&d);
     for (int plain = 0; plain < 2; plain++) {
         struct backend_options opt = {.quant = quant,

@@ -52,7 +52,7 @@ FAULTS = [
      ".score_from = seq_scores(s) ? s->scored : s->prompt_count,", ".score_from = seq_scores(s) ? 1 : s->prompt_count,",
      "unit/test_engine_embed:test_embed_goes_on_after_it_made_way"),
     ("a linear that reads x although nobody says it is there", "cuda/lora_shrink.cuh",
-     "    while (ptx_load_acquire_u32(p->begun + blockIdx.x) == 0)\n        continue;\n", "",
+     "    while (ptx_load_acquire_u32(p->begun + blockIdx.x) == 0)\n        continue;\n", "    (void)ptx_load_acquire_u32(p->begun + blockIdx.x);\n",
      "kernels/test_linear:test_adapters"),
     ("a shrink that is still begun in the next step", "cuda/k_linear.cu",
      "        p.begun[blockIdx.x] = 0; /* for the next step: all warps have seen it */", "        __syncwarp();",

@@ -190,7 +190,10 @@ static bool wants(const struct model_shape *s, const struct fixture_lora *f, int
         return f->head;
     if (site == SITE_EMBED(s->layers))
         return f->embed;
-    return site % LINEAR_COUNT <= LINEAR_O ? f->attention : f->mlp;
+    const int linear = site % LINEAR_COUNT;
+    return linear < LINEAR_O    ? f->attention || f->inputs
+           : linear == LINEAR_O ? f->attention
+                                : f->mlp;
 }
 
 struct lora *fixture_lora(const struct model_shape *s, const struct fixture_lora *f, uint64_t seed)

@@ -32,6 +32,7 @@ void fixture_model_free(struct model *m);
 struct fixture_lora {
     int rank;
     bool dora;
+    bool inputs;    /* q k v */
     bool attention; /* q k v o */
     bool mlp;
     bool head;
