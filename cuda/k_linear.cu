@@ -3,9 +3,10 @@
  * Shapes: W [N, K] in tiles of layout.h, x [T, PAD_K(K)] bf16, outputs as linear_args. T <= 8, 16,
  * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other.
  *
- * Grid: min(SMs, tiles) blocks of 256 threads; block b has tiles [tiles b / grid, tiles (b + 1) /
- * grid) with all of K, its warps the 8 slices of K. A step with adapters has k_shrink or
- * k_shrink_few in front (lora_shrink.cuh).
+ * Grid: at most min(SMs, tiles) blocks of 256 threads, see grid_of; block b has tiles [tiles b /
+ * grid, tiles (b + 1) / grid) with all of K, its warps the 8 slices of K. A step with adapters has
+ * k_shrink or k_shrink_few in front (lora_shrink.cuh); behind the latter x is read while u is made
+ * (linear_args.begun).
  *
  * A warp asks for its first weights, waits for the node in front, asks for x, and multiplies
  * through a ring of its own in shared memory (linear_few.cuh, linear_many.cuh), a pass of some
