@@ -21,7 +21,7 @@ struct many_shape {
     static constexpr int half_bytes = FORMAT == WEIGHT_INT4   ? 544
                                       : FORMAT == WEIGHT_INT8 ? 1024
                                                               : 2048;
-    static constexpr int tiles = small                              ? 1
+    static constexpr int tiles = small ? (FORMAT == WEIGHT_BF16 ? 1 : 2)
                                  : NT == 4 && FORMAT == WEIGHT_BF16 ? 2
                                                                     : 4; /* a pass */
     static constexpr int weight_bytes = tiles * half_bytes;
