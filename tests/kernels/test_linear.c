@@ -672,50 +672,44 @@ static int bucket_of(int rows)
     return rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : (rows + 63) / 64 * 64;
 }
 
-/* Reference, then the same bits: a second run, another bucket, rows alone, every second row, x
- * that waits for u, fewer blocks, blocks with little shared memory. */
+/* Rows `pick` once more, in such a bucket: the bits of `o`, the run of all rows. */
+static void check_again(const struct model *m, const struct rows *r, const int *pick, int count,
+                        int bucket, bool by_row, enum use lora, const struct result *o)
+{
+    struct result again = run(m, r, pick, count, bucket, by_row, lora);
+    for (int t = 0; t < count; t++)
+        same_row(m, &again, t, o, pick[t]);
+    result_free(&again);
+}
+
+/* Reference, then the same bits: a second run, another bucket, rows alone, every second row, x that
+ * waits for u, fewer blocks, blocks with little shared memory. */
 static void check_all(const struct model *m, const struct rows *r, bool by_row, enum use lora)
 {
     int all[160], few[160], n = 0;
     for (int t = 0; t < r->count; t++)
         all[t] = t;
-    struct result o = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    const int bucket = bucket_of(r->count), one = r->count / 2;
+    struct result o = run(m, r, all, r->count, bucket, by_row, lora);
     for (int t = 0; t<r->count; t += r->count> 40 ? 13 : 1)
         check_row(m, r, all, t, &o, lora);
-    struct result again = run(m, r, all, r->count, bucket_of(r->count + 32), by_row, lora);
-    for (int t = 0; t < r->count; t++)
-        same_row(m, &again, t, &o, t);
-    result_free(&again);
     for (int t = r->count > 1; t < r->count; t += 2)
         few[n++] = t;
-    again = run(m, r, few, n, bucket_of(n), by_row, lora);
-    for (int t = 0; t < n; t++)
-        same_row(m, &again, t, &o, few[t]);
-    result_free(&again);
-    int one = r->count / 2;
-    again = run(m, r, &one, 1, 8, by_row, lora);
-    same_row(m, &again, 0, &o, one);
-    result_free(&again);
+    check_again(m, r, all, r->count, bucket, by_row, lora, &o);
+    check_again(m, r, all, r->count, bucket_of(r->count + 32), by_row, lora, &o);
+    check_again(m, r, few, n, bucket_of(n), by_row, lora, &o);
+    check_again(m, r, &one, 1, 8, by_row, lora, &o);
     x_late = 1;
-    again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    check_again(m, r, all, r->count, bucket, by_row, lora, &o);
     x_late = 0;
-    for (int t = 0; t < r->count; t++)
-        same_row(m, &again, t, &o, t);
-    result_free(&again);
     sms = 9;
     leave = 2;
-    again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    check_again(m, r, all, r->count, bucket, by_row, lora, &o);
     sms = 3;
     leave = 0;
-    for (int t = 0; t < r->count; t++)
-        same_row(m, &again, t, &o, t);
-    result_free(&again);
     small_blocks = 1;
-    again = run(m, r, all, r->count, bucket_of(r->count), by_row, lora);
+    check_again(m, r, all, r->count, bucket, by_row, lora, &o);
     small_blocks = 0;
-    for (int t = 0; t < r->count; t++)
-        same_row(m, &again, t, &o, t);
-    result_free(&again);
     result_free(&o);
 }
 
