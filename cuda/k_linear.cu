@@ -98,8 +98,7 @@ __global__
         if (early) {
             ptx_pdl_wait();
             __syncthreads(); /* all have seen that it has begun */
-            if (threadIdx.x == 0)
-                p.begun[blockIdx.x] = 0;
+            shrink_seen(&p);
         }
         ptx_cp_async_wait<0>();
         return;
@@ -158,8 +157,8 @@ __global__
         if (tile + p.pass_tiles < r.tile_end)
             few_x<shape::window>(x, x_at, r.group_end - r.group);
     }
-    if (early && threadIdx.x == 0)
-        p.begun[blockIdx.x] = 0; /* for the next step: all warps have seen it */
+    if (early)
+        shrink_seen(&p);
     ptx_cp_async_wait<0>();
 }
 
@@ -267,8 +266,10 @@ static enum status launch_few_of(struct linear_dev *d, int grid, bool dependent,
 static int grid_of(const struct linear_args *a, const struct linear_dev *d)
 {
     const int blocks = a->sms < a->w.tiles ? a->sms : a->w.tiles;
-    const bool few = a->rows_max <= 8;
-    if (few ? !a->leave && !d->table : d->table != NULL)
+    const bool few = a->rows_max <= 8, adapters = d->table != NULL;
+    /* Measured: of few rows only what has a node beside it gains; of more, adapters lose. */
+    const bool fewer = few ? adapters || a->leave > 0 : !adapters;
+    if (!fewer)
         return blocks;
     int each = (a->w.tiles + blocks - 1) / blocks;
     const int room = a->sms - (a->leave < a->sms / 4 ? a->leave : a->sms / 4);

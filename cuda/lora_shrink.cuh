@@ -28,6 +28,13 @@ PTX_INLINE void shrink_await(const struct linear_dev *p)
     __syncwarp(); /* all lanes have seen it */
 }
 
+/* Takes it back for the next step, once all warps have seen it. */
+PTX_INLINE void shrink_seen(const struct linear_dev *p)
+{
+    if (threadIdx.x == 0)
+        p->begun[blockIdx.x] = 0;
+}
+
 /* One slice of a unit as a warp works on it. */
 struct shrink_work {
     const uint8_t *a; /* this lane's bytes of the slice's first group */
