@@ -2,8 +2,9 @@
 
 /* Of a kernel node: parameters, launch state and its share of the upload. */
 #define NODE_BYTES ((size_t)4 << 10)
-/* Nodes of a layer, and outside the layers: embedding, head, sampling. Graphs for any adapters have
- * a node in front of each linear too, those for adapters of q, k and v one a layer. */
+/* Nodes of a layer (keys are a node of their own where sequences have several rows), and outside
+ * the layers: embedding, head, sampling. Graphs for any adapters have a node in front of each
+ * linear too, those for adapters of q, k and v one a layer. */
 #define NODES_A_LAYER    6
 #define NODES_OUTSIDE    4
 #define ADAPTERS_A_LAYER 4
@@ -31,16 +32,19 @@ bool cuda_graphs_bucket(const struct backend_plan *p, int i, struct cuda_bucket 
             int outs = mix == GRAPH_FEW_OUTS ? 8 : 8 << r;
             if (outs > cuda_bucket_rows(p->outs_max))
                 continue;
-            const int reaches = one_each ? ADAPTERS_COUNT : 2, kinds = one_each ? 2 * reaches : 2;
+            const int kinds = one_each ? ADAPTERS_COUNT + 2 : 2; /* late ones without ATTN_IN */
             if (i < kinds * chunks) {
+                static const enum bucket_adapters each[] = {ADAPTERS_NONE, ADAPTERS_ATTN_IN,
+                                                            ADAPTERS_ANY, ADAPTERS_NONE,
+                                                            ADAPTERS_ANY},
+                                                  mixed[] = {ADAPTERS_NONE, ADAPTERS_ANY};
+                const enum bucket_adapters *reaches = one_each ? each : mixed;
                 *out = (struct cuda_bucket){.rows = 8 << r,
                                             .outs = outs,
                                             .chunks = 1 << i / kinds,
                                             .one_row_each = one_each,
-                                            .adapters = i % reaches == 1 && !one_each
-                                                            ? ADAPTERS_ANY
-                                                            : (enum bucket_adapters)(i % reaches),
-                                            .late = i % kinds / reaches};
+                                            .adapters = reaches[i % kinds],
+                                            .late = i % kinds >= ADAPTERS_COUNT};
                 return true;
             }
             i -= kinds * chunks;
@@ -54,7 +58,8 @@ size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
     struct cuda_bucket k;
     size_t nodes = 0;
     for (int i = 0; cuda_graphs_bucket(p, i, &k); i++) {
-        nodes += (size_t)layers * NODES_A_LAYER + NODES_OUTSIDE;
+        nodes += (size_t)layers * (k.one_row_each ? NODES_A_LAYER - 1 : NODES_A_LAYER);
+        nodes += NODES_OUTSIDE;
         if (k.adapters == ADAPTERS_ATTN_IN)
             nodes += (size_t)layers;
         if (k.adapters == ADAPTERS_ANY)

@@ -231,7 +231,7 @@ static void check_batch(const struct cuda_backend *c, const struct batch *b)
               c->slots.filled[b->segments[i].slot]);
 }
 
-/* Steps with prompts in them go by the widest, for which there is a graph. */
+/* Steps with prompts in them and late ones go by the widest, for which there is a graph. */
 static enum bucket_adapters adapters_of(const struct cuda_backend *c, const struct batch *b)
 {
     int reach = ADAPTERS_NONE;
@@ -239,8 +239,9 @@ static enum bucket_adapters adapters_of(const struct cuda_backend *c, const stru
         const int of = c->slots.reach[b->segments[i].slot];
         reach = of > reach ? of : reach;
     }
-    return reach == ADAPTERS_ATTN_IN && b->rows != b->seqs ? ADAPTERS_ANY
-                                                           : (enum bucket_adapters)reach;
+    return reach == ADAPTERS_ATTN_IN && (b->rows != b->seqs || b->late)
+               ? ADAPTERS_ANY
+               : (enum bucket_adapters)reach;
 }
 
 static struct cuda_bucket bucket_of(const struct cuda_backend *c, const struct batch *b)
