@@ -146,6 +146,11 @@ static struct cuda_ways ways_of(const struct cuda_backend *c, const struct model
     };
 }
 
+static double memory_share(const struct cuda_backend *c)
+{
+    return c->opt.memory_share > 0 ? c->opt.memory_share : MEMORY_SHARE;
+}
+
 static enum status make_ask(struct cuda_backend *c, const struct model *m,
                             const struct backend_plan *plan, struct cuda_memory_ask *out,
                             struct err *e)
@@ -154,10 +159,9 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
     enum status st = cuda_error(cudaMemGetInfo(&free_bytes, &total_bytes), "free memory", e);
     if (st != STATUS_OK)
         return st;
-    double share = c->opt.memory_share > 0 ? c->opt.memory_share : MEMORY_SHARE;
     size_t budget = c->opt.memory_bytes;
     if (budget == 0)
-        budget = (size_t)((double)free_bytes * share);
+        budget = (size_t)((double)free_bytes * memory_share(c));
     *out = (struct cuda_memory_ask){.shape = m->shape,
                                     .plan = *plan,
                                     .formats = formats_of(&c->opt, m),
@@ -173,7 +177,11 @@ static enum status make_ask(struct cuda_backend *c, const struct model *m,
 static int cuda_rows_best(const struct backend *b)
 {
     const struct cuda_backend *c = (const struct cuda_backend *)b;
-    return c->many.cublas && c->memory_bytes >= MANY_MEMORY_LEAST ? MANY_ROWS_BEST : BACKEND_ROWS;
+    /* Who may use a part of a large card is planned for as on a card of that size. */
+    size_t most = c->opt.memory_bytes;
+    if (most == 0)
+        most = (size_t)((double)c->memory_bytes * memory_share(c));
+    return c->many.cublas && most >= MANY_MEMORY_LEAST ? MANY_ROWS_BEST : BACKEND_ROWS;
 }
 
 static enum status cuda_fit_pages(struct backend *b, const struct model *m,

@@ -4,7 +4,8 @@
 #define NODE_BYTES ((size_t)4 << 10)
 /* Nodes of a layer (keys are a node of their own where sequences have several rows), and outside
  * the layers: embedding, head, sampling. Graphs for any adapters have a node in front of each
- * linear too, those for adapters of q, k and v one a layer. */
+ * linear too, those for adapters of q, k and v one a layer, both one for what their linears look
+ * up. */
 #define NODES_A_LAYER    6
 #define NODES_OUTSIDE    4
 #define ADAPTERS_A_LAYER 4
@@ -60,6 +61,7 @@ size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
     for (int i = 0; cuda_graphs_bucket(p, i, &k); i++) {
         nodes += (size_t)layers * (k.one_row_each ? NODES_A_LAYER - 1 : NODES_A_LAYER);
         nodes += NODES_OUTSIDE;
+        nodes += k.adapters != ADAPTERS_NONE;
         if (k.adapters == ADAPTERS_ATTN_IN)
             nodes += (size_t)layers;
         if (k.adapters == ADAPTERS_ANY)

@@ -28,7 +28,6 @@ static void place(const struct backend_plan *p, const struct cuda_bucket *k, str
     m.piece = cuda_carve(c, (size_t)cuda_bucket_pieces(k->rows), sizeof *m.piece);
     for (int v = 0; v < VIEW_COUNT; v++) {
         int most = step_pieces_max(v == VIEW_ROWS ? k->rows : k->outs, p->seqs_max);
-        most = most > PIECES_LEAST ? most : PIECES_LEAST;
         m.pieces[v] = cuda_carve(c, (size_t)most, sizeof *m.pieces[v]);
     }
     m.samples = cuda_carve(c, outs, sizeof *m.samples);

@@ -25,8 +25,8 @@
  * linear, pieces read A and B again for every 8 rows. */
 #define MANY_RUN_LEAST 128
 #define MANY_RUNS_MAX  BASE_DONE_MAX
-/* Rows of a step at best: unpacking is then a tenth of it. Cards of less memory than this keep it
- * for other things than the 200 KB that a row of the 3B shape takes. */
+/* Rows of a step at best: unpacking is then a tenth of it. Who may use less memory than this keeps
+ * it for other things than the 200 KB that a row of the 3B shape takes. */
 #define MANY_ROWS_BEST    2048
 #define MANY_MEMORY_LEAST ((size_t)12 << 30)
 

@@ -110,12 +110,28 @@ static void many_to_residual(struct cuda_backend *c, int layer, enum lora_stack_
 
 /* ---- the operations ---- */
 
+/* What the linears of a step with adapters look up. */
+static void pieces(struct cuda_backend *c)
+{
+    struct pieces_args a = {
+        .step = &c->step.dev,
+        .table = c->ws.table,
+        .table_stride = c->ws.table_stride,
+        .stacks = c->ws.table_stride,
+        .out_stack = STACK_HEAD(c->w.shape.layers),
+        .out = c->ws.pieces,
+    };
+    launched(c, cuda_pieces(&a, c->stream), "pieces");
+}
+
 void cuda_pass_embed(struct backend *b)
 {
     struct cuda_backend *c = cuda_backend_of(b);
     const struct cuda_workspace *ws = &c->ws;
     if (idle(c))
         return;
+    if (c->step.bucket.adapters != ADAPTERS_NONE)
+        pieces(c);
     struct embed_args a = {
         .step = &c->step.dev,
         .rows_max = c->step.bucket.rows,
@@ -131,7 +147,7 @@ void cuda_pass_embed(struct backend *b)
         .table = ws->embeds,
         .counters = ws->arrived,
         .counter_count = ws->arrived_count,
-        .dependent = 0, /* what is in front of it is another step's end */
+        .dependent = 0, /* what is in front of it is another step's end, or k_pieces */
     };
     launched(c, cuda_embed(&a, c->stream), "embed");
     if (is_many(c))
@@ -155,6 +171,7 @@ static struct linear_args linear_of(struct cuda_backend *c, int stack)
         .table_stride = ws->table_stride,
         .codes = cuda_has_codes(c),
         .stack = stack,
+        .pieces = ws->pieces,
         .u = ws->u,
         .begun = ws->begun + (size_t)stack * LINEAR_BEGUN,
         .sms = c->sms,

@@ -76,6 +76,7 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     int most = (int)(rows > outs ? rows : outs);
     size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;
     w.u = cuda_carve(&c, 1, pieces > LINEAR_SCRATCH_MIN ? pieces : LINEAR_SCRATCH_MIN);
+    w.pieces = cuda_carve(&c, (size_t)w.table_stride, sizeof *w.pieces);
     w.begun = cuda_carve(&c, (size_t)w.table_stride, LINEAR_BEGUN * sizeof *w.begun);
     w.arrived_count = (int)(rows * kv_heads);
     w.arrived = cuda_carve(&c, rows * kv_heads, sizeof *w.arrived);

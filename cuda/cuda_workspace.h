@@ -6,6 +6,7 @@
 
 #include "cuda/cuda_image.h"
 #include "cuda/k_embed.h"
+#include "cuda/k_pieces.h"
 
 /* Ranks that stand behind an input and its matrix (k_tail.h) at most: rank 128 on q, k and v. */
 #define MANY_TAIL 384
@@ -28,10 +29,11 @@ struct cuda_workspace {
     float *partial;   /* [partial_rows, heads, parts, head_dim + 2], see k_attend.h */
     int partial_rows; /* at most ATTEND_ROWS; 0: no row has more than one part */
     int attend_span;
-    float *sample;     /* [O, cuda_sample_scratch] */
-    uint32_t *begun;   /* [table_stride, LINEAR_BEGUN], see k_linear.h */
-    uint8_t *u;        /* shrunk rows of pieces, see k_linear.h */
-    uint32_t *arrived; /* see k_attend.h */
+    float *sample;               /* [O, cuda_sample_scratch] */
+    uint32_t *begun;             /* [table_stride, LINEAR_BEGUN], see k_linear.h */
+    uint8_t *u;                  /* shrunk rows of pieces, see k_linear.h */
+    struct stack_pieces *pieces; /* [table_stride], see k_pieces.h */
+    uint32_t *arrived;           /* see k_attend.h */
     int arrived_count;
     struct lora_stack *table;  /* [slots, table_stride] */
     struct lora_embed *embeds; /* [slots] */

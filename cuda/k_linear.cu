@@ -6,7 +6,7 @@
  * Grid: at most min(SMs, tiles) blocks of 256 threads, see grid_of; block b has tiles [tiles b /
  * grid, tiles (b + 1) / grid) with all of K, its warps the 8 slices of K. A step with adapters has
  * k_shrink or k_shrink_few in front (lora_shrink.cuh); behind the latter x is read while u is made
- * (linear_args.begun).
+ * (linear_args.begun). Both look adapters up in the records of k_pieces.h.
  *
  * A warp asks for its first weights, waits for the node in front, asks for x, and multiplies
  * through a ring of its own in shared memory (linear_few.cuh, linear_many.cuh), a pass of some
@@ -57,7 +57,7 @@ __global__
                                 (size_t)p.groups * shape::tile_bytes};
     struct few_cursor cur = few_begin<shape>(ring, &p, &r, tile0, at.lane);
     const int rows = p.head->rows[p.view];
-    int pieces = ahead.count;
+    const int pieces = ahead.count;
 #pragma unroll 1
     for (int i = 0; i < shape::stages - 1; i++)
         few_issue<shape>(&cur, &p, &r, at.lane);
@@ -80,15 +80,12 @@ __global__
     if (pieces > 0) {
         for (int i = threadIdx.x; i < p.pass_tiles * 128; i += LINEAR_THREADS)
             more.at[i] = 0;
-        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, &ahead, tile0, r.tile_end, &at);
-        pieces = state->lora.count;
-        if (pieces > 0) {
-            if (LORA == LINEAR_CODES)
-                expand_begin_codes<FRAGS>(park, &range, expand_ring);
-            else
-                expand_begin_few<FRAGS>(park, &range, expand_ring, &at);
-            gather_find(&gather, &state->lora, &p);
-        }
+        lora_find(&state->lora, room, &p, &ahead, tile0, r.tile_end);
+        if (LORA == LINEAR_CODES)
+            expand_begin_codes<FRAGS>(park, &range, expand_ring);
+        else
+            expand_begin_few<FRAGS>(park, &range, expand_ring, &at);
+        gather_find(&gather, &state->lora, &p);
     }
     if (early)
         shrink_await(&p);
@@ -178,6 +175,8 @@ static bool args_good(const struct linear_args *a)
         return false;
     if (!aligned16(a->w.data) || !aligned16(a->x) || (a->table && (!a->u || !aligned16(a->u))))
         return false;
+    if (a->table && !a->no_pieces && !a->pieces)
+        return false;
     if ((a->w.format == WEIGHT_INT8) != (a->w.row_scale != NULL))
         return false;
     switch (a->out) {
@@ -222,6 +221,7 @@ static void dev_fill(struct linear_dev *d, const struct linear_args *a)
     d->table = a->no_pieces ? NULL : a->table;
     d->table_stride = a->table_stride;
     d->stack = a->stack;
+    d->here = d->table ? a->pieces + a->stack : NULL;
     for (int m = 0; m < STACK_MODULES; m++)
         d->module_tile[m] = a->module_tile[m];
     d->u = (uint8_t *)a->u;

@@ -13,7 +13,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "cuda/step_dev.h"
+#include "cuda/k_pieces.h"
 #include "engine/base/status.h"
 
 #ifdef __cplusplus
@@ -57,8 +57,9 @@ struct linear_args {
     /* adapters; table NULL: the model runs without any */
     const struct lora_stack *table; /* device, [slots, table_stride] */
     int table_stride;
-    int stack;                      /* index into a slot's stacks */
-    int module_tile[STACK_MODULES]; /* first output tile of each module; w.tiles where none */
+    int stack;                         /* index into a slot's stacks */
+    int module_tile[STACK_MODULES];    /* first output tile of each module; w.tiles where none */
+    const struct stack_pieces *pieces; /* device, [stacks]: made of this step's pieces */
     void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
     uint32_t
         *begun; /* device [LINEAR_BEGUN] of this node alone, 0 between steps: the shrink says that

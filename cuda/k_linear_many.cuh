@@ -15,6 +15,9 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     ptx_pdl_trigger();
     DYN_SMEM(smem);
     const struct place at = place_here();
+    struct lora_ahead ahead = {};
+    if (LORA)
+        lora_ask(&ahead, &p);
     uint8_t *ring = smem + at.warp * S::stages * S::stage_bytes;
     float *red = (float *)(smem + S::ring_bytes);
     struct block_state<NT> *state = (struct block_state<NT> *)(red + S::red_bytes / 4);
@@ -34,14 +37,10 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             many_weights<S>(&from, &cur, ring, &r, at.lane);
             many_next<S, true, false>(&from, &cur, &p, &r, &at);
         }
-    int pieces = LORA ? p.head->pieces[p.view].count : 0;
+    const int pieces = ahead.count;
     const struct lora_room room = {(uint8_t *)(state + 1), S::table, S::u_room};
-    if (pieces > 0) {
-        struct lora_ahead ahead;
-        lora_ask(&ahead, &p);
-        lora_find<LORA == LINEAR_CODES>(&state->lora, room, &p, &ahead, tile0, r.tile_end, &at);
-        pieces = state->lora.count;
-    }
+    if (pieces > 0)
+        lora_find(&state->lora, room, &p, &ahead, tile0, r.tile_end);
     ptx_pdl_wait();
     if (rows_all == 0) {
         ptx_cp_async_wait<0>();

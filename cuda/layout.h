@@ -119,8 +119,7 @@ struct lora_piece {
     int32_t rows;
 };
 
-#define LORA_ROUNDS  4
-#define PIECES_LEAST 8 /* entries that an array of pieces has at least, used or not */
+#define LORA_ROUNDS 4
 
 struct lora_pieces {
     int32_t count;

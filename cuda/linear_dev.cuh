@@ -12,7 +12,7 @@
 #define LINEAR_WARPS   8
 #define LINEAR_THREADS (LINEAR_WARPS * 32)
 #define LINEAR_SLICES  8
-#define PIECE_BYTES    64 /* of struct piece_entry */
+#define PIECE_BYTES    ((int)sizeof(struct piece_entry))
 
 typedef __nv_bfloat16 bf16;
 
@@ -48,6 +48,7 @@ struct linear_dev {
     int h_stride;
     const struct lora_stack *table;
     int table_stride, stack;
+    const struct stack_pieces *here; /* of this stack */
     int module_tile[STACK_MODULES];
     uint8_t *u;
     uint32_t *begun; /* see linear_args; NULL: the wait for the node in front is for x too */

@@ -17,7 +17,7 @@ PTX_INLINE int tile_begin(const struct linear_dev *p, int block)
 }
 
 /* What a block keeps beside its large arrays. */
-template <int NT> struct block_state {
+template <int NT> struct alignas(16) block_state {
     float rinv[NT * 8];
     struct lora_state lora;
 };
@@ -85,9 +85,9 @@ PTX_INLINE void pass_end(TOTAL total, const float *rinv, const struct linear_dev
         const bool on = e.t < rows;
         if (more.at) {
             float *add = more.at + e.k * more.tile_floats + e.at;
-            if (l->any_gain && on) {
-                v.x *= e.n < p->n ? row_gain(p, l->count, first + e.t, e.n) : 1;
-                v.y *= e.n + 8 < p->n ? row_gain(p, l->count, first + e.t, e.n + 8) : 1;
+            if (l->head.any_gain && on) {
+                v.x *= e.n < p->n ? row_gain(p, l->head.count, first + e.t, e.n) : 1;
+                v.y *= e.n + 8 < p->n ? row_gain(p, l->head.count, first + e.t, e.n + 8) : 1;
             }
             v.x = __fadd_rn(v.x, add[0]);
             v.y = __fadd_rn(v.y, add[64]);

@@ -161,7 +161,7 @@ PTX_INLINE void expand_all(float *sums, int tile_floats, struct expand_feed *f, 
     int begin = 0;
 #pragma unroll 1
     for (int round = 0; round < LORA_ROUNDS; round++) {
-        const int end = l->round_end[round];
+        const int end = l->head.round_end[round];
         if (end <= begin)
             continue;
 #pragma unroll 1

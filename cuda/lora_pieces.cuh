@@ -1,36 +1,21 @@
-/* lora_pieces: what a block of a linear has at hand of the adapters' pieces: a table of them, and u
- * in shared memory where it has room. Made before and right behind the wait for the node in front,
- * used by lora_runs.cuh and lora_expand.cuh.
+/* lora_pieces: what a block of a linear has at hand of the adapters' pieces: a copy of what
+ * k_pieces.h says of them, and u where it has room. Copied before and right behind the wait for the
+ * node in front, used by lora_runs.cuh and lora_expand.cuh.
  */
 #ifndef CHORUS_CUDA_LORA_PIECES_CUH
 #define CHORUS_CUDA_LORA_PIECES_CUH
 
 #include "cuda/lora_device.cuh"
 
-/* One piece at this linear. All zero: it has nothing here. */
-struct alignas(16) piece_entry {
-    const uint8_t *b[STACK_MODULES];
-    float scale[STACK_MODULES]; /* with the piece's weight */
-    int16_t row, rows;
-    int16_t module_tile[STACK_MODULES + 1];
-    int32_t u_at;  /* rows of 32 bytes of the pieces before it in lora_state.u */
-    int32_t codes; /* enum lora_codes */
-};
-
-static_assert(sizeof(struct piece_entry) == PIECE_BYTES, "see linear_dev.cuh");
-
 /* In shared memory, the same for all warps. */
-struct lora_state {
-    int count;     /* pieces; 0: none of them has anything here */
+struct alignas(16) lora_state {
+    struct piece_head head;
     int fine;      /* u comes as slices, see lora_device.cuh */
     int low, high; /* rank tiles of modules [low, high] are in u */
     int u_rows;    /* -1: u is not here */
     int table;     /* entries in `pieces` at most */
-    int any_gain;
-    int pair; /* gate and up; codes only */
-    int round_end[LORA_ROUNDS];
-    int before[FINE_PIECES]; /* fine: units before each piece */
-    uint8_t *u;              /* [piece][rank tile][row][t] 8 bytes */
+    int pair;      /* gate and up; codes only */
+    uint8_t *u;    /* [piece][rank tile][row][t] 8 bytes */
     struct piece_entry *pieces;
 };
 
@@ -40,20 +25,24 @@ struct lora_room {
     int table, u;
 };
 
-/* What all of it begins with, asked for first of all: how many pieces there are, and this thread's
- * one, should there be so many. */
+/* Lots of 16 bytes of a record that are asked for first of all, whether or not there are so many
+ * pieces: the head and eight entries. */
+#define LORA_ASKED (4 * (1 + 8))
+
+/* This thread's one of them, and how many pieces have anything here. */
 struct lora_ahead {
     int count;
-    struct lora_piece piece;
+    uint4 v;
 };
 
 PTX_INLINE void lora_ask(struct lora_ahead *a, const struct linear_dev *p)
 {
-    a->count = p->head->pieces[p->view].count;
-    if (threadIdx.x < PIECES_LEAST)
-        a->piece = p->pieces[threadIdx.x];
+    a->count = __ldcg(&p->here->head.count);
+    if (threadIdx.x < LORA_ASKED)
+        a->v = ptx_load_l2((const uint4 *)&p->here->head + threadIdx.x);
 }
 
+/* Of a piece that is not kept there; u_at is nobody's. */
 template <bool CODES>
 PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p,
                                              const struct lora_piece &piece)
@@ -89,78 +78,65 @@ PTX_INLINE int expand_count(const struct linear_dev *p, const struct piece_entry
     return p->out == LINEAR_SWIGLU ? max(n, e->module_tile[2] - e->module_tile[1]) : n;
 }
 
-PTX_INLINE int lanes_before(int v, int lane)
+/* Modules [low, high] of tiles [tile, tile_end). */
+PTX_INLINE void lora_modules(int *low, int *high, const struct linear_dev *p, int tile,
+                             int tile_end)
 {
-#pragma unroll
-    for (int d = 1; d < 32; d *= 2) {
-        const int left = __shfl_up_sync(~0u, v, d);
-        v += lane >= d ? left : 0;
-    }
-    return v;
+    *low = 0;
+    *high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
+    while (tile >= module_end(p, *low))
+        ++*low;
+    while (*high > *low && p->out != LINEAR_SWIGLU && tile_end <= p->module_tile[*high])
+        --*high;
 }
 
-/* By warp 0: what of u will be here and how it comes. */
-PTX_INLINE void lora_count(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
-                           int count, int tile, int tile_end, int lane)
+/* From the three sums `cum` of an entry or the head, two a word: those of modules [low, high]. */
+PTX_INLINE int cum_between(uint32_t cum01, uint32_t cum2, int low, int high)
 {
-    struct piece_entry *table = (struct piece_entry *)room.at;
-    const int here = min(count, room.table);
-    int low = 0, high = p->out == LINEAR_SWIGLU ? 1 : STACK_MODULES - 1;
-    while (tile >= module_end(p, low))
-        low++;
-    while (high > low && p->out != LINEAR_SWIGLU && tile_end <= p->module_tile[high])
-        high--;
-    int u_rows = 0, units = 0;
-    for (int first = 0; first < here; first += 32) {
-        const bool on = first + lane < here;
-        struct piece_entry *e = table + first + (on ? lane : 0);
-        const int own_u = on ? (e->module_tile[high + 1] - e->module_tile[low]) * e->rows : 0;
-        const int own_units = on ? e->module_tile[STACK_MODULES] : 0;
-        const int sum_u = lanes_before(own_u, lane), sum_units = lanes_before(own_units, lane);
-        if (on)
-            e->u_at = u_rows + sum_u - own_u;
-        if (first == 0)
-            l->before[lane] = sum_units - own_units;
-        u_rows += __shfl_sync(~0u, sum_u, 31);
-        units += __shfl_sync(~0u, sum_units, 31);
+    const int sums[] = {0, (int)(cum01 & 0xffff), (int)(cum01 >> 16), (int)(cum2 & 0xffff)};
+    int before = 0, end = 0;
+#pragma unroll
+    for (int m = 0; m <= STACK_MODULES; m++) { /* no address is taken: they stay in registers */
+        before = m == low ? sums[m] : before;
+        end = m == high + 1 ? sums[m] : end;
     }
-    if (lane == 0) {
-        l->count = units > 0 || count > here ? count : 0;
-        l->fine = count == here && shrink_fine(p, units, count);
+    return end - before;
+}
+
+/* Before the wait for the node in front: the pieces, and what of u will be here, for tiles
+ * [tile, tile_end). A barrier inside. */
+PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
+                          const struct lora_ahead *ahead, int tile, int tile_end)
+{
+    static_assert(offsetof(struct piece_head, cum) == 8 && offsetof(struct piece_entry, cum) == 48,
+                  "where they lie among the lots");
+    const int here = min(ahead->count, room.table);
+    const uint4 *from = (const uint4 *)&p->here->head;
+    uint4 *entries = (uint4 *)room.at;
+    int low, high;
+    lora_modules(&low, &high, p, tile, tile_end);
+    for (int i = threadIdx.x; i < 4 * (1 + here); i += LINEAR_THREADS) {
+        uint4 v = i < LORA_ASKED ? ahead->v : ptx_load_l2(from + i);
+        if (i < 4) {
+            ((uint4 *)&l->head)[i] = v;
+            continue;
+        }
+        if (i % 4 == 3)
+            v.z = cum_between(v.x, v.y, low, high);
+        entries[i - 4] = v;
+    }
+    if (threadIdx.x == 0) { /* it has asked for the head's first lot */
+        const int count = ahead->count, u_rows = cum_between(ahead->v.z, ahead->v.w, low, high);
+        l->fine = count == here && shrink_fine(p, (int)ahead->v.y, count);
         l->low = low;
         l->high = high;
         l->u_rows = count == here && u_rows * 32 <= room.u ? u_rows : -1;
         l->table = room.table;
-        l->pieces = table;
-        l->u = room.at + room.table * sizeof *table;
-    }
-}
-
-/* Before the wait for the node in front: the table of the pieces, and what of u will be here, for
- * tiles [tile, tile_end). Barriers inside. */
-template <bool CODES>
-PTX_INLINE void lora_find(struct lora_state *l, struct lora_room room, const struct linear_dev *p,
-                          const struct lora_ahead *ahead, int tile, int tile_end,
-                          const struct place *at)
-{
-    struct piece_entry *table = (struct piece_entry *)room.at;
-    const struct lora_pieces *head = &p->head->pieces[p->view];
-    struct lora_piece piece = ahead->piece; /* by value: a choice of places would be in memory */
-    if ((int)threadIdx.x < min(ahead->count, room.table)) {
-        if (threadIdx.x >= PIECES_LEAST)
-            piece = p->pieces[threadIdx.x];
-        table[threadIdx.x] = piece_entry_of<CODES>(p, piece);
-    }
-    if (threadIdx.x >= LINEAR_THREADS - LORA_ROUNDS)
-        l->round_end[threadIdx.x % LORA_ROUNDS] = head->round_end[threadIdx.x % LORA_ROUNDS];
-    if (threadIdx.x == LINEAR_THREADS - LORA_ROUNDS - 1)
-        l->any_gain = head->any_gain;
-    if (CODES && threadIdx.x == 0)
         l->pair = p->out == LINEAR_SWIGLU;
-    __syncthreads(); /* entries, before their u is counted */
-    if (at->warp == 0)
-        lora_count(l, room, p, ahead->count, tile, tile_end, at->lane);
-    __syncthreads(); /* the table */
+        l->pieces = (struct piece_entry *)room.at;
+        l->u = room.at + room.table * sizeof(struct piece_entry);
+    }
+    __syncthreads(); /* all of it */
 }
 
 /* The eight slices of a lane's four values of u in the fine form. */
@@ -179,27 +155,17 @@ PTX_INLINE uint2 u_total(const uint8_t *from)
                       pack_bf16(slices_tree(v[2]), slices_tree(v[3])));
 }
 
-/* Values of ranks 2t, 2t + 1, 2t + 8, 2t + 9 of a rank tile of u. */
-PTX_INLINE uint2 u_load(const struct linear_dev *p, const struct lora_state *l, int q,
-                        int rank_tile, int row, int t)
-{
-    const int lane = row * 4 + t;
-    if (l->fine)
-        return u_total(p->u + (size_t)(l->before[q] + rank_tile) * 4096 + lane * 16);
-    return __ldcg((const uint2 *)(p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256) + lane);
-}
-
 /* Item i of u in shared memory, 8 bytes each: where it comes from; fine: its slice 0. */
 PTX_INLINE const uint8_t *u_from(const struct lora_state *l, const struct linear_dev *p, int i)
 {
     int q = 0;
     for (int step = 32; step; step /= 2)
-        if (q + step < l->count && l->pieces[q + step].u_at <= i / 4)
+        if (q + step < l->head.count && l->pieces[q + step].u_at <= i / 4)
             q += step;
     const struct piece_entry *e = &l->pieces[q];
     const int at = i / 4 - e->u_at, lane = at % e->rows * 4 + i % 4;
     const int rank_tile = e->module_tile[l->low] + at / e->rows;
-    return l->fine ? p->u + (size_t)(l->before[q] + rank_tile) * 4096 + lane * 16
+    return l->fine ? p->u + (size_t)(e->before + rank_tile) * 4096 + lane * 16
                    : p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256 + lane * 8;
 }
 

@@ -118,7 +118,7 @@ PTX_INLINE struct expand_run expand_list(const struct expand_range *r, int round
 {
     const struct linear_dev *p = r->p;
     const struct lora_state *l = r->l;
-    const int begin = round ? l->round_end[round - 1] : 0, end = l->round_end[round];
+    const int begin = round ? l->head.round_end[round - 1] : 0, end = l->head.round_end[round];
     const int step = max(1, min(end - begin, LINEAR_WARPS)); /* pieces at once */
     const int share = at->warp / step, k_step = LINEAR_WARPS / step;
     const int m = at->lane / LIST_PIECES;

@@ -9,7 +9,7 @@
 #define CHORUS_CUDA_LORA_SHRINK_CUH
 
 #include "cuda/lora_codes.cuh"
-#include "cuda/lora_device.cuh"
+#include "cuda/lora_units.cuh"
 
 /* Says that the node in front has ended, so that the linear behind may read x while u is made: an
  * entry a block. Its first thread is behind ptx_pdl_wait. */
@@ -33,47 +33,6 @@ PTX_INLINE void shrink_seen(const struct linear_dev *p)
 {
     if (threadIdx.x == 0)
         p->begun[blockIdx.x] = 0;
-}
-
-/* One slice of a unit as a warp works on it. */
-struct shrink_work {
-    const uint8_t *a; /* this lane's bytes of the slice's first group */
-    const uint8_t *x; /* this lane's bytes of x there */
-    int groups;
-    int piece, rank_tile, unit, slice;
-    int codes; /* enum lora_codes */
-};
-
-/* Unit numbers must not fall from call to call. */
-template <bool CODES>
-PTX_INLINE struct shrink_work shrink_find(struct unit_scan *s, const struct linear_dev *p,
-                                          int count, int unit, int slice, const struct place *at)
-{
-    int chunk;
-    while (unit >= s->before + (chunk = __shfl_sync(~0u, s->incl, 31))) {
-        s->before += chunk;
-        s->first += 32;
-        scan_load(s, p, count, at->lane);
-    }
-    int lane = __popc(__ballot_sync(~0u, s->before + s->incl <= unit));
-    int begin = __shfl_sync(~0u, s->incl, lane ? lane - 1 : 0);
-    struct shrink_work w;
-    w.piece = s->first + lane;
-    w.rank_tile = unit - s->before - (lane ? begin : 0);
-    w.unit = unit;
-    w.slice = slice;
-    const struct lora_piece *piece = p->pieces + w.piece;
-    int group = slice_begin(p->groups, slice);
-    w.groups = slice_begin(p->groups, slice + 1) - group;
-    const struct lora_stack *stack = piece_stack(p, piece->slot);
-    w.codes = CODES ? stack->codes : LORA_BF16;
-    w.a = stack->a + ((size_t)w.rank_tile * p->groups + group) * lora_group_bytes(w.codes) +
-          at->lane * 16;
-    int row = piece->row + min(at->g, piece->rows - 1);
-    if (p->x_row)
-        row = p->x_row[row];
-    w.x = p->x + (size_t)row * p->x_stride * 2 + (size_t)group * 256 + at->t * 16;
-    return w;
 }
 
 /* Where fp32 sum (rank r, row j) of a unit lies among [lane][4]. */
@@ -251,15 +210,12 @@ __global__ __launch_bounds__(LINEAR_THREADS,
     DYN_SMEM(smem);
     float *red = (float *)smem;
     const struct place at = place_here();
-    const int count = p.head->pieces[p.view].count;
+    const int count = __ldcg(&p.here->head.count), units = __ldcg(&p.here->head.units);
     struct unit_scan scan;
     struct shrink_work w;
     struct shrink_group loaded;
-    int slice, unit = -1, units = 0;
-    if (count > 0) {
-        units = scan_init(&scan, &p, count, at.lane);
-        unit = shrink_unit<LINEAR_WARPS>(false, units, 0, &slice, &at);
-    }
+    scan_init<CODES>(&scan, &p, count, at.lane);
+    int slice, unit = shrink_unit<LINEAR_WARPS>(false, units, 0, &slice, &at);
     if (unit >= 0) {
         w = shrink_find<CODES>(&scan, &p, count, unit, slice, &at);
         shrink_begin<CODES>(&w, &loaded, at.lane);

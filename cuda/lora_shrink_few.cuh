@@ -17,22 +17,33 @@
 
 /* What a warp asks for next: groups of the item it works on, then of the one behind that. */
 struct shrink_feed {
-    struct unit_scan scan;
+    int incl;                /* units of the pieces up to this lane's; the last lane's: of all */
     struct shrink_work work; /* unit < 0: nothing left */
     int item, group, slot;
-    int pending; /* groups of A under way or not yet read */
-    int units, count;
+    int pending;      /* groups of A under way or not yet read */
     bool fine, ahead; /* ahead: at the item behind */
 };
+
+/* Registers are short here: a lane keeps one number of its piece, the rest is loaded again. */
+template <bool CODES>
+PTX_INLINE struct shrink_work feed_find(const struct linear_dev *p, int incl, int unit, int slice,
+                                        const struct place *at)
+{
+    const int q = __popc(__ballot_sync(~0u, incl <= unit));
+    const int begin = __shfl_sync(~0u, incl, q ? q - 1 : 0);
+    return shrink_work_of<CODES>(p, piece_kept<CODES>(p, q), q, unit - (q ? begin : 0), unit, slice,
+                                 at);
+}
 
 template <bool CODES>
 PTX_INLINE void feed_next(struct shrink_feed *f, const struct linear_dev *p, const struct place *at)
 {
     int slice;
-    const int unit = shrink_unit<SHRINK_FEW_WARPS>(f->fine, f->units, ++f->item, &slice, at);
+    const int units = __shfl_sync(~0u, f->incl, 31);
+    const int unit = shrink_unit<SHRINK_FEW_WARPS>(f->fine, units, ++f->item, &slice, at);
     f->group = 0;
     if (unit >= 0) {
-        f->work = shrink_find<CODES>(&f->scan, p, f->count, unit, slice, at);
+        f->work = feed_find<CODES>(p, f->incl, unit, slice, at);
     } else {
         f->work.unit = -1;
         f->work.groups = 0;
@@ -126,10 +137,11 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
     float *red = (float *)(smem + SHRINK_FEW_WARPS * SHRINK_FEW_RING);
     struct shrink_feed feed = {};
     feed.item = -1;
-    feed.count = p.head->pieces[p.view].count;
-    if (feed.count > 0)
-        feed.units = scan_init(&feed.scan, &p, feed.count, at.lane);
-    feed.fine = shrink_fine(&p, feed.units, feed.count);
+    static_assert(8 * LORA_ROUNDS <= 32, "of 8 rows, a piece a lane");
+    const int count = __ldcg(&p.here->head.count),
+              units = piece_kept<CODES>(&p, at.lane).rank_tiles;
+    feed.incl = ptx_lanes_sum(at.lane < count ? units : 0, at.lane);
+    feed.fine = shrink_fine(&p, __shfl_sync(~0u, feed.incl, 31), count);
     feed_next<CODES>(&feed, &p, &at);
     struct shrink_work w = feed.work;
     feed_fill<CODES>(&feed, ring, &p, &at);

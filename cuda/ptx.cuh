@@ -226,4 +226,15 @@ PTX_INLINE uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c)
 }
 
 #endif
+/* Sum over the lanes up to this one. */
+PTX_INLINE int ptx_lanes_sum(int v, int lane)
+{
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int left = __shfl_up_sync(~0u, v, d);
+        v += lane >= d ? left : 0;
+    }
+    return v;
+}
+
 #endif

@@ -290,6 +290,29 @@ static void test_cuda_faults_no_card(void **state)
     assert_null(b);
 }
 
+/* Who may use a part of a large card gets the steps of a small one: 12 GiB are the border. */
+static void test_cuda_faults_part_of_a_card(void **state)
+{
+    (void)state;
+    static const struct {
+        struct backend_options opt;
+        bool large;
+    } cases[] = {{{.quant = "int4"}, true},
+                 {{.memory_bytes = (size_t)7782 << 20}, false},
+                 {{.memory_bytes = (size_t)12 << 30}, true},
+                 {{.memory_share = 0.1}, false},
+                 {{.memory_share = 0.5}, true}};
+    emu_card(&(struct emu_options){.memory_bytes = (size_t)80 << 30});
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct backend *b = NULL;
+        struct err e = {0};
+        assert_int_equal(cuda_backend_open(&cases[i].opt, &b, &e), STATUS_OK);
+        assert_int_equal(b->ops->rows_best(b) > BACKEND_ROWS, cases[i].large);
+        b->ops->close(b);
+    }
+    emu_card(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_cuda_faults_kept),
         cmocka_unit_test(test_cuda_faults_host_memory),
         cmocka_unit_test(test_cuda_faults_no_card),
+        cmocka_unit_test(test_cuda_faults_part_of_a_card),
     };
     log_setup(LOG_LEVEL_ERROR + 1, false);
     return cmocka_run_group_tests_name("cuda_faults", tests, NULL, NULL);

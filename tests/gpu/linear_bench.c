@@ -45,6 +45,7 @@ struct bench {
     float *y, *qkv, *ss, *norm;
     void *x, *xn, *h, *u;
     uint32_t *begun;
+    struct stack_pieces *records;
     int rows;
     enum lora_codes codes;
     bool adapters;
@@ -203,6 +204,7 @@ static void bench_init(struct bench *b)
     b->u = device((size_t)ROWS_MAX * RANK_TILES_MAX * 256);
     const size_t begun_bytes = (size_t)STACK_COUNT(LAYERS) * LINEAR_BEGUN * sizeof *b->begun;
     b->begun = device(begun_bytes);
+    b->records = device((size_t)STACK_COUNT(LAYERS) * sizeof *b->records);
     check(cudaMemset(b->begun, 0, begun_bytes), "memset");
     fill(b->norm, HIDDEN * 4, 0x007fffffu, 0x3f000000u, false);
     fill(b->x, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
@@ -230,6 +232,16 @@ static void step_init(struct bench *b, int rows, bool adapters)
     check(cudaMemcpy((void *)b->step.pieces[VIEW_ROWS], pieces, (size_t)rows * sizeof *pieces,
                      cudaMemcpyHostToDevice),
           "pieces");
+    const struct pieces_args a = {.step = &b->step,
+                                  .table = b->table,
+                                  .table_stride = STACK_COUNT(LAYERS),
+                                  .stacks = STACK_HEAD(LAYERS),
+                                  .out_stack = STACK_HEAD(LAYERS),
+                                  .out = b->records};
+    if (cuda_pieces(&a, b->stream) != STATUS_OK) {
+        fprintf(stderr, "linear_bench: the pieces were refused\n");
+        exit(1);
+    }
 }
 
 static void node(struct bench *b, int layer, int kind, bool dependent)
@@ -269,6 +281,7 @@ static void node(struct bench *b, int layer, int kind, bool dependent)
                             .stack = STACK_OF(layer, kind),
                             .module_tile = {0, kind == STACK_QKV ? 192 : k->n / TILE_N,
                                             kind == STACK_QKV ? 256 : k->n / TILE_N},
+                            .pieces = b->records,
                             .u = b->u,
                             .begun = b->begun + (size_t)STACK_OF(layer, kind) * LINEAR_BEGUN,
                             .no_pieces = !b->adapters,

@@ -467,8 +467,16 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         memcpy(y + (size_t)t * y_stride, r->y0 + (size_t)pick[t] * n, n * 4);
 
     struct step_dev step = {.head = kernel_test_upload(&head, sizeof head)};
-    step.pieces[view] = kernel_test_upload(
-        pieces, (size_t)(piece_count > PIECES_LEAST ? piece_count : PIECES_LEAST) * sizeof *pieces);
+    step.pieces[view] = kernel_test_upload(pieces, (size_t)piece_count * sizeof *pieces);
+    struct stack_pieces *records = kernel_test_alloc(TABLE_STRIDE * sizeof *records);
+    struct pieces_args pa = {.step = &step,
+                             .table = m->table,
+                             .table_stride = TABLE_STRIDE,
+                             .stacks = TABLE_STRIDE,
+                             .out_stack = by_row ? 0 : TABLE_STRIDE,
+                             .out = records};
+    if (lora == USE_TABLE)
+        assert_int_equal(STATUS_OK, cuda_pieces(&pa, kernel_test_stream()));
     size_t u_bytes = (size_t)piece_count * RANK_TILES_MAX * 256;
     static const uint32_t begun[LINEAR_BEGUN];
     struct linear_args a = {
@@ -499,6 +507,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .codes = m->codes != 0,
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
+        .pieces = records,
         .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
         .begun = x_late ? NULL : kernel_test_upload(begun, sizeof begun),
         .leave = leave,
@@ -528,8 +537,20 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         assert_int_equal(0xFFFF, o.h[i]);
     for (size_t i = (size_t)count * xn_stride; i < cap * xn_stride; i++)
         assert_int_equal(0xFFFF, o.xn[i]);
-    const void *used[] = {a.x,      a.x_row, a.ss, a.bias,  a.y,       a.norm,           a.xn,
-                          a.ss_out, a.h,     a.u,  a.begun, step.head, step.pieces[view]};
+    const void *used[] = {a.x,
+                          a.x_row,
+                          a.ss,
+                          a.bias,
+                          a.y,
+                          a.norm,
+                          a.xn,
+                          a.ss_out,
+                          a.h,
+                          a.u,
+                          a.begun,
+                          step.head,
+                          step.pieces[view],
+                          records};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         kernel_test_free((void *)used[i]);
     free(x);
