@@ -267,7 +267,7 @@ gpu-test: ## on a card: the kernels, the backend against the CPU's, compute-sani
 ifeq ($(CUDA),nvcc)
 	@nvidia-smi -L >/dev/null 2>&1 || { echo "gpu-test: there is no card here"; exit 1; }
 	@$(MAKE) --no-print-directory all gpu-bins
-	@BIN=$(BUILD) scripts/gpu_session.sh $(or $(PARTS),info kernels parity sanitize)
+	@BIN=$(BUILD) scripts/gpu_session.sh $(or $(PARTS),info kernels parity sanitize race)
 else
 	@echo "gpu-test: nvcc is not here (NVCC=)"; exit 1
 endif

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A whole session on a machine with a card in one command. BIN: build folder or unpacked bundle that has the programs (build).
-#   gpu_session.sh [PART...]     default: info kernels parity sanitize model bench
+#   gpu_session.sh [PART...]     default: info kernels parity sanitize race model bench
 #   info      the card, its copy bandwidth and matrix peak
 #   kernels   every program in BIN/tests/kernels
 #   parity    scripts/gpu_test.sh (PARITY="steps jobs": only these modes)
-#   sanitize  memcheck racecheck initcheck synccheck over steps with adapters of every kind (TOOLS="memcheck": only these)
-#   kernels_sanitized  the kernel tests in their small shapes under the same tools
+#   sanitize  memcheck initcheck synccheck over steps with adapters of every kind (TOOLS="memcheck": only these; racecheck is part `race`,
+#             as it follows each access on the host and takes minutes for one step)
+#   kernels_sanitized  the kernel tests in their small shapes under the same tools and racecheck
 #   model     a random 3B model with 32 adapters on seven linears and 64 on q, k, v, in MODEL (/dev/shm/chorus-3b)
 #   bench     scripts/gpu_bench.py on it: int4, no adapters, q,k,v, seven (SETS="none seven"; BENCH="--streams 1,8")
 #   first     only the first-token and one-stream figures of bench: a quick look
@@ -81,7 +82,6 @@ parity() {
 sanitize_one() { # tool, family
     local quant rc begin few=${SEQUENCES:-6}
     case $2 in llama | qwen2) quant=int4 ;; *) quant=none ;; esac
-    [ "$1" = racecheck ] && few=${SEQUENCES:-3}
     begin=$(date +%s)
     timeout "${LIMIT_one:-55}" compute-sanitizer --tool "$1" --error-exitcode 99 --print-limit 20 "$(program parity)" --quant $quant \
         --sequences "$few" --draws 0 --adapters "tests/golden/data/$2/adapters" "tests/golden/data/$2/model" steps >"$work/one.$2" 2>&1
@@ -98,7 +98,7 @@ sanitize_one() { # tool, family
 sanitize() {
     local tool arch job bad=0
     command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
-    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+    for tool in ${TOOLS:-memcheck initcheck synccheck}; do
         local jobs=()
         for arch in ${ARCHS:-llama mistral qwen2 qwen3}; do
             sanitize_one "$tool" "$arch" &
@@ -354,7 +354,7 @@ if [ "${1:-}" = --one ]; then
     "$2"
     exit
 fi
-for name in ${@:-info kernels parity sanitize model bench}; do
+for name in ${@:-info kernels parity sanitize race model bench}; do
     case $name in
     info | kernels | parity | sanitize | kernels_sanitized | model | bench | first | prefill | nodes | kv | race | masks | lost | adapter_files | live | many | cold | demo | ptx80) part "$name" ;;
     *)
