@@ -2,9 +2,9 @@
  * linear; lora_expand.cuh goes on inside the linear.
  *
  * A unit is one rank tile of one piece at this linear: 16 ranks x at most 8 rows over all of K.
- * Units are numbered by piece, then rank tile. A unit is always
- * cut into the 8 slices of K and summed in their order, then rounded to bf16. Who does it depends
- * on how many there are and does not show in the bits:
+ * Units are numbered by piece, then rank tile. A unit is always cut into the 8 slices of K and
+ * summed in their order, then rounded to bf16. Who does it depends on how many there are and does
+ * not show in the bits:
  *   coarse: a block takes a unit, its warps the slices; it stores the rounded u as the B fragment
  *           of an mma: u[piece][rank tile][lane 32][2], 256 bytes.
  *   fine:   at most FINE_UNITS units of at most 32 pieces; a warp takes a slice of a unit and
