@@ -573,6 +573,7 @@ static void check_equality(enum model_arch arch, const char *quant, const char *
         check_company(&w, &d, want, 1 + fixture_below(&r, 20), &i, 1, "alone, in chunks");
     check_company(&w, &d, want, 1 << 20, (const int[]){1, 4}, 2, "q, k, v and all of attention");
     check_company(&w, &d, want, 1 << 20, (const int[]){4, 1}, 2, "all of attention and q, k, v");
+    check_company(&w, &d, want, 1 << 20, (const int[]){1, 0}, 2, "q, k, v and no adapter");
     drive_close(&d);
     for (int plain = 0; plain < 2; plain++) {
         struct backend_options opt = {.quant = quant,
