@@ -6,34 +6,13 @@
 #include "cuda/k_pieces.h"
 
 #include "cuda/launch.cuh"
-#include "cuda/ptx.cuh"
+#include "cuda/piece_of.cuh"
 
 static_assert(sizeof(struct piece_entry) == 64 && sizeof(struct piece_head) == 64 &&
                   sizeof(struct piece_shrink) == 16,
               "they are copied by 16 bytes");
 static_assert(LORA_ROUNDS == 4, "the head's quarters");
 static_assert(PIECES_KEPT * RANK_TILES_MAX * 8 <= UINT16_MAX, "sums of rank tiles times rows");
-
-PTX_INLINE void piece_fill(struct piece_entry *e, struct piece_shrink *s,
-                           const struct lora_piece *piece, const struct lora_stack *stack)
-{
-    if (stack->rank_tiles == 0)
-        return;
-    e->row = s->row = (int16_t)piece->row;
-    e->rows = (int16_t)piece->rows;
-    e->codes = s->codes = stack->codes;
-    s->a = stack->a;
-    s->rows = (uint8_t)piece->rows;
-    s->rank_tiles = (uint8_t)stack->rank_tiles;
-#pragma unroll
-    for (int m = 0; m < STACK_MODULES; m++) {
-        e->b[m] = stack->b[m];
-        e->scale[m] = piece->weight * stack->scale[m];
-    }
-#pragma unroll
-    for (int m = 0; m <= STACK_MODULES; m++)
-        e->module_tile[m] = (int16_t)stack->module_tile[m];
-}
 
 __global__ __launch_bounds__(32) void k_pieces(const __grid_constant__ struct pieces_args a,
                                                const __grid_constant__ struct step_dev step)
@@ -51,7 +30,9 @@ __global__ __launch_bounds__(32) void k_pieces(const __grid_constant__ struct pi
         struct piece_shrink s = {};
         if (q < count) {
             const struct lora_piece piece = step.pieces[view][q];
-            piece_fill(&e, &s, &piece, a.table + (size_t)piece.slot * a.table_stride + stack);
+            const struct lora_stack *at = a.table + (size_t)piece.slot * a.table_stride + stack;
+            e = piece_entry_of(at, piece);
+            s = piece_shrink_of(at, piece);
         }
         const int sum = ptx_lanes_sum(s.rank_tiles, lane);
         e.before = (uint16_t)(units + sum - s.rank_tiles);

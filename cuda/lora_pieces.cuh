@@ -6,6 +6,7 @@
 #define CHORUS_CUDA_LORA_PIECES_CUH
 
 #include "cuda/lora_device.cuh"
+#include "cuda/piece_of.cuh"
 
 /* In shared memory, the same for all warps. */
 struct alignas(16) lora_state {
@@ -40,29 +41,6 @@ PTX_INLINE void lora_ask(struct lora_ahead *a, const struct linear_dev *p)
     a->count = __ldcg(&p->here->head.count);
     if (threadIdx.x < LORA_ASKED)
         a->v = ptx_load_l2((const uint4 *)&p->here->head + threadIdx.x);
-}
-
-/* Of a piece that is not kept there; u_at is nobody's. */
-template <bool CODES>
-PTX_INLINE struct piece_entry piece_entry_of(const struct linear_dev *p,
-                                             const struct lora_piece &piece)
-{
-    const struct lora_stack *s = piece_stack(p, piece.slot);
-    struct piece_entry e = {};
-    if (s->rank_tiles == 0)
-        return e;
-    e.row = (int16_t)piece.row;
-    e.rows = (int16_t)piece.rows;
-    e.codes = CODES ? s->codes : LORA_BF16;
-#pragma unroll
-    for (int m = 0; m < STACK_MODULES; m++) {
-        e.b[m] = s->b[m];
-        e.scale[m] = piece.weight * s->scale[m];
-    }
-#pragma unroll
-    for (int m = 0; m <= STACK_MODULES; m++)
-        e.module_tile[m] = (int16_t)s->module_tile[m];
-    return e;
 }
 
 /* Last tile but one of module m; gate and up count as one. */

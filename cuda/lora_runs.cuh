@@ -107,7 +107,8 @@ template <bool CODES>
 LINEAR_CALL void expand_run_far(struct expand_run *run, const struct expand_range *r, int q, int m,
                                 int share, int k_step)
 {
-    const struct piece_entry far = piece_entry_of<CODES>(r->p, r->p->pieces[q]);
+    const struct lora_piece piece = r->p->pieces[q]; /* it is not kept: u_at is nobody's */
+    const struct piece_entry far = piece_entry_of(piece_stack(r->p, piece.slot), piece);
     *run = expand_run_of<CODES>(&far, r, q, m, share, k_step);
 }
 

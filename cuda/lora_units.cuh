@@ -5,6 +5,7 @@
 
 #include "cuda/lora_device.cuh"
 #include "cuda/lora_layout.h"
+#include "cuda/piece_of.cuh"
 
 /* One slice of a unit as a warp works on it. */
 struct shrink_work {
@@ -65,10 +66,8 @@ PTX_INLINE void scan_load(struct unit_scan *s, const struct linear_dev *p, int c
         if (q < count)
             s->piece = kept;
     } else if (q < count) {
-        const struct lora_piece *piece = p->pieces + q;
-        const struct lora_stack *stack = piece_stack(p, piece->slot);
-        s->piece = {stack->a, (int16_t)piece->row, (uint8_t)piece->rows, (uint8_t)stack->rank_tiles,
-                    stack->codes};
+        const struct lora_piece piece = p->pieces[q];
+        s->piece = piece_shrink_of(piece_stack(p, piece.slot), piece);
     }
     s->incl = ptx_lanes_sum(s->piece.rank_tiles, lane);
 }
