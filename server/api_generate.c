@@ -393,13 +393,14 @@ static enum status submit_choice(struct choice *c, struct err *e)
     if (!id_map_reserve(&s->choices))
         return err_set(e, STATUS_NO_MEMORY, NULL, "out of memory");
     struct engine_adapter_use uses[LIMIT_ADAPTERS_PER_REQUEST];
+    int64_t now_ns = clock_now_ns(); /* before the engine's own count of the wait begins */
     enum status st = engine_submit(s->engine, &r, &c->engine_id, uses, e);
     if (st != STATUS_OK && strcmp(e->param, "prompt") == 0)
         snprintf(e->param, sizeof e->param, "%s", api_request_prompt_field(j->kind));
     if (st != STATUS_OK)
         return st;
     id_map_put(&s->choices, c->engine_id, c);
-    c->submitted_ns = clock_now_ns();
+    c->submitted_ns = now_ns;
     c->open = true;
     j->open_count++;
     strbuf_deinit(&j->body);

@@ -51,7 +51,7 @@ struct choice {
     uint64_t seed;
     struct fair_item fair;
     int64_t lined_ns;     /* it got in line */
-    int64_t submitted_ns; /* the engine has it; 0: not yet */
+    int64_t submitted_ns; /* it was handed to the engine; 0: not yet */
     uint64_t engine_id;
     bool open;  /* its terminal event was not read yet */
     bool begun; /* stream: its first chunk went out */
