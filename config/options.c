@@ -112,9 +112,8 @@ const struct option_def option_rows[] = {
     INT("max-seqs", ENGINE, max_seqs, 1, LIMIT_SEQS, "64", "N",
         "sequences of one client that run at once; a few more for others"),
     INT("step-rows", ENGINE, step_rows, 0, 65536, "0", "N",
-        "tokens in one step, over all sequences; 0: 128 on the CPU, 2048 with cuBLAS where 12 GiB "
-        "of "
-        "a card may be used, else 512"),
+        "tokens in one step, over all sequences; 0: 128 on the CPU, 2048 with cuBLAS where "
+        "12 GiB of a card may be used, else 512"),
     INT("prefill-chunk", ENGINE, prefill_chunk, 0, 65536, "0", "N",
         "prompt tokens of one sequence in one step; 0: as many as fit"),
     INT("kv-pages", ENGINE, kv_pages, 0, 1 << 24, "0", "N",
