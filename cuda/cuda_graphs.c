@@ -3,9 +3,9 @@
 /* Of a kernel node: parameters, launch state and its share of the upload. */
 #define NODE_BYTES ((size_t)4 << 10)
 /* Nodes of a layer (keys are a node of their own where sequences have several rows), and outside
- * the layers: embedding, head, sampling. Graphs for any adapters have a node in front of each
- * linear too, those for adapters of q, k and v one a layer, both one for what their linears look
- * up. */
+ * the layers: embedding, head, sampling. Graphs for adapters have one for what their linears look
+ * up; of at most 8 rows also one in front of each linear, or of q, k and v, where adapters are for
+ * these only. */
 #define NODES_A_LAYER    6
 #define NODES_OUTSIDE    4
 #define ADAPTERS_A_LAYER 4
@@ -62,10 +62,12 @@ size_t cuda_graphs_bytes(const struct backend_plan *p, int layers)
         nodes += (size_t)layers * (k.one_row_each ? NODES_A_LAYER - 1 : NODES_A_LAYER);
         nodes += NODES_OUTSIDE;
         nodes += k.adapters != ADAPTERS_NONE;
-        if (k.adapters == ADAPTERS_ATTN_IN)
+        if (k.rows == 8 && k.adapters == ADAPTERS_ATTN_IN)
             nodes += (size_t)layers;
-        if (k.adapters == ADAPTERS_ANY)
-            nodes += (size_t)layers * ADAPTERS_A_LAYER + ADAPTERS_OUTSIDE;
+        if (k.rows == 8 && k.adapters == ADAPTERS_ANY)
+            nodes += (size_t)layers * ADAPTERS_A_LAYER;
+        if (k.outs == 8 && k.adapters == ADAPTERS_ANY)
+            nodes += ADAPTERS_OUTSIDE;
     }
     return nodes * NODE_BYTES;
 }

@@ -92,7 +92,7 @@ static void many_linear(struct cuda_backend *c, int layer, enum lora_stack_kind 
     for (int m = 0; m < STACK_MODULES; m++)
         a->module_tile[m] = shape.module_tile[m];
     a->pieces_max = batch ? c->step.pieces : 1;
-    a->u = c->ws.u;
+    a->u = c->ws.many_u;
     a->dependent = c->dependent;
     launched(c, cuda_many_linear(&c->many, &c->ws, &l, c->stream), op);
 }
@@ -120,6 +120,8 @@ static void pieces(struct cuda_backend *c)
         .stacks = c->ws.table_stride,
         .out_stack = STACK_HEAD(c->w.shape.layers),
         .out = c->ws.pieces,
+        .u = c->ws.u,
+        .u_bytes = c->ws.u_bytes,
     };
     launched(c, cuda_pieces(&a, c->stream), "pieces");
 }

@@ -5,8 +5,9 @@
 #include "cuda/stack_shape.h"
 #include "cuda/step_pieces.h"
 
-/* Bytes of one piece's u: RANK_TILES_MAX tiles of 16 ranks by 8 rows, bf16. */
-#define PIECE_U_BYTES (RANK_TILES_MAX * 256)
+/* Bytes of one piece's u where the library multiplies: RANK_TILES_MAX tiles of 16 ranks by 8 rows,
+ * bf16. */
+#define MANY_PIECE_U ((size_t)RANK_TILES_MAX * 256)
 
 /* Rows whose partial sums of attention there is room for; larger steps attend in several launches.
  * With ATTEND_PARTS_MAX that bounds them: 26 MB for 24 heads of 128. */
@@ -16,7 +17,7 @@
 #define DEQUANT_BYTES_MAX ((size_t)256 << 20)
 
 static void place_many(const struct model_shape *s, struct cuda_carve *c, size_t rows,
-                       struct cuda_workspace *w)
+                       size_t pieces, struct cuda_workspace *w)
 {
     size_t most = 0, widest = 0, tail = MANY_TAIL;
     for (int k = 0; k < STACK_KINDS; k++) {
@@ -32,6 +33,7 @@ static void place_many(const struct model_shape *s, struct cuda_carve *c, size_t
     w->many_xn = cuda_carve(c, rows, ((size_t)w->hidden_stride + tail) * sizeof *w->many_xn);
     w->many_attn = cuda_carve(c, rows, ((size_t)w->attn_stride + tail) * sizeof *w->many_attn);
     w->many_h = cuda_carve(c, rows, ((size_t)w->ffn_stride + tail) * sizeof *w->many_h);
+    w->many_u = cuda_carve(c, pieces, MANY_PIECE_U);
     w->many_a = cuda_carve(c, tail, widest * sizeof *w->many_a);
     w->dequant_bytes = most < DEQUANT_BYTES_MAX ? most : DEQUANT_BYTES_MAX;
     w->product = cuda_carve(c, rows, (size_t)w->product_stride * sizeof *w->product);
@@ -73,9 +75,10 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.partial = cuda_carve(&c, (size_t)w.partial_rows * heads,
                            parts * ((size_t)s->head_dim + 2) * sizeof *w.partial);
     w.sample = cuda_carve(&c, outs, cuda_sample_scratch(s->vocab) * sizeof *w.sample);
-    int most = (int)(rows > outs ? rows : outs);
-    size_t pieces = (size_t)step_pieces_max(most, p->seqs_max) * PIECE_U_BYTES;
-    w.u = cuda_carve(&c, 1, pieces > LINEAR_SCRATCH_MIN ? pieces : LINEAR_SCRATCH_MIN);
+    int most = (int)(few > outs ? few : outs);
+    w.u_bytes = (size_t)step_pieces_max(most, p->seqs_max) * LINEAR_PIECE_U;
+    w.u_bytes = w.u_bytes > LINEAR_U_MIN ? w.u_bytes : LINEAR_U_MIN;
+    w.u = cuda_carve(&c, 1, w.u_bytes);
     w.pieces = cuda_carve(&c, (size_t)w.table_stride, sizeof *w.pieces);
     w.begun = cuda_carve(&c, (size_t)w.table_stride, LINEAR_BEGUN * sizeof *w.begun);
     w.arrived_count = (int)(rows * kv_heads);
@@ -87,7 +90,7 @@ bool cuda_workspace_place(const struct model_shape *s, const struct backend_plan
     w.next_token = cuda_carve(&c, outs, sizeof *w.next_token);
     w.image = cuda_carve(&c, 1, cuda_image_bytes(p, s->vocab));
     if (ways.library && rows > BUCKET_ROWS_GRAPH)
-        place_many(s, &c, rows, &w);
+        place_many(s, &c, rows, (size_t)step_pieces_max((int)rows, p->seqs_max), &w);
     *out = w;
     *bytes = c.used;
     return !c.overflow;

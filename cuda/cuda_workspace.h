@@ -29,9 +29,10 @@ struct cuda_workspace {
     float *partial;   /* [partial_rows, heads, parts, head_dim + 2], see k_attend.h */
     int partial_rows; /* at most ATTEND_ROWS; 0: no row has more than one part */
     int attend_span;
-    float *sample;               /* [O, cuda_sample_scratch] */
-    uint32_t *begun;             /* [table_stride, LINEAR_BEGUN], see k_linear.h */
-    uint8_t *u;                  /* shrunk rows of pieces, see k_linear.h */
+    float *sample;   /* [O, cuda_sample_scratch] */
+    uint32_t *begun; /* [table_stride, LINEAR_BEGUN], see k_linear.h */
+    uint8_t *u;      /* shrunk rows of pieces, see k_linear.h */
+    size_t u_bytes;
     struct stack_pieces *pieces; /* [table_stride], see k_pieces.h */
     uint32_t *arrived;           /* see k_attend.h */
     int arrived_count;
@@ -45,6 +46,7 @@ struct cuda_workspace {
     uint16_t *many_xn;   /* [T, hidden_stride + MANY_TAIL] bf16, what k_norm makes of y */
     uint16_t *many_attn; /* [T, attn_stride + MANY_TAIL] bf16 */
     uint16_t *many_h;    /* [T, ffn_stride + MANY_TAIL] bf16 */
+    uint8_t *many_u;     /* shrunk rows of pieces, see k_base.h */
     uint16_t *many_a;    /* [MANY_TAIL, the widest of them] bf16: an adapter's A */
     float *product;      /* [T, product_stride] */
     int product_stride;

@@ -4,9 +4,9 @@
  * 32 rows by the bucket; more are worked off in row blocks of 32, one after the other.
  *
  * Grid: at most min(SMs, tiles) blocks of 256 threads, see grid_of; block b has tiles [tiles b /
- * grid, tiles (b + 1) / grid) with all of K, its warps the 8 slices of K. A step with adapters has
- * k_shrink or k_shrink_few in front (lora_shrink.cuh); behind the latter x is read while u is made
- * (linear_args.begun). Both look adapters up in the records of k_pieces.h.
+ * grid, tiles (b + 1) / grid) with all of K, its warps the 8 slices of K. Of adapters, looked up in
+ * the records of k_pieces.h, u is made first: of few rows by k_shrink_few in front, while x is read
+ * already (linear_args.begun), of more by the blocks themselves (lora_device.cuh).
  *
  * A warp asks for its first weights, waits for the node in front, asks for x, and multiplies
  * through a ring of its own in shared memory (linear_few.cuh, linear_many.cuh), a pass of some
@@ -317,13 +317,10 @@ extern "C" enum status cuda_linear(const struct linear_args *a, cudaStream_t s)
     struct linear_dev d = {};
     dev_fill(&d, a);
     d.fine = a->rows_max <= 8;
-    if (d.table) {
-        const bool dependent = a->dependent != 0;
+    if (d.table && d.fine) {
         enum status st =
-            d.fine ? launch({dim3(a->sms), SHRINK_FEW_WARPS * 32, SHRINK_FEW_BYTES, dependent}, s,
-                            d.codes ? k_shrink_few<true> : k_shrink_few<false>, d)
-                   : launch({dim3(2 * a->sms), LINEAR_THREADS, LINEAR_SLICES * 512, dependent}, s,
-                            d.codes ? k_shrink<true> : k_shrink<false>, d);
+            launch({dim3(a->sms), SHRINK_FEW_WARPS * 32, SHRINK_FEW_BYTES, a->dependent != 0}, s,
+                   d.codes ? k_shrink_few<true> : k_shrink_few<false>, d);
         if (st != STATUS_OK)
             return st;
     }

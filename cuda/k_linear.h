@@ -27,8 +27,9 @@ enum linear_out {
     LINEAR_SWIGLU, /* h[t, 8 tile + r] = bf16(silu(gate) * up), rows interleaved as layout.h says */
 };
 
-/* Bytes of linear_args.u at least, whatever the number of pieces. */
-#define LINEAR_SCRATCH_MIN (256 << 10)
+/* Bytes of linear_args.u: of a piece, and at least, whatever the number of pieces. */
+#define LINEAR_PIECE_U (RANK_TILES_MAX * 512)
+#define LINEAR_U_MIN   (256 << 10)
 
 /* Entries of linear_args.begun: more than any card has multiprocessors. */
 #define LINEAR_BEGUN 256
@@ -60,15 +61,16 @@ struct linear_args {
     int stack;                         /* index into a slot's stacks */
     int module_tile[STACK_MODULES];    /* first output tile of each module; w.tiles where none */
     const struct stack_pieces *pieces; /* device, [stacks]: made of this step's pieces */
-    void *u; /* [pieces_max][RANK_TILES_MAX][256 bytes] scratch, LINEAR_SCRATCH_MIN at least */
-    uint32_t
-        *begun; /* device [LINEAR_BEGUN] of this node alone, 0 between steps: the shrink says that
-                   it runs, and x is read before it ends (at most 8 rows); NULL: x waits */
-    int codes;  /* some adapters may be of int8 or int4 */
-    int no_pieces; /* the step has none, whatever the table: the node in front is left out */
-    int leave;     /* multiprocessors that a node beside it could use; 0: nobody would */
-    int sms;       /* multiprocessors of the card: bounds the grid */
-    int small;     /* use at most 99 KB of shared memory, as where a card has no more */
+    void *u; /* device, between the blocks: [pieces_max][LINEAR_PIECE_U], LINEAR_U_MIN at least. For
+                linears alone, zeros before the first; tags (k_pieces.h) tell what is in it */
+    uint32_t *begun; /* device [LINEAR_BEGUN] of this node alone, 0 between steps: with at most 8
+                        rows the shrink in front says that it runs, and x is read before it ends;
+                        NULL: x waits */
+    int codes;       /* some adapters may be of int8 or int4 */
+    int no_pieces;   /* the step has none, whatever the table */
+    int leave;       /* multiprocessors that a node beside it could use; 0: nobody would */
+    int sms;   /* multiprocessors of the card, or fewer: the blocks of a grid wait for each other */
+    int small; /* use at most 99 KB of shared memory, as where a card has no more */
     int dependent; /* launch with programmatic dependence */
 };
 

@@ -5,6 +5,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/linear_many.cuh"
 #include "cuda/linear_many_end.cuh"
+#include "cuda/lora_shrink.cuh"
 
 /* S: a many_shape. */
 template <class S, int LORA>
@@ -39,8 +40,11 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         }
     const int pieces = ahead.count;
     const struct lora_room room = {(uint8_t *)(state + 1), S::table, S::u_room};
-    if (pieces > 0)
+    struct shrink_ahead shrink;
+    if (pieces > 0) {
         lora_find(&state->lora, room, &p, &ahead, tile0, r.tile_end);
+        shrink_begin<LORA == LINEAR_CODES>(&shrink, &p, &state->lora.head, &at);
+    }
     ptx_pdl_wait();
     if (rows_all == 0) {
         ptx_cp_async_wait<0>();
@@ -56,7 +60,7 @@ __global__ __launch_bounds__(LINEAR_THREADS,
         ptx_cp_async_commit();
     }
     if (pieces > 0)
-        lora_gather(&state->lora, &p, 0);
+        shrink_all<LORA == LINEAR_CODES>(&shrink, red, &p, &state->lora.head, &at);
     const struct many_warp<S> warp = {
         &p, &r, &at, ring
     };
@@ -69,6 +73,8 @@ __global__ __launch_bounds__(LINEAR_THREADS,
             if (tile == tile0 || r.blocks > 1)
                 rms_rows<NT>(state->rinv, &p, first, rows, &at);
             many_tiles<S, S::tiles>(tiles, &sums, &from, &cur, &stage, &warp);
+            if (pieces > 0 && tile == tile0 && block == 0)
+                lora_gather_here(&state->lora, &p);
             __syncthreads(); /* the warps' sums, before others add them up */
             struct added more = {NULL, sums.tile_floats};
             if (pieces > 0) {

@@ -1,8 +1,8 @@
 /* k_pieces: see k_pieces.h.
  *
  * Grid: a block of one warp a linear, 32 pieces at a time, one a lane, with running sums over the
- * lanes. Latency only: three loads behind each other, 80 bytes out a piece and linear. No shared
- * memory. Tested by tests/kernels/test_pieces.c. */
+ * lanes. Latency only: three loads behind each other, 80 bytes out a piece and linear; once in a
+ * million steps it clears u. No shared memory. Tested by tests/kernels/test_pieces.c. */
 #include "cuda/k_pieces.h"
 
 #include "cuda/launch.cuh"
@@ -49,9 +49,16 @@ __global__ __launch_bounds__(32) void k_pieces(const __grid_constant__ struct pi
             to->shrink[q] = s;
         }
     }
+    uint32_t tag = 0;
+    if (lane == 0)
+        tag = (to->head.tag & ~(PIECES_TAG_STACKS - 1u)) + PIECES_TAG_STACKS;
+    if (__shfl_sync(~0u, tag, 0) == 0 && a.u)
+        for (size_t i = (size_t)stack * 32 + lane; i < a.u_bytes / 16; i += (size_t)a.stacks * 32)
+            ((uint4 *)a.u)[i] = make_uint4(0, 0, 0, 0);
     if (lane > 0)
         return;
     struct piece_head h = {};
+    h.tag = tag + 1 + (uint32_t)stack;
     h.count = units > 0 ? count : 0;
     h.units = units;
 #pragma unroll
@@ -66,7 +73,7 @@ __global__ __launch_bounds__(32) void k_pieces(const __grid_constant__ struct pi
 
 enum status cuda_pieces(const struct pieces_args *a, cudaStream_t s)
 {
-    if (a->stacks < 1 || !a->table || !a->out)
+    if (a->stacks < 1 || a->stacks >= PIECES_TAG_STACKS - 1 || !a->table || !a->out)
         return STATUS_INVALID;
     return launch({dim3((unsigned)a->stacks), 32, 0, false}, s, k_pieces, *a, *a->step);
 }

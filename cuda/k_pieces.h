@@ -49,7 +49,8 @@ struct piece_head {
     uint16_t cum[STACK_MODULES + 1]; /* as piece_entry.cum, of the first PIECES_KEPT together */
     int32_t round_end[LORA_ROUNDS];
     int32_t any_gain;
-    int32_t pad[7];
+    uint32_t tag; /* of u in this step at this linear, see lora_device.cuh; 0: none was made yet */
+    int32_t pad[6];
 };
 
 struct stack_pieces {
@@ -64,10 +65,16 @@ struct pieces_args {
     int table_stride;
     int stacks;               /* records to make */
     int out_stack;            /* stacks from here on read VIEW_OUTS, those before VIEW_ROWS */
-    struct stack_pieces *out; /* device, [stacks] */
+    struct stack_pieces *out; /* device, [stacks]; zeros before the first call */
+    void *u;                  /* linear_args.u of all of them; NULL: it is new for each call */
+    size_t u_bytes;           /* a multiple of 16 */
 };
 
-/* STATUS_INVALID: something is missing. */
+/* A tag is a count of calls above and the linear below, so u of another linear or call is never
+ * taken for this one's; when the count begins anew, u is cleared. */
+#define PIECES_TAG_STACKS 4096
+
+/* STATUS_INVALID: something is missing, or stacks are too many for a tag. */
 WARN_UNUSED enum status cuda_pieces(const struct pieces_args *a, cudaStream_t s);
 
 #ifdef __cplusplus

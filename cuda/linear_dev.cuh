@@ -53,7 +53,7 @@ struct linear_dev {
     uint8_t *u;
     uint32_t *begun; /* see linear_args; NULL: the wait for the node in front is for x too */
     bool codes;      /* some adapters may be of int8 or int4 */
-    bool fine;       /* u may come in the form for few units */
+    bool fine;       /* at most 8 rows: u may come in the form for few units */
     int pass_tiles;  /* tiles that a block works on at once */
 };
 

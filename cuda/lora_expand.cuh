@@ -31,9 +31,9 @@ PTX_INLINE void expand_u_load(uint2 (&v)[CHUNK], const uint8_t *at, int step, in
 #pragma unroll
     for (int k = 0; k < CHUNK; k++) {
         v[k] = make_uint2(0, 0);
-        const uint2 *from = (const uint2 *)(at + (c0 + k) * step);
+        const uint8_t *from = at + (c0 + k) * step;
         if (c0 + k < ranks)
-            v[k] = HERE ? *from : __ldcg(from);
+            v[k] = HERE ? *(const uint2 *)from : u_load(from);
     }
 }
 

@@ -39,10 +39,10 @@ PTX_INLINE struct expand_use expand_use_of(const struct expand_run *run, int i,
     n.u_step = n.rows * 32;
     if (!n.here) { /* never in the form for few units: those have room */
         const uint32_t piece = __shfl_sync(~0u, run->piece, i);
-        const int first = (int)(piece & 65535) * RANK_TILES_MAX, lane = row * 32 + at->t * 8;
-        n.u = (first + byte_of(piece, 2)) * 256 + lane;
-        n.u_up = (first + byte_of(piece, 3)) * 256 + lane;
-        n.u_step = 256;
+        const int first = (int)(piece & 65535) * RANK_TILES_MAX, lane = row * 64 + at->t * 16;
+        n.u = (first + byte_of(piece, 2)) * U_UNIT + lane;
+        n.u_up = (first + byte_of(piece, 3)) * U_UNIT + lane;
+        n.u_step = U_UNIT;
     }
     n.codes = CODES ? byte_of(__shfl_sync(~0u, run->codes, i), 0) : LORA_BF16;
     n.low = __shfl_sync(~0u, run->low, i);
@@ -56,7 +56,7 @@ PTX_INLINE uint2 expand_u(const struct expand_range *r, const struct expand_use 
     const int from = (up ? n->u_up : n->u) + c * n->u_step;
     if (c >= (up ? n->ranks_up : n->ranks))
         return make_uint2(0, 0);
-    return n->here ? *(const uint2 *)(r->u + from) : __ldcg((const uint2 *)(r->p->u + from));
+    return n->here ? *(const uint2 *)(r->u + from) : u_load(r->p->u + from);
 }
 
 /* c += a rank tile of gate and up: rows g with v, rows g + 8 with up. */

@@ -1,6 +1,6 @@
 /* lora_pieces: what a block of a linear has at hand of the adapters' pieces: a copy of what
- * k_pieces.h says of them, and u where it has room. Copied before and right behind the wait for the
- * node in front, used by lora_runs.cuh and lora_expand.cuh.
+ * k_pieces.h says of them, copied before the wait for the node in front, and u where it has room,
+ * copied when the block has multiplied. Used by lora_runs.cuh and lora_expand.cuh.
  */
 #ifndef CHORUS_CUDA_LORA_PIECES_CUH
 #define CHORUS_CUDA_LORA_PIECES_CUH
@@ -123,11 +123,12 @@ PTX_INLINE uint2 u_total(const uint8_t *from)
     float v[4][LINEAR_SLICES];
 #pragma unroll
     for (int i = 0; i < LINEAR_SLICES; i++) {
-        const uint4 s = ptx_load_l2(from + i * 512);
-        v[0][i] = __uint_as_float(s.x);
-        v[1][i] = __uint_as_float(s.y);
-        v[2][i] = __uint_as_float(s.z);
-        v[3][i] = __uint_as_float(s.w);
+        const uint2 low = u_load(from + i * U_SLICE),
+                    high = u_load(from + i * U_SLICE + U_SLICE / 2);
+        v[0][i] = __uint_as_float(low.x);
+        v[1][i] = __uint_as_float(low.y);
+        v[2][i] = __uint_as_float(high.x);
+        v[3][i] = __uint_as_float(high.y);
     }
     return make_uint2(pack_bf16(slices_tree(v[0]), slices_tree(v[1])),
                       pack_bf16(slices_tree(v[2]), slices_tree(v[3])));
@@ -143,11 +144,12 @@ PTX_INLINE const uint8_t *u_from(const struct lora_state *l, const struct linear
     const struct piece_entry *e = &l->pieces[q];
     const int at = i / 4 - e->u_at, lane = at % e->rows * 4 + i % 4;
     const int rank_tile = e->module_tile[l->low] + at / e->rows;
-    return l->fine ? p->u + (size_t)(e->before + rank_tile) * 4096 + lane * 16
-                   : p->u + ((size_t)q * RANK_TILES_MAX + rank_tile) * 256 + lane * 8;
+    return p->u + lane * 16 +
+           (l->fine ? (size_t)(e->before + rank_tile) * LINEAR_SLICES * U_SLICE
+                    : ((size_t)q * RANK_TILES_MAX + rank_tile) * U_UNIT);
 }
 
-/* Behind the wait: u into shared memory, from item `from` on. A barrier follows before its use. */
+/* u into shared memory, from item `from` on. A barrier follows before its use. */
 PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev *p, int from)
 {
     constexpr int batch = 4;
@@ -158,7 +160,7 @@ PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev 
         for (int k = 0; k < batch; k++)
             if (i + k * LINEAR_THREADS < l->u_rows * 4) {
                 const uint8_t *at = u_from(l, p, i + k * LINEAR_THREADS);
-                v[k] = l->fine ? u_total(at) : __ldcg((const uint2 *)at);
+                v[k] = l->fine ? u_total(at) : u_load(at);
             }
 #pragma unroll
         for (int k = 0; k < batch; k++)
@@ -167,12 +169,34 @@ PTX_INLINE void lora_gather(const struct lora_state *l, const struct linear_dev 
     }
 }
 
-/* The same for the first items in three parts, so that nobody waits: found before the wait, asked
- * for behind it, put there when the block has multiplied. fine: 8 lanes have an item, a slice each.
+/* The same of what the grid's blocks make meanwhile, coarse, as it comes. What has no room here is
+ * waited for: it is read where it is needed. */
+PTX_INLINE void lora_gather_here(const struct lora_state *l, const struct linear_dev *p)
+{
+    const uint32_t tag = l->head.tag;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < l->u_rows * 4; i += LINEAR_THREADS)
+        *(uint2 *)(l->u + i * 8) = u_await(u_from(l, p, i), tag);
+    if (l->u_rows >= 0)
+        return;
+    const struct place at = place_here();
+#pragma unroll 1
+    for (int q = at.warp; q < l->head.count; q += LINEAR_WARPS) {
+        const struct lora_piece piece = p->pieces[q];
+        const int tiles = piece_stack(p, piece.slot)->rank_tiles, lots = piece.rows * 4;
+#pragma unroll 1
+        for (int i = at.lane; i < tiles * lots; i += 32)
+            u_await(p->u + ((size_t)q * RANK_TILES_MAX + i / lots) * U_UNIT + i % lots * 16, tag);
+    }
+}
+
+/* The same for the first items where u is a node's in front, in three parts, so that nobody waits:
+ * found before the wait for that node, asked for behind it (so it is there, whatever its tag), put
+ * there when the block has multiplied. fine: 8 lanes have an item, a slice each.
  */
 struct gather_ahead {
     const uint8_t *from; /* NULL: this thread has none */
-    uint4 v;
+    uint4 v;             /* without the tags; coarse: two of them */
 };
 
 PTX_INLINE int gather_items(const struct lora_state *l)
@@ -186,7 +210,7 @@ PTX_INLINE void gather_find(struct gather_ahead *a, const struct lora_state *l,
     const int i = l->fine ? threadIdx.x / LINEAR_SLICES : threadIdx.x;
     a->from = NULL;
     if (i < l->u_rows * 4)
-        a->from = u_from(l, p, i) + (l->fine ? threadIdx.x % LINEAR_SLICES * 512 : 0);
+        a->from = u_from(l, p, i) + (l->fine ? threadIdx.x % LINEAR_SLICES * U_SLICE : 0);
 }
 
 PTX_INLINE void gather_ask(struct gather_ahead *a, const struct lora_state *l)
@@ -194,10 +218,14 @@ PTX_INLINE void gather_ask(struct gather_ahead *a, const struct lora_state *l)
     a->v = make_uint4(0, 0, 0, 0);
     if (!a->from)
         return;
-    if (l->fine)
-        a->v = ptx_load_l2(a->from);
-    else
-        ptx_load_l2_8(&a->v.x, &a->v.y, a->from);
+    const uint4 v = ptx_load_l2(a->from);
+    a->v.x = v.x;
+    a->v.y = v.z;
+    if (l->fine) {
+        const uint4 high = ptx_load_l2(a->from + U_SLICE / 2);
+        a->v.z = high.x;
+        a->v.w = high.z;
+    }
 }
 
 PTX_INLINE float slices_shuffled(uint32_t v)

@@ -1,9 +1,10 @@
-/* lora_shrink: the node in front of a linear: u = A x of every piece, in the form of
- * lora_device.cuh.
+/* lora_shrink: u = A x of every piece, in the form of lora_device.cuh, in the blocks of
+ * k_linear_many; for few rows see lora_shrink_few.cuh.
  *
  * A slice's sum is two chains of products, of the even and the odd halves of its groups (64
- * columns), added at its end. So it is here, two blocks of 8 warps an SM, A through registers, the
- * next group's asked for early; and in lora_shrink_few.cuh.
+ * columns), added at its end. A block takes a unit, its warps the slices. A goes through registers,
+ * a window of some groups: as they are multiplied the next window's are asked for, of the same unit
+ * or of the block's next.
  */
 #ifndef CHORUS_CUDA_LORA_SHRINK_CUH
 #define CHORUS_CUDA_LORA_SHRINK_CUH
@@ -11,29 +12,7 @@
 #include "cuda/lora_codes.cuh"
 #include "cuda/lora_units.cuh"
 
-/* Says that the node in front has ended, so that the linear behind may read x while u is made: an
- * entry a block. Its first thread is behind ptx_pdl_wait. */
-PTX_INLINE void shrink_begun(const struct linear_dev *p)
-{
-    if (p->begun && threadIdx.x == 0)
-        ptx_store_release(p->begun + blockIdx.x, 1);
-}
-
-/* The linear's part of it, a warp. The shrink has at least as many blocks, and this kernel has
- * begun because all of them have. */
-PTX_INLINE void shrink_await(const struct linear_dev *p)
-{
-    while (ptx_load_acquire_u32(p->begun + blockIdx.x) == 0)
-        continue;
-    __syncwarp(); /* all lanes have seen it */
-}
-
-/* Takes it back for the next step, once all warps have seen it. */
-PTX_INLINE void shrink_seen(const struct linear_dev *p)
-{
-    if (threadIdx.x == 0)
-        p->begun[blockIdx.x] = 0;
-}
+#define SHRINK_MANY_WINDOW 3
 
 /* Where fp32 sum (rank r, row j) of a unit lies among [lane][4]. */
 PTX_INLINE int shrink_at(int r, int j)
@@ -62,20 +41,8 @@ PTX_INLINE void shrink_scale(float c[4], const struct linear_dev *p, const struc
         c[i] *= __ldg(scale + w->rank_tile * TILE_N + at->g + i / 2 * 8);
 }
 
-/* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
-template <int WARPS>
-PTX_INLINE int shrink_unit(bool fine, int units, int item, int *slice, const struct place *at)
-{
-    constexpr int parts = LINEAR_SLICES / WARPS; /* slices of a unit that a warp does */
-    int i = fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * WARPS)
-                 : (int)blockIdx.x + (int)gridDim.x * (item / parts);
-    *slice = fine ? i % LINEAR_SLICES : at->warp + item % parts * WARPS;
-    i = fine ? i / LINEAR_SLICES : i;
-    return i < units ? i : -1;
-}
-
 /* Coarse: u of a unit from the sums of its slices in `red`. All threads of the block. */
-PTX_INLINE void shrink_sum(const float *red, const struct linear_dev *p,
+PTX_INLINE void shrink_sum(const float *red, const struct linear_dev *p, uint32_t tag,
                            const struct shrink_work *w)
 {
     __syncthreads(); /* the slices' sums, before they are added */
@@ -86,8 +53,9 @@ PTX_INLINE void shrink_sum(const float *red, const struct linear_dev *p,
             v[0][i] = red[i * 128 + threadIdx.x * 2];
             v[1][i] = red[i * 128 + threadIdx.x * 2 + 1];
         }
-        *(uint32_t *)(p->u + ((size_t)w->piece * RANK_TILES_MAX + w->rank_tile) * 256 +
-                      threadIdx.x * 4) = pack_bf16(slices_tree(v[0]), slices_tree(v[1]));
+        ptx_store_tagged(p->u + ((size_t)w->piece * RANK_TILES_MAX + w->rank_tile) * U_UNIT +
+                             threadIdx.x * 8,
+                         pack_bf16(slices_tree(v[0]), slices_tree(v[1])), tag);
     }
     __syncthreads(); /* the sums, before the next unit's */
 }
@@ -149,90 +117,119 @@ PTX_INLINE void half_load(struct shrink_group *to, int h, const uint8_t *group, 
 
 /* group: at this lane's 16 bytes. */
 template <bool CODES>
-PTX_INLINE void scales_load(struct shrink_group *to, const uint8_t *group, int codes, int lane)
+PTX_INLINE void group_load(struct shrink_group *to, const uint8_t *group, int codes, int lane)
 {
+    half_load<CODES>(to, 0, group, codes);
+    half_load<CODES>(to, 1, group, codes);
     if (CODES && codes == LORA_INT4)
         ptx_load_stream_8(&to->scales[0], &to->scales[1], group + 1024 + lane / 4 * 8 - lane * 16);
 }
 
-/* c = the slice's sums. `first`: A of its first group, loaded before. */
-template <bool CODES>
-PTX_INLINE void shrink_slice(float c[4], const struct shrink_work *w, struct shrink_group *first,
-                             int lane)
+/* Of a slice from group `first` on; those there are. */
+template <bool CODES, int WINDOW>
+PTX_INLINE void window_load(struct shrink_group (&to)[WINDOW], const struct shrink_work *w,
+                            int first, int lane)
 {
     const int group_bytes = lora_group_bytes(CODES ? w->codes : LORA_BF16);
-    uint4 x[4];
-    float sum[2][4] = {};
-    if (w->groups > 0)
-        shrink_x(x, w->x);
-    for (int g = 0; g < w->groups; g++) {
-        uint4 now[4] = {x[0], x[1], x[2], x[3]};
-        if (g + 1 < w->groups)
-            shrink_x(x, w->x + (size_t)(g + 1) * 256);
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            if (CODES && w->codes)
-                shrink_half_codes(sum[h], first->a[h], now + h * 2, w->codes, first->scales[h]);
-            else
-                shrink_half(sum[h], first->a[h], now + h * 2);
-            if (g + 1 < w->groups)
-                half_load<CODES>(first, h, w->a + (size_t)(g + 1) * group_bytes, w->codes);
-        }
-        if (g + 1 < w->groups)
-            scales_load<CODES>(first, w->a + (size_t)(g + 1) * group_bytes, w->codes, lane);
-    }
+    for (int i = 0; i < WINDOW; i++)
+        if (first + i < w->groups)
+            group_load<CODES>(&to[i], w->a + (size_t)(first + i) * group_bytes, w->codes, lane);
+}
+
+/* sum[half] += a group times x. */
+template <bool CODES>
+PTX_INLINE void shrink_group_mma(float (&sum)[2][4], const struct shrink_group *a, const uint4 *x,
+                                 int codes)
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        if (CODES && codes)
+            shrink_half_codes(sum[h], a->a[h], x + h * 2, codes, a->scales[h]);
+        else
+            shrink_half(sum[h], a->a[h], x + h * 2);
+}
+
+/* c = the slice's sum. */
+template <bool CODES>
+PTX_INLINE void shrink_total(float c[4], const float (&sum)[2][4], const struct linear_dev *p,
+                             const struct shrink_work *w, const struct place *at)
+{
 #pragma unroll
     for (int i = 0; i < 4; i++)
         c[i] = __fadd_rn(sum[0][i], sum[1][i]);
+    shrink_scale<CODES>(c, p, w, at);
 }
 
-/* The first group of A into registers, the others asked into L2: a warp reads them one by one. */
-template <bool CODES>
-PTX_INLINE void shrink_begin(const struct shrink_work *w, struct shrink_group *first, int lane)
-{
-    const int group_bytes = lora_group_bytes(CODES ? w->codes : LORA_BF16);
-    if (w->groups == 0)
-        return;
-    half_load<CODES>(first, 0, w->a, w->codes);
-    half_load<CODES>(first, 1, w->a, w->codes);
-    scales_load<CODES>(first, w->a, w->codes, lane);
-    const uint8_t *a = w->a - lane * 16;
-    for (int i = group_bytes + lane * 128; i < w->groups * group_bytes; i += 32 * 128)
-        ptx_prefetch_l2(a + i);
-}
-
-/* Shared memory: [slice][lane][4] floats. */
-template <bool CODES>
-__global__ __launch_bounds__(LINEAR_THREADS,
-                             2) void k_shrink(const __grid_constant__ struct linear_dev p)
-{
-    ptx_pdl_trigger();
-    DYN_SMEM(smem);
-    float *red = (float *)smem;
-    const struct place at = place_here();
-    const int count = __ldcg(&p.here->head.count), units = __ldcg(&p.here->head.units);
+/* What a warp of k_linear_many has of its first unit before the wait for the node in front. */
+struct shrink_ahead {
     struct unit_scan scan;
-    struct shrink_work w;
-    struct shrink_group loaded;
-    scan_init<CODES>(&scan, &p, count, at.lane);
-    int slice, unit = shrink_unit<LINEAR_WARPS>(false, units, 0, &slice, &at);
-    if (unit >= 0) {
-        w = shrink_find<CODES>(&scan, &p, count, unit, slice, &at);
-        shrink_begin<CODES>(&w, &loaded, at.lane);
-    }
-    ptx_pdl_wait();
-    for (int item = 1; unit >= 0; item++) {
-        float c[4];
-        shrink_slice<CODES>(c, &w, &loaded, at.lane);
-        const struct shrink_work done = w;
-        unit = shrink_unit<LINEAR_WARPS>(false, units, item, &slice, &at);
-        if (unit >= 0) {
-            w = shrink_find<CODES>(&scan, &p, count, unit, slice, &at);
-            shrink_begin<CODES>(&w, &loaded, at.lane);
+    struct shrink_work work;
+    struct shrink_group a[SHRINK_MANY_WINDOW];
+};
+
+template <bool CODES>
+PTX_INLINE void shrink_next(struct shrink_ahead *s, const struct linear_dev *p,
+                            const struct piece_head *head, int unit, const struct place *at)
+{
+    s->work.unit = -1;
+    s->work.groups = 0;
+    if (unit < head->units)
+        s->work = shrink_find<CODES>(&s->scan, p, head->count, unit, at->warp, at);
+}
+
+template <bool CODES>
+PTX_INLINE void shrink_begin(struct shrink_ahead *s, const struct linear_dev *p,
+                             const struct piece_head *head, const struct place *at)
+{
+    scan_init<CODES>(&s->scan, p, head->count, at->lane);
+    shrink_next<CODES>(s, p, head, (int)blockIdx.x, at);
+    window_load<CODES>(s->a, &s->work, 0, at->lane);
+}
+
+/* The block's units. red: [slice][lane][4] floats of shared memory. */
+template <bool CODES>
+PTX_INLINE void shrink_all(struct shrink_ahead *s, float *red, const struct linear_dev *p,
+                           const struct piece_head *head, const struct place *at)
+{
+    constexpr int W = SHRINK_MANY_WINDOW;
+    uint4 x[W][4];
+#pragma unroll
+    for (int i = 0; i < W; i++)
+        if (i < s->work.groups)
+            shrink_x(x[i], s->work.x + (size_t)i * 256);
+    float sum[2][4] = {};
+    int first = 0;
+#pragma unroll 1
+    while (s->work.unit >= 0) {
+        const struct shrink_work now = s->work;
+        const int begin = first;
+        const bool last = first + W >= now.groups;
+        first += W;
+        if (last) {
+            first = 0;
+            shrink_next<CODES>(s, p, head, now.unit + (int)gridDim.x, at);
         }
-        shrink_scale<CODES>(c, &p, &done, &at);
-        shrink_put(red + at.warp * 128, c, &at);
-        shrink_sum(red, &p, &done);
+        const int group_bytes = lora_group_bytes(CODES ? s->work.codes : LORA_BF16);
+#pragma unroll
+        for (int i = 0; i < W; i++) {
+            if (begin + i < now.groups)
+                shrink_group_mma<CODES>(sum, &s->a[i], x[i], now.codes);
+            if (first + i < s->work.groups) {
+                group_load<CODES>(&s->a[i], s->work.a + (size_t)(first + i) * group_bytes,
+                                  s->work.codes, at->lane);
+                shrink_x(x[i], s->work.x + (size_t)(first + i) * 256);
+            }
+        }
+        if (!last)
+            continue;
+        float c[4];
+        shrink_total<CODES>(c, sum, p, &now, at);
+        shrink_put(red + at->warp * 128, c, at);
+        shrink_sum(red, p, head->tag, &now);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            sum[i / 4][i % 4] = 0;
     }
 }
 

@@ -1,6 +1,7 @@
-/* lora_shrink_few: the node in front of a linear for at most 8 rows, see lora_shrink.cuh.
+/* lora_shrink_few: the shrink of at most 8 rows, a node of its own in front of the linear.
  *
- * Such nodes are latency, not bytes. A block of 4 warps, small enough to lie beside the linear in
+ * Such nodes are latency, not bytes: inside the linear (BENCHMARKS.md) its way to its work and u
+ * from block to block took longer. A block of 4 warps, small enough to lie beside the linear in
  * front (few_shape), finds its work and asks for its A while that one multiplies, and the linear
  * behind asks for its weights while it multiplies itself.
  */
@@ -14,6 +15,42 @@
 #define SHRINK_FEW_RING   (SHRINK_FEW_STAGES * TILE_BYTES_BF16)
 #define SHRINK_FEW_BYTES  (SHRINK_FEW_WARPS * SHRINK_FEW_RING + LINEAR_SLICES * 512)
 #define SHRINK_FEW_X      3 /* groups of x in registers */
+
+/* Says that the node in front has ended, so that the linear behind may read x while u is made: an
+ * entry a block. Its first thread is behind ptx_pdl_wait. */
+PTX_INLINE void shrink_begun(const struct linear_dev *p)
+{
+    if (p->begun && threadIdx.x == 0)
+        ptx_store_release(p->begun + blockIdx.x, 1);
+}
+
+/* The linear's part of it, a warp. The shrink has at least as many blocks, and this kernel has
+ * begun because all of them have. */
+PTX_INLINE void shrink_await(const struct linear_dev *p)
+{
+    while (ptx_load_acquire_u32(p->begun + blockIdx.x) == 0)
+        continue;
+    __syncwarp(); /* all lanes have seen it */
+}
+
+/* Takes it back for the next step, once all warps have seen it. */
+PTX_INLINE void shrink_seen(const struct linear_dev *p)
+{
+    if (threadIdx.x == 0)
+        p->begun[blockIdx.x] = 0;
+}
+
+/* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
+PTX_INLINE int shrink_unit(bool fine, int units, int item, int *slice, const struct place *at)
+{
+    constexpr int WARPS = SHRINK_FEW_WARPS;
+    constexpr int parts = LINEAR_SLICES / WARPS; /* slices of a unit that a warp does */
+    int i = fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * WARPS)
+                 : (int)blockIdx.x + (int)gridDim.x * (item / parts);
+    *slice = fine ? i % LINEAR_SLICES : at->warp + item % parts * WARPS;
+    i = fine ? i / LINEAR_SLICES : i;
+    return i < units ? i : -1;
+}
 
 /* What a warp asks for next: groups of the item it works on, then of the one behind that. */
 struct shrink_feed {
@@ -40,7 +77,7 @@ PTX_INLINE void feed_next(struct shrink_feed *f, const struct linear_dev *p, con
 {
     int slice;
     const int units = __shfl_sync(~0u, f->incl, 31);
-    const int unit = shrink_unit<SHRINK_FEW_WARPS>(f->fine, units, ++f->item, &slice, at);
+    const int unit = shrink_unit(f->fine, units, ++f->item, &slice, at);
     f->group = 0;
     if (unit >= 0) {
         f->work = feed_find<CODES>(p, f->incl, unit, slice, at);
@@ -125,6 +162,16 @@ PTX_INLINE void few_codes(float (&c)[2][4], const uint8_t *from, const uint4 x[4
     }
 }
 
+/* A warp's four sums of a slice, fine. The linear waits for this node: there is no tag. */
+PTX_INLINE void shrink_store(uint8_t *to, const float c[4], const struct place *at)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int lane = (at->t * 2 + i % 2) * 4 + at->g / 2;
+        *(float *)(to + i / 2 * (U_SLICE / 2) + lane * 16 + at->g % 2 * 8) = c[i];
+    }
+}
+
 /* Shared memory: a ring a warp, then [slice][lane][4] floats. */
 template <bool CODES>
 __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
@@ -188,11 +235,11 @@ __global__ __launch_bounds__(SHRINK_FEW_WARPS * 32,
             c[0][i] = __fadd_rn(c[0][i], c[1][i]);
         shrink_scale<CODES>(c[0], &p, &w, &at);
         if (feed.fine) {
-            shrink_put((float *)(p.u + (size_t)w.unit * 4096 + w.slice * 512), c[0], &at);
+            shrink_store(p.u + ((size_t)w.unit * LINEAR_SLICES + w.slice) * U_SLICE, c[0], &at);
         } else {
             shrink_put(red + w.slice * 128, c[0], &at);
             if (w.slice >= LINEAR_SLICES - SHRINK_FEW_WARPS)
-                shrink_sum(red, &p, &w);
+                shrink_sum(red, &p, 0, &w);
         }
         if (!feed.ahead)
             feed_next<CODES>(&feed, &p, &at);

@@ -1,5 +1,5 @@
 /* lora_units: the units of lora_device.cuh: which piece and rank tile one is, and what a warp does
- * of it; from what k_pieces.h keeps of the pieces. Used by the two kernels that shrink. */
+ * of it; from what k_pieces.h keeps of the pieces. */
 #ifndef CHORUS_CUDA_LORA_UNITS_CUH
 #define CHORUS_CUDA_LORA_UNITS_CUH
 
@@ -12,8 +12,8 @@ struct shrink_work {
     const uint8_t *a; /* this lane's bytes of the slice's first group */
     const uint8_t *x; /* this lane's bytes of x there */
     int groups;
-    int piece, rank_tile, unit, slice;
-    int codes; /* enum lora_codes */
+    int piece, rank_tile, unit, slice; /* unit < 0: nothing */
+    int codes;                         /* enum lora_codes */
 };
 
 /* `piece` is number q. */

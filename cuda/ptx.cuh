@@ -172,6 +172,25 @@ PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(flag), "r"(add) : "memory");
 }
 
+/* st.relaxed.gpu of 8 bytes at once: a value and what says that it has come. */
+PTX_INLINE void ptx_store_tagged(void *gmem, uint32_t v, uint32_t tag)
+{
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(gmem),
+                 "l"((unsigned long long)tag << 32 | v)
+                 : "memory");
+}
+
+/* ld.relaxed.gpu of two of them: value, tag, value, tag. */
+PTX_INLINE uint4 ptx_load_tagged(const void *gmem)
+{
+    unsigned long long a, b;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2];"
+                 : "=l"(a), "=l"(b)
+                 : "l"(gmem)
+                 : "memory");
+    return make_uint4((uint32_t)a, (uint32_t)(a >> 32), (uint32_t)b, (uint32_t)(b >> 32));
+}
+
 PTX_INLINE void ptx_prefetch_l2(const void *gmem)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(gmem));

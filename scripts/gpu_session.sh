@@ -237,7 +237,7 @@ test_linear test_shapes k_linear_few 0 2
 test_linear test_rows k_linear_many 0 1
 test_linear test_adapters k_linear_few 0 2
 test_linear test_adapters k_linear_many 0 1
-test_linear test_adapters k_shrink 0 2
+test_linear test_adapters k_shrink_few 0 2
 test_sample_device test_sample_small k_sample_scan 0 1
 test_sample_device test_sample_small k_sample_draw 0 1
 test_embed test_embed_equals_the_formula k_embed 0 2

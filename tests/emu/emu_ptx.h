@@ -108,6 +108,16 @@ PTX_INLINE void ptx_store_release(uint32_t *flag, uint32_t add)
 {
     *flag += add;
 }
+PTX_INLINE void ptx_store_tagged(void *gmem, uint32_t v, uint32_t tag)
+{
+    ((uint32_t *)gmem)[0] = v;
+    ((uint32_t *)gmem)[1] = tag;
+}
+PTX_INLINE uint4 ptx_load_tagged(const void *gmem)
+{
+    emu_yield();
+    return *(const uint4 *)gmem;
+}
 PTX_INLINE void ptx_prefetch_l2(const void *) {}
 PTX_INLINE void ptx_pdl_trigger() {}
 void emu_pdl_wait();

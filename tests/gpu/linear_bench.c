@@ -20,6 +20,7 @@
 #define FFN        8192
 #define RANK_TILES 4
 #define ROWS_MAX   64
+#define U_BYTES    ((size_t)ROWS_MAX * LINEAR_PIECE_U)
 #define REPEAT     30
 #define KINDS      STACK_KINDS
 
@@ -201,11 +202,13 @@ static void bench_init(struct bench *b)
     b->x = device(ROWS_MAX * HIDDEN * 2);
     b->xn = device(ROWS_MAX * HIDDEN * 2);
     b->h = device(ROWS_MAX * FFN * 2);
-    b->u = device((size_t)ROWS_MAX * RANK_TILES_MAX * 256);
+    b->u = device(U_BYTES);
+    check(cudaMemset(b->u, 0, U_BYTES), "memset");
     const size_t begun_bytes = (size_t)STACK_COUNT(LAYERS) * LINEAR_BEGUN * sizeof *b->begun;
     b->begun = device(begun_bytes);
     b->records = device((size_t)STACK_COUNT(LAYERS) * sizeof *b->records);
     check(cudaMemset(b->begun, 0, begun_bytes), "memset");
+    check(cudaMemset(b->records, 0, (size_t)STACK_COUNT(LAYERS) * sizeof *b->records), "memset");
     fill(b->norm, HIDDEN * 4, 0x007fffffu, 0x3f000000u, false);
     fill(b->x, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
     fill(b->xn, ROWS_MAX * HIDDEN * 2, 0x80ff80ffu, 0x3e003e00u, false);
@@ -237,7 +240,9 @@ static void step_init(struct bench *b, int rows, bool adapters)
                                   .table_stride = STACK_COUNT(LAYERS),
                                   .stacks = STACK_HEAD(LAYERS),
                                   .out_stack = STACK_HEAD(LAYERS),
-                                  .out = b->records};
+                                  .out = b->records,
+                                  .u = b->u,
+                                  .u_bytes = U_BYTES};
     if (cuda_pieces(&a, b->stream) != STATUS_OK) {
         fprintf(stderr, "linear_bench: the pieces were refused\n");
         exit(1);

@@ -477,7 +477,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
                              .out = records};
     if (lora == USE_TABLE)
         assert_int_equal(STATUS_OK, cuda_pieces(&pa, kernel_test_stream()));
-    size_t u_bytes = (size_t)piece_count * RANK_TILES_MAX * 256;
+    size_t u_bytes = (size_t)piece_count * LINEAR_PIECE_U;
     static const uint32_t begun[LINEAR_BEGUN];
     struct linear_args a = {
         .w = m->dev,
@@ -508,7 +508,7 @@ static struct result run(const struct model *m, const struct rows *r, const int 
         .stack = STACK,
         .module_tile = {m->module_tile[0], m->module_tile[1], m->module_tile[2]},
         .pieces = records,
-        .u = kernel_test_alloc(u_bytes > LINEAR_SCRATCH_MIN ? u_bytes : LINEAR_SCRATCH_MIN),
+        .u = kernel_test_alloc(u_bytes > LINEAR_U_MIN ? u_bytes : LINEAR_U_MIN),
         .begun = x_late ? NULL : kernel_test_upload(begun, sizeof begun),
         .leave = leave,
         .sms = sms,
@@ -723,7 +723,7 @@ static void check_all(const struct model *m, const struct rows *r, bool by_row, 
     x_late = 1;
     check_again(m, r, all, r->count, bucket, by_row, lora, &o);
     x_late = 0;
-    sms = 9;
+    sms = 4;
     leave = 2;
     check_again(m, r, all, r->count, bucket, by_row, lora, &o);
     sms = 3;

@@ -99,6 +99,7 @@ static void expect(const struct scene *s, int stack, struct stack_pieces *out)
         h.cum[m] = (uint16_t)cum[m];
     memcpy(h.round_end, head->round_end, sizeof h.round_end);
     h.any_gain = head->any_gain;
+    h.tag = PIECES_TAG_STACKS + 1 + (uint32_t)stack;
     out->head = h;
 }
 
@@ -110,6 +111,9 @@ static void test_pieces_records(void **state)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         static struct scene s;
         static struct stack_pieces want[STACKS], got[STACKS];
+        memset(got, 0xFF, sizeof got);
+        for (int k = 0; k < STACKS; k++)
+            got[k].head.tag = 0;
         memset(&s, 0, sizeof s);
         memset(want, 0xFF, sizeof want);
         tables_init(&s, &seed);
@@ -123,7 +127,7 @@ static void test_pieces_records(void **state)
                                       .table_stride = STACKS,
                                       .stacks = STACKS,
                                       .out_stack = OUT_STACK,
-                                      .out = kernel_test_alloc(sizeof got)};
+                                      .out = kernel_test_upload(got, sizeof got)};
         assert_int_equal(STATUS_OK, cuda_pieces(&a, kernel_test_stream()));
         kernel_test_read(got, a.out, sizeof got);
         for (int k = 0; k < STACKS; k++) {
@@ -136,17 +140,63 @@ static void test_pieces_records(void **state)
     }
 }
 
+/* From call to call and from linear to linear; and u is cleared when the count begins anew. */
+static void test_pieces_tags(void **state)
+{
+    (void)state;
+    enum { U_BYTES = 1040, U_WORDS = U_BYTES / 4 };
+    static struct scene s;
+    static struct stack_pieces got[STACKS];
+    uint64_t seed = 12;
+    tables_init(&s, &seed);
+    pieces_init(&s, VIEW_ROWS, 3, &seed);
+    memset(got, 0, sizeof got);
+    for (int k = 0; k < STACKS; k++)
+        got[k].head.tag = UINT32_MAX - 3 * PIECES_TAG_STACKS + 2 + (uint32_t)k;
+    struct step_dev step = {.head = kernel_test_upload(&s.head, sizeof s.head)};
+    for (int v = 0; v < VIEW_COUNT; v++)
+        step.pieces[v] = kernel_test_upload(s.pieces[v], sizeof s.pieces[v]);
+    const struct pieces_args a = {.step = &step,
+                                  .table = kernel_test_upload(s.table, sizeof s.table),
+                                  .table_stride = STACKS,
+                                  .stacks = STACKS,
+                                  .out_stack = OUT_STACK,
+                                  .out = kernel_test_upload(got, sizeof got),
+                                  .u = kernel_test_alloc(U_BYTES),
+                                  .u_bytes = U_BYTES};
+    for (uint32_t call = 0; call < 4; call++) {
+        uint32_t u[U_WORDS];
+        assert_int_equal(STATUS_OK, cuda_pieces(&a, kernel_test_stream()));
+        kernel_test_read(got, a.out, sizeof got);
+        kernel_test_read(u, a.u, U_BYTES);
+        for (int k = 0; k < STACKS; k++)
+            assert_int_equal((call - 2) * PIECES_TAG_STACKS + 1 + (uint32_t)k, got[k].head.tag);
+        for (int i = 0; i < U_WORDS; i++)
+            assert_int_equal(call < 2 ? UINT32_MAX : 0, u[i]);
+    }
+    const void *used[] = {step.head, step.pieces[0], step.pieces[1], a.table, a.out, a.u};
+    for (size_t k = 0; k < sizeof used / sizeof *used; k++)
+        kernel_test_free((void *)used[k]);
+}
+
 static void test_pieces_refused(void **state)
 {
     (void)state;
     struct step_dev step = {0};
+    static struct stack_pieces out;
+    static struct lora_stack table;
     struct pieces_args a = {.step = &step, .stacks = 1};
+    assert_int_equal(STATUS_INVALID, cuda_pieces(&a, kernel_test_stream()));
+    a.table = &table;
+    a.out = &out;
+    a.stacks = PIECES_TAG_STACKS - 1;
     assert_int_equal(STATUS_INVALID, cuda_pieces(&a, kernel_test_stream()));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces_records),
+                                       cmocka_unit_test(test_pieces_tags),
                                        cmocka_unit_test(test_pieces_refused)};
     return kernel_test_run("pieces", tests, sizeof tests / sizeof *tests);
 }
