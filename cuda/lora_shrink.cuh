@@ -174,6 +174,7 @@ PTX_INLINE void shrink_next(struct shrink_ahead *s, const struct linear_dev *p,
 {
     s->work.unit = -1;
     s->work.groups = 0;
+    s->work.codes = LORA_BF16;
     if (unit < head->units)
         s->work = shrink_find<CODES>(&s->scan, p, head->count, unit, at->warp, at);
 }

@@ -733,7 +733,7 @@ FAULTS = [
      "fresh = n->count > chunk;", "fresh = false;",
      "kernels/test_linear:test_adapters"),
     ("u that has no room: a rank tile's place in the form for few units", "cuda/lora_expand_codes.cuh",
-     "n.u_step = 256;", "n.u_step = 512;",
+     "n.u_step = U_UNIT;", "n.u_step = U_UNIT / 2;",
      "kernels/test_linear:test_adapters"),
     ("gate's sums for up's outputs", "cuda/lora_expand.cuh",
      "pair ? c.high[3] : c.low[3]", "c.low[3]",
