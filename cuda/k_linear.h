@@ -69,7 +69,9 @@ struct linear_args {
     int codes;       /* some adapters may be of int8 or int4 */
     int no_pieces;   /* the step has none, whatever the table */
     int leave;       /* multiprocessors that a node beside it could use; 0: nobody would */
-    int sms;   /* multiprocessors of the card, or fewer: the blocks of a grid wait for each other */
+    int sms;   /* multiprocessors of the card, or fewer. The blocks of a grid wait for each other:
+                  where   another such grid can hold some of them for as long as it waits (processes
+                  under   MPS), neither ends */
     int small; /* use at most 99 KB of shared memory, as where a card has no more */
     int dependent; /* launch with programmatic dependence */
 };

@@ -125,18 +125,6 @@ PTX_INLINE void group_load(struct shrink_group *to, const uint8_t *group, int co
         ptx_load_stream_8(&to->scales[0], &to->scales[1], group + 1024 + lane / 4 * 8 - lane * 16);
 }
 
-/* Of a slice from group `first` on; those there are. */
-template <bool CODES, int WINDOW>
-PTX_INLINE void window_load(struct shrink_group (&to)[WINDOW], const struct shrink_work *w,
-                            int first, int lane)
-{
-    const int group_bytes = lora_group_bytes(CODES ? w->codes : LORA_BF16);
-#pragma unroll
-    for (int i = 0; i < WINDOW; i++)
-        if (first + i < w->groups)
-            group_load<CODES>(&to[i], w->a + (size_t)(first + i) * group_bytes, w->codes, lane);
-}
-
 /* sum[half] += a group times x. */
 template <bool CODES>
 PTX_INLINE void shrink_group_mma(float (&sum)[2][4], const struct shrink_group *a, const uint4 *x,
@@ -185,7 +173,12 @@ PTX_INLINE void shrink_begin(struct shrink_ahead *s, const struct linear_dev *p,
 {
     scan_init<CODES>(&s->scan, p, head->count, at->lane);
     shrink_next<CODES>(s, p, head, (int)blockIdx.x, at);
-    window_load<CODES>(s->a, &s->work, 0, at->lane);
+    const int group_bytes = lora_group_bytes(CODES ? s->work.codes : LORA_BF16);
+#pragma unroll
+    for (int i = 0; i < SHRINK_MANY_WINDOW; i++)
+        if (i < s->work.groups)
+            group_load<CODES>(&s->a[i], s->work.a + (size_t)i * group_bytes, s->work.codes,
+                              at->lane);
 }
 
 /* The block's units. red: [slice][lane][4] floats of shared memory. */

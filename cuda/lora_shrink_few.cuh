@@ -43,11 +43,10 @@ PTX_INLINE void shrink_seen(const struct linear_dev *p)
 /* Item of a warp: fine: slices of units, block by block; coarse: a unit a block. -1: none left. */
 PTX_INLINE int shrink_unit(bool fine, int units, int item, int *slice, const struct place *at)
 {
-    constexpr int WARPS = SHRINK_FEW_WARPS;
-    constexpr int parts = LINEAR_SLICES / WARPS; /* slices of a unit that a warp does */
-    int i = fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * WARPS)
+    constexpr int parts = LINEAR_SLICES / SHRINK_FEW_WARPS; /* slices of a unit that a warp does */
+    int i = fine ? (int)blockIdx.x + (int)gridDim.x * (at->warp + item * SHRINK_FEW_WARPS)
                  : (int)blockIdx.x + (int)gridDim.x * (item / parts);
-    *slice = fine ? i % LINEAR_SLICES : at->warp + item % parts * WARPS;
+    *slice = fine ? i % LINEAR_SLICES : at->warp + item % parts * SHRINK_FEW_WARPS;
     i = fine ? i / LINEAR_SLICES : i;
     return i < units ? i : -1;
 }

@@ -147,15 +147,6 @@ PTX_INLINE float ptx_load_l2_f32(const float *gmem)
     return v;
 }
 
-/* The same for 8 bytes. */
-PTX_INLINE void ptx_load_l2_8(uint32_t *low, uint32_t *high, const void *gmem)
-{
-    asm volatile("ld.global.cg.v2.u32 {%0,%1}, [%2];"
-                 : "=r"(*low), "=r"(*high)
-                 : "l"(gmem)
-                 : "memory");
-}
-
 /* ld.acquire.gpu: reads a flag of another block; what that block wrote before its release is seen.
  */
 PTX_INLINE uint32_t ptx_load_acquire_u32(const uint32_t *flag)

@@ -94,11 +94,6 @@ PTX_INLINE float ptx_load_l2_f32(const float *gmem)
 {
     return *gmem;
 }
-PTX_INLINE void ptx_load_l2_8(uint32_t *low, uint32_t *high, const void *gmem)
-{
-    *low = ((const uint32_t *)gmem)[0];
-    *high = ((const uint32_t *)gmem)[1];
-}
 PTX_INLINE uint32_t ptx_load_acquire_u32(const uint32_t *flag)
 {
     emu_yield();

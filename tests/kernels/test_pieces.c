@@ -103,6 +103,32 @@ static void expect(const struct scene *s, int stack, struct stack_pieces *out)
     out->head = h;
 }
 
+/* A call of the scene, with records as they are in `out` and that much of u. */
+static struct pieces_args upload(const struct scene *s, const struct stack_pieces *out,
+                                 struct step_dev *step, size_t u_bytes)
+{
+    *step = (struct step_dev){.head = kernel_test_upload(&s->head, sizeof s->head)};
+    for (int v = 0; v < VIEW_COUNT; v++)
+        step->pieces[v] = kernel_test_upload(s->pieces[v], sizeof s->pieces[v]);
+    return (struct pieces_args){.step = step,
+                                .table = kernel_test_upload(s->table, sizeof s->table),
+                                .table_stride = STACKS,
+                                .stacks = STACKS,
+                                .out_stack = OUT_STACK,
+                                .out = kernel_test_upload(out, STACKS * sizeof *out),
+                                .u = u_bytes ? kernel_test_alloc(u_bytes) : NULL,
+                                .u_bytes = u_bytes};
+}
+
+static void release(const struct pieces_args *a)
+{
+    const void *used[] = {a->step->head, a->step->pieces[0], a->step->pieces[1], a->table, a->out,
+                          a->u};
+    for (size_t k = 0; k < sizeof used / sizeof *used; k++)
+        if (used[k])
+            kernel_test_free((void *)used[k]);
+}
+
 static void test_pieces_records(void **state)
 {
     (void)state;
@@ -119,24 +145,15 @@ static void test_pieces_records(void **state)
         tables_init(&s, &seed);
         pieces_init(&s, VIEW_ROWS, counts[i], &seed);
         pieces_init(&s, VIEW_OUTS, counts[i] / 2, &seed);
-        struct step_dev step = {.head = kernel_test_upload(&s.head, sizeof s.head)};
-        for (int v = 0; v < VIEW_COUNT; v++)
-            step.pieces[v] = kernel_test_upload(s.pieces[v], sizeof s.pieces[v]);
-        const struct pieces_args a = {.step = &step,
-                                      .table = kernel_test_upload(s.table, sizeof s.table),
-                                      .table_stride = STACKS,
-                                      .stacks = STACKS,
-                                      .out_stack = OUT_STACK,
-                                      .out = kernel_test_upload(got, sizeof got)};
+        struct step_dev step;
+        const struct pieces_args a = upload(&s, got, &step, 0);
         assert_int_equal(STATUS_OK, cuda_pieces(&a, kernel_test_stream()));
         kernel_test_read(got, a.out, sizeof got);
         for (int k = 0; k < STACKS; k++) {
             expect(&s, k, &want[k]);
             kernel_test_equal("record", &got[k], &want[k], sizeof *want);
         }
-        const void *used[] = {step.head, step.pieces[0], step.pieces[1], a.table, a.out};
-        for (size_t k = 0; k < sizeof used / sizeof *used; k++)
-            kernel_test_free((void *)used[k]);
+        release(&a);
     }
 }
 
@@ -153,17 +170,8 @@ static void test_pieces_tags(void **state)
     memset(got, 0, sizeof got);
     for (int k = 0; k < STACKS; k++)
         got[k].head.tag = UINT32_MAX - 3 * PIECES_TAG_STACKS + 2 + (uint32_t)k;
-    struct step_dev step = {.head = kernel_test_upload(&s.head, sizeof s.head)};
-    for (int v = 0; v < VIEW_COUNT; v++)
-        step.pieces[v] = kernel_test_upload(s.pieces[v], sizeof s.pieces[v]);
-    const struct pieces_args a = {.step = &step,
-                                  .table = kernel_test_upload(s.table, sizeof s.table),
-                                  .table_stride = STACKS,
-                                  .stacks = STACKS,
-                                  .out_stack = OUT_STACK,
-                                  .out = kernel_test_upload(got, sizeof got),
-                                  .u = kernel_test_alloc(U_BYTES),
-                                  .u_bytes = U_BYTES};
+    struct step_dev step;
+    const struct pieces_args a = upload(&s, got, &step, U_BYTES);
     for (uint32_t call = 0; call < 4; call++) {
         uint32_t u[U_WORDS];
         assert_int_equal(STATUS_OK, cuda_pieces(&a, kernel_test_stream()));
@@ -174,9 +182,7 @@ static void test_pieces_tags(void **state)
         for (int i = 0; i < U_WORDS; i++)
             assert_int_equal(call < 2 ? UINT32_MAX : 0, u[i]);
     }
-    const void *used[] = {step.head, step.pieces[0], step.pieces[1], a.table, a.out, a.u};
-    for (size_t k = 0; k < sizeof used / sizeof *used; k++)
-        kernel_test_free((void *)used[k]);
+    release(&a);
 }
 
 static void test_pieces_refused(void **state)
